@@ -1,0 +1,187 @@
+"""Configuration of LE-MER: the two towers, the variant, the labels and their descriptions, the weights of the losses.
+
+This file travels with every checkpoint.
+"""
+
+from typing import ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+# All of it in every saved config, whichever class was saved: one checkpoint opens through each of these Auto classes.
+AUTO_MAP = {
+    "AutoConfig": "configuration_lemer.LemerConfig",
+    "AutoModel": "modeling_lemer.LemerModel",
+    "AutoModelForAudioClassification": "modeling_lemer.LemerModel",
+    "AutoModelForSequenceClassification": "modeling_lemer.LemerModel",
+}
+
+# Order of the classes in logits, label embeddings and metrics. "hap" holds IEMOCAP's happy and excited.
+EMOTIONS = ("ang", "hap", "neu", "sad")
+
+
+@strict
+class LemerConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`LemerModel`]; section and equation numbers are those of the LE-MER paper (arXiv 2309.02106).
+
+    Args:
+        speech_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a wav2vec 2.0 conformer):
+            The speech tower: `wav2vec2-conformer`, `wav2vec2` or another encoder of that family.
+        text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to BERT):
+            The text tower: `bert` or another bidirectional encoder. Its width may differ from the speech tower's.
+        modality (`str`, defaults to `"multimodal"`):
+            `"multimodal"`, `"speech"` or `"text"`. A unimodal model has no tower for the other modality.
+        fusion (`str`, defaults to `"constraint"`):
+            What weights the speech frames of each token: `"constraint"` A_r, pulled towards A_l by a loss (row C1),
+            `"sum"` A_r + A_l (C2), `"label"` A_l alone (C3), `"cross"` A_r alone (C4). Unused by a unimodal model.
+        use_label_embeddings (`bool`, defaults to `True`):
+            Compare tokens and frames with label embeddings (sections 2.1 and 2.2).
+        train_label_embeddings (`bool`, defaults to `False`):
+            Label embeddings are parameters instead of buffers, under the same names.
+        speech_label_space (`str`, defaults to `"projected"`):
+            Where frames meet tonal labels: `"projected"`, in the space of wav2vec 2.0's contrastive loss
+            (`proj_codevector_dim` wide), or `"codebook"`, among the code vectors themselves, which needs
+            `codevector_dim` equal to the speech tower's width.
+        keep_quantizer (`bool`, defaults to `True`):
+            The model carries the codebook that the speech tower was pre-trained with, so that label embeddings and key
+            frames can be made with any checkpoint. `False` where the tower has none.
+        padding_safe (`bool`, defaults to `True`):
+            Keep padding out of every speech frame (see `speech_encoder_lemer.py`). `False` restores the stock encoder,
+            in which an utterance's answer depends on the batch it is in.
+        classification_loss_weight (`float`, defaults to 1.0): Weight of loss_m (eq. 11, 12).
+        constraint_loss_weight (`float`, defaults to 0.5): Weight of loss_c (eq. 10, 12).
+        text_label_loss_weight (`float`, defaults to 0.2): Weight of loss_gt (eq. 3, 12).
+        speech_label_loss_weight (`float`, defaults to 0.2): Weight of loss_gs (eq. 6, 12).
+        label_words (`dict[str, list[str]]`, *optional*):
+            For every label its key words, best first. Written when the label embeddings are built.
+        label_codes (`dict[str, list[list[int]]]`, *optional*):
+            For every label its key frames' codes, best first; a code is one index for each group of the codebook.
+        id2label, label2id (`dict`, *optional*, default to `ang, hap, neu, sad`): The classes, in the order of the logits.
+    """
+
+    model_type = "lemer"
+    sub_configs_defaults: ClassVar[dict] = {
+        "speech_config": SubConfigSpec(AutoConfig, model_type="wav2vec2-conformer", optional=True),
+        "text_config": SubConfigSpec(AutoConfig, model_type="bert", optional=True),
+    }
+    # Un-annotated: annotated it would become a field. Trainer.evaluate stacks every other output over batches, which
+    # fails where their lengths differ.
+    keys_to_ignore_at_inference = [  # noqa: RUF012
+        "text_label_logits",
+        "speech_label_logits",
+        "classification_loss",
+        "constraint_loss",
+        "text_label_loss",
+        "speech_label_loss",
+        "pooler_output",
+        "label_token_attentions",
+        "label_frame_attentions",
+        "frame_mask",
+        "cross_attentions",
+        "label_guided_attentions",
+        "text_model_output",
+        "speech_model_output",
+    ]
+
+    speech_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    modality: Literal["multimodal", "speech", "text"] = "multimodal"
+    fusion: Literal["constraint", "sum", "label", "cross"] = "constraint"
+    use_label_embeddings: bool = True
+    train_label_embeddings: bool = False
+    speech_label_space: Literal["projected", "codebook"] = "projected"
+    keep_quantizer: bool = True
+    padding_safe: bool = True
+    classification_loss_weight: float | int = 1.0
+    constraint_loss_weight: float | int = 0.5
+    text_label_loss_weight: float | int = 0.2
+    speech_label_loss_weight: float | int = 0.2
+    label_words: dict[str, list] | None = None
+    label_codes: dict[str, list] | None = None
+
+    def __post_init__(self, **kwargs):
+        auto_map = kwargs.pop("auto_map", None)
+        if self.id2label is None:
+            count = kwargs.pop("num_labels", None) or len(EMOTIONS)
+            names = EMOTIONS if count == len(EMOTIONS) else [f"LABEL_{i}" for i in range(count)]
+            self.id2label = dict(enumerate(names))
+        # None means the default tower where the modality has one, and no tower where it has not.
+        self.speech_config = ({} if self.speech_config is None else self.speech_config) if self.uses_speech else None
+        self.text_config = ({} if self.text_config is None else self.text_config) if self.uses_text else None
+        super().__post_init__(**kwargs)
+        if not hasattr(self.speech_config, "num_codevector_groups"):
+            self.keep_quantizer = False  # hubert's family was pre-trained without one
+        self.label2id = {label: index for index, label in self.id2label.items()}
+        for tower in (self.speech_config, self.text_config):
+            if tower is not None:
+                tower._name_or_path = ""  # else a folder of the machine that trained would be published
+        self.auto_map = {**AUTO_MAP, **(auto_map or {})}
+
+    @property
+    def uses_speech(self) -> bool:
+        return self.modality != "text"
+
+    @property
+    def uses_text(self) -> bool:
+        return self.modality != "speech"
+
+    @property
+    def tonal_label_size(self) -> int:
+        """d_q: width of the space in which frames are compared with tonal labels."""
+        speech = self.speech_config
+        if self.speech_label_space == "codebook":
+            return speech.codevector_dim
+        return getattr(speech, "proj_codevector_dim", speech.hidden_size)  # towers without a codebook name no such size
+
+    def validate_labels(self):
+        """Part of `@strict` validation: the classes and their descriptions fit together."""
+        if self.num_labels is None or self.num_labels < 2:
+            raise ValueError(f"id2label must name at least two classes, got {self.id2label}")
+        if sorted(self.id2label) != list(range(self.num_labels)) or len(set(self.id2label.values())) < self.num_labels:
+            raise ValueError(f"id2label must give 0..{self.num_labels - 1} one name each, got {self.id2label}")
+        for field in ("label_words", "label_codes"):
+            described = getattr(self, field)
+            if described is not None and set(described) != set(self.id2label.values()):
+                raise ValueError(
+                    f"{field} describes {sorted(described)}, but the labels are {sorted(self.id2label.values())}: "
+                    "give one list for each label, or None until the label embeddings are built"
+                )
+
+    def validate_towers(self):
+        """Part of `@strict` validation: every tower that the modality needs is there and can do what is asked."""
+        if self.uses_speech and hasattr(self.speech_config, "model_type"):
+            speech = self.speech_config
+            if not hasattr(speech, "conv_kernel"):
+                raise ValueError(
+                    f"speech_config must be of the wav2vec 2.0 family (wav2vec2-conformer, wav2vec2, hubert, wavlm), "
+                    f"got {speech.model_type!r}"
+                )
+            if getattr(speech, "add_adapter", False):
+                raise ValueError("speech_config.add_adapter=True is not supported: the adapter mixes padding into frames")
+            if self.use_label_embeddings and self.speech_label_space == "codebook":
+                width = getattr(speech, "codevector_dim", None)
+                if width != speech.hidden_size:
+                    raise ValueError(
+                        f"speech_label_space='codebook' needs code vectors as wide as the speech tower's hidden states, "
+                        f"got codevector_dim={width} and hidden_size={speech.hidden_size}: use 'projected'"
+                    )
+        if self.uses_text and hasattr(self.text_config, "model_type") and hasattr(self.text_config, "conv_kernel"):
+            raise ValueError(f"text_config must be a text encoder, got {self.text_config.model_type!r}")
+
+    def validate_variant(self):
+        """Part of `@strict` validation: the switches do not contradict each other."""
+        if self.modality == "multimodal" and not self.use_label_embeddings and self.fusion != "cross":
+            raise ValueError(
+                f"fusion={self.fusion!r} is guided by label embeddings, but use_label_embeddings=False: use fusion='cross'"
+            )
+        weights = {name: getattr(self, name) for name in vars(self) if name.endswith("_loss_weight")}
+        negative = {name: weight for name, weight in weights.items() if not weight >= 0}
+        if negative:
+            raise ValueError(f"weights of losses must be at least 0, got {negative}")
+
+
+LemerConfig.register_for_auto_class()
+
+__all__ = ["LemerConfig"]

@@ -1,0 +1,452 @@
+"""IEMOCAP as a dataset: one row per evaluated turn, with the dialog's earlier turns, and a report of what was met.
+
+    python -m lemer.corpora.iemocap RELEASE_FOLDER [--manifest FILE] [--counters FILE]
+
+    dataset, report = load_iemocap("~/IEMOCAP_full_release")
+    print(report.format())
+    samples = dataset.filter(lambda label: label >= 0, input_columns="label")
+
+The release is read in place, and any folder of the same layout is read as well. A bad file, line or recording never
+stops the reading; it is counted by kind and named. The four classes are ang, hap (with exc), neu and sad. Turns of the
+other classes are rows with the label -1: they are history of later turns, never samples.
+
+Columns of a row:
+    id, dialog       such as Ses01F_impro01_M000 and Ses01F_impro01
+    session          1 to 5: leave-one-session-out folds split by it
+    speaker, gender  such as Ses01_M and M, from the id's last part (the dialog's name tells who wore the markers)
+    start, end       seconds from the dialog's beginning, from the label file
+    audio            {"path": ..., "bytes": None}: not decoded, None where there is no recording
+    text             the transcript, "" where it is empty or missing
+    label            ClassLabel ang, hap, neu, sad; -1 for a turn that is history only
+    emotion          the label file's code, such as exc or fru
+    num_frames       frames in the recording at its own rate; 0 for a turn that is history only
+    history          texts of all earlier turns of the dialog, oldest first, of both speakers, whatever their label
+    history_ids      their ids
+    problems         kinds of note on this turn, see `KINDS` in corpora/release.py
+Rows are ordered by session, dialog, and then (start, end, id).
+
+Prepared once under the cache of `datasets`; a changed corpus is noticed and read again.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import datasets
+import pyarrow as pa
+from datasets.exceptions import DatasetsError, ManualDownloadError
+
+from .release import (
+    CLASS_OF,
+    DROPPED,
+    KINDS,
+    LOST,
+    NORMAL,
+    SAMPLING_RATE,
+    SESSIONS,
+    Dialog,
+    check_audio,
+    find_release,
+    read_release,
+    replace_files,
+)
+
+SCHEMA_VERSION = "1"  # in the cache's key: raise it with every change of what a row holds
+CLASSES = ("ang", "hap", "neu", "sad")
+
+# The release as it is known from public lists: numbers and digests only, nothing of the corpus.
+STANDARD_TURNS = {1: 1819, 2: 1811, 3: 2136, 4: 2103, 5: 2170}  # 10,039
+STANDARD_SAMPLES = {  # in the order of CLASSES; 5,531
+    1: (229, 278, 384, 194),
+    2: (137, 327, 362, 197),
+    3: (240, 286, 320, 305),
+    4: (327, 303, 258, 143),
+    5: (170, 442, 384, 245),
+}
+# sha256 of the lines "<id> <label>\n" of the samples, sorted.
+STANDARD_FINGERPRINTS = {
+    "all": "d77e8e3576bf030217bdffc87179c976648d31c3970d47743931f4841e922095",
+    "Session1": "65002cd528d83675c5ee43e57a10aae566f7a11d06f59f3f7cf532e1d53944b8",
+    "Session2": "39cdc202486088cb31a5113cb89cded932d8ba514c28bd0dd70b6f3d335033a8",
+    "Session3": "ab0496d62dbde557444a4c4bc1efc35c0c378d883ef1011629ee251b7110e127",
+    "Session4": "635bc01e88579ecafd38ce9a446d9047ce51bdc8c79c4794f7dca425860188bf",
+    "Session5": "ddb8de5b96a8429d145a0966652efaf95eb4df5a1ea4d4a53648f12954ab3e16",
+}
+STANDARD_IDS_FINGERPRINT = "c3532591dc59b0ec0efd2b67553f2a045a96a0f8879ae172d5a4fc713dbc0baa"  # of the lines "<id>\n"
+
+MANIFEST_HISTORY = 10  # turns of history in a manifest's line, the newest ones
+EXAMPLES = 3  # names of a kind in the printed report
+MAX_PROCESSES = 8  # reading is soon limited by the disk
+# `datasets` starts processes anew for each session, which takes longer than decoding fewer recordings than this: 7,650
+# clips of 4.5 s took 2.3 s in one process and 6.1 s in two.
+FEW_TURNS = 20_000
+
+
+class Iemocap(datasets.ArrowBasedBuilder):
+    """Builder of the dataset, with the splits session1 to session5. `load_iemocap` is the usual way in.
+
+    It reads labels and transcripts when it is made, because the cache has to be keyed by their content: by itself
+    `datasets` keys it by the text of `data_dir` and would give the old rows of a changed corpus.
+
+    Args:
+        cache_dir: folder of the cache; by default that of `datasets`.
+        data_dir: the release's folder, see `find_release`.
+
+    Attributes:
+        release: what was read, a `lemer.corpora.release.Release`.
+
+    Raises:
+        The errors of `find_release`.
+    """
+
+    VERSION = datasets.Version("1.0.0")
+
+    def __init__(self, cache_dir: str | None = None, data_dir: str | os.PathLike | None = None, **kwargs):
+        if data_dir is None:
+            raise ManualDownloadError(
+                "IEMOCAP cannot be downloaded: USC SAIL gives it out on request (https://sail.usc.edu/iemocap); "
+                "give its folder as data_dir"
+            )
+        self.release = read_release(find_release(data_dir))
+        key = hashlib.sha256(f"{SCHEMA_VERSION}\n{self.release.digest}".encode()).hexdigest()[:32]
+        super().__init__(cache_dir=cache_dir, data_dir=self.release.root, hash=key, **kwargs)
+
+    def _info(self) -> datasets.DatasetInfo:
+        features = {
+            "id": datasets.Value("string"),
+            "dialog": datasets.Value("string"),
+            "session": datasets.Value("int32"),
+            "speaker": datasets.Value("string"),
+            "gender": datasets.Value("string"),
+            "start": datasets.Value("float64"),
+            "end": datasets.Value("float64"),
+            "audio": datasets.Audio(sampling_rate=SAMPLING_RATE, decode=False),
+            "text": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=list(CLASSES)),
+            "emotion": datasets.Value("string"),
+            "num_frames": datasets.Value("int64"),
+            "history": datasets.List(datasets.Value("string")),
+            "history_ids": datasets.List(datasets.Value("string")),
+            "problems": datasets.List(datasets.Value("string")),
+        }
+        return datasets.DatasetInfo(
+            description="IEMOCAP, one row per evaluated turn, with the history of its dialog.",
+            features=datasets.Features(features),
+            license="USC SAIL's release form: no redistribution",
+        )
+
+    def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
+        # A list is what `datasets` shares out among processes. It refuses to read a split without rows: there is none.
+        dialogs = [dialog for dialog in self.release.dialogs if dialog.turns]
+        return [
+            datasets.SplitGenerator(
+                name=f"session{number}",
+                gen_kwargs={"dialogs": [dialog for dialog in dialogs if dialog.session == number]},
+            )
+            for number in sorted({dialog.session for dialog in dialogs})
+        ]
+
+    def _generate_tables(self, dialogs: list[Dialog]) -> Iterator[tuple[str, pa.Table]]:
+        schema = self.info.features.arrow_schema
+        for dialog in dialogs:
+            yield dialog.id, pa.Table.from_pylist(dialog_rows(dialog), schema=schema)
+
+
+def dialog_rows(dialog: Dialog) -> list[dict]:
+    """Returns the rows of a dialog in time order. Decodes the recordings of its turns of the four classes."""
+    rows, history, history_ids = [], [], []
+    for turn in dialog.turns:
+        gender = turn.id.rpartition("_")[2][0]
+        problems, frames = [], 0
+        if turn.text is None:
+            problems.append("transcript_missing")
+        elif not turn.text:
+            problems.append("transcript_empty")
+        if turn.emotion in CLASS_OF:
+            frames, audio_problems = check_audio(turn.wav, turn.end - turn.start)
+            problems += audio_problems
+        elif turn.emotion not in DROPPED:
+            problems.append("unknown_label_code")
+        usable = turn.emotion in CLASS_OF and not any(kind in LOST for kind in problems)
+        rows.append(
+            {
+                "id": turn.id,
+                "dialog": dialog.id,
+                "session": dialog.session,
+                "speaker": f"{turn.id[:5]}_{gender}",
+                "gender": gender,
+                "start": turn.start,
+                "end": turn.end,
+                "audio": {"bytes": None, "path": turn.wav},
+                "text": turn.text or "",
+                "label": CLASSES.index(CLASS_OF[turn.emotion]) if usable else -1,
+                "emotion": turn.emotion,
+                "num_frames": frames if usable else 0,
+                "history": list(history),
+                "history_ids": list(history_ids),
+                "problems": problems,
+            }
+        )
+        if turn.text:
+            history.append(turn.text)
+            history_ids.append(turn.id)
+    return rows
+
+
+def load_iemocap(
+    data_dir: str | os.PathLike,
+    *,
+    cache_dir: str | os.PathLike | None = None,
+    num_proc: int | None = None,
+    max_bad: int | None = None,
+) -> tuple[datasets.Dataset, "Report"]:
+    """Loads IEMOCAP, or a corpus of its layout, from the folder it was unpacked in.
+
+    Args:
+        data_dir: the folder that holds Session1 to Session5, the one above it, or one of the sessions.
+        cache_dir: folder of the prepared rows; by default the cache of `datasets`.
+        num_proc: processes that decode the recordings on the first load. By default one per core (8 at most) for a
+            corpus much larger than IEMOCAP, else a single one, which is faster unless the disk is slow to answer.
+            Never more than the session with the fewest dialogs has dialogs.
+        max_bad: refuse a corpus with more than so many damaged items (files, lines, turns of the kinds in
+            `lemer.corpora.release.LOST`; a lost transcript line counts as line and as turn). By default any number
+            is only reported.
+
+    Returns:
+        The rows of all sessions (columns in this file's docstring), and the report on them.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, datasets.exceptions.ManualDownloadError: `data_dir` is no release.
+        ValueError: no turn is usable; too many are damaged; an argument is out of range.
+    """
+    if num_proc is not None and num_proc < 1:
+        raise ValueError(f"num_proc must be at least 1, got {num_proc}")
+    if max_bad is not None and max_bad < 0:
+        raise ValueError(f"max_bad is a number of damaged items, at least 0, got {max_bad}")
+    builder = Iemocap(cache_dir=None if cache_dir is None else os.fspath(cache_dir), data_dir=data_dir)
+    root, notes = builder.release.root, builder.release.notes
+    dialogs = [dialog for dialog in builder.release.dialogs if dialog.turns]
+    if not dialogs:
+        raise ValueError(
+            f"no evaluated turn in {root}: {_commonest(notes)}. Are the label files "
+            "Session*/dialog/EmoEvaluation/Ses*.txt there, and named like dialogs?"
+        )
+    if num_proc is None:
+        turns = sum(turn.emotion in CLASS_OF for dialog in dialogs for turn in dialog.turns)
+        num_proc = 1 if turns < FEW_TURNS else min(os.cpu_count() or 1, MAX_PROCESSES)
+    sessions = [dialog.session for dialog in dialogs]
+    builder.download_and_prepare(num_proc=min(num_proc, *(sessions.count(number) for number in set(sessions))))
+    dataset = builder.as_dataset(split="all")
+    report = Report.of(dataset, root, notes)
+    if not report.num_samples:
+        raise ValueError(
+            f"no usable turn of the classes {', '.join(CLASSES)} in {root}: {len(dataset):,} evaluated turns, "
+            f"{_commonest(report.notes)}. Is the release complete (labels, transcriptions, sentences/wav)?"
+        )
+    bad = sum(len(report.notes[kind]) for kind in LOST)
+    if max_bad is not None and bad > max_bad:
+        raise ValueError(
+            f"{bad:,} damaged items in {root}, max_bad allows {max_bad:,}; commonest: {_commonest(report.notes)}. "
+            "Repair the release, or allow more"
+        )
+    return dataset, report
+
+
+def _commonest(notes: dict[str, list[str]]) -> str:
+    damage = sorted(((len(notes[kind]), kind) for kind in LOST if notes.get(kind)), reverse=True)
+    return ", ".join(f"{count:,} {kind}" for count, kind in damage[:EXAMPLES]) or "no damage"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is in a loaded corpus, and what is not.
+
+    Attributes:
+        root: the release's folder.
+        turns: session -> number of rows.
+        samples: session -> class -> number of samples.
+        notes: kind of `KINDS`, all of them -> names of files, lines ("file:number") or turns.
+        fingerprints: "all", "ids" and "Session1" ... -> sha256 as in `STANDARD_FINGERPRINTS`; sessions without samples
+            are left out.
+    """
+
+    root: str
+    turns: dict[int, int]
+    samples: dict[int, dict[str, int]]
+    notes: dict[str, list[str]]
+    fingerprints: dict[str, str]
+
+    @classmethod
+    def of(cls, dataset: datasets.Dataset, root: str, notes: dict[str, list[str]]) -> "Report":
+        """Makes the report of a dataset; `notes` are those of the release, the turns' own are in the dataset."""
+        notes = {kind: list(notes.get(kind, [])) for kind in KINDS}
+        turns = dict.fromkeys(SESSIONS, 0)
+        samples = {number: dict.fromkeys(CLASSES, 0) for number in SESSIONS}
+        labelled = []
+        columns = dataset.select_columns(["id", "session", "label", "emotion", "problems"])[:]
+        for utterance, session, label, emotion, problems in zip(*columns.values(), strict=True):
+            turns[session] += 1
+            if label >= 0:
+                samples[session][CLASSES[label]] += 1
+                labelled.append((utterance, session, CLASSES[label]))
+            if emotion in DROPPED:
+                notes[f"dropped_{emotion}"].append(utterance)
+            for kind in problems:
+                notes[kind].append(f"{utterance} ({emotion!r})" if kind == "unknown_label_code" else utterance)
+        fingerprints = {
+            "all": _fingerprint(f"{utterance} {label}" for utterance, _, label in labelled),
+            "ids": _fingerprint(utterance for utterance, _, _ in labelled),
+        }
+        for number in sorted({session for _, session, _ in labelled}):
+            lines = (f"{utterance} {label}" for utterance, session, label in labelled if session == number)
+            fingerprints[f"Session{number}"] = _fingerprint(lines)
+        return cls(root, turns, samples, notes, fingerprints)
+
+    @property
+    def num_samples(self) -> int:
+        return sum(sum(classes.values()) for classes in self.samples.values())
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether the samples and their labels are exactly the 5,531 of the literature."""
+        return self.fingerprints["all"] == STANDARD_FINGERPRINTS["all"]
+
+    @property
+    def verdict(self) -> str:
+        """One sentence that compares the samples with the 5,531 of the literature."""
+        if self.is_standard:
+            return "The samples are the standard 5,531 subset."
+        other = [
+            str(number)
+            for number in SESSIONS
+            if self.fingerprints.get(f"Session{number}") != STANDARD_FINGERPRINTS[f"Session{number}"]
+        ]
+        same_ids = self.fingerprints["ids"] == STANDARD_IDS_FINGERPRINT
+        where = f"session{'s' if len(other) > 1 else ''} {', '.join(other)}"
+        return f"Not the standard 5,531 subset: differs in {where}{' (labels only)' if same_ids else ''}."
+
+    def format(self) -> str:
+        """Returns the report as text, with up to three names of each kind."""
+        standard_turns = sum(STANDARD_TURNS.values())
+        standard_samples = {number: dict(zip(CLASSES, counts, strict=True)) for number, counts in STANDARD_SAMPLES.items()}
+        lines = [self.root, "", "Found / in the standard release:", ""]
+        lines.append(" " * 10 + "".join(f"{name:>14}" for name in (*CLASSES, "samples", "turns")))
+        total = {name: [0, 0] for name in CLASSES}
+        for number in SESSIONS:
+            pairs = [[self.samples[number][name], standard_samples[number][name]] for name in CLASSES]
+            for name, (found, standard) in zip(CLASSES, pairs, strict=True):
+                total[name][0] += found
+                total[name][1] += standard
+            lines.append(_table_row(f"Session{number}", pairs, [self.turns[number], STANDARD_TURNS[number]]))
+        lines.append(_table_row("all", list(total.values()), [sum(self.turns.values()), standard_turns]))
+        lines += ["", self.verdict]
+        if self.notes["session_missing"]:
+            lines.append(f"Missing: {', '.join(self.notes['session_missing'])}.")
+        headings = {
+            "Damaged or missing": [kind for kind in LOST if kind != "session_missing"],
+            "Kept, but worth knowing": [kind for kind in KINDS if kind not in LOST and kind not in NORMAL],
+            "Left out as usual": list(NORMAL),
+        }
+        for heading, kinds in headings.items():
+            kinds = [kind for kind in kinds if self.notes[kind]]
+            lines += ["", f"{heading}:{'' if kinds else ' nothing'}"]
+            for kind in kinds:
+                names = self.notes[kind]
+                more = ", ..." if len(names) > EXAMPLES else ""
+                lines.append(f"{len(names):>7,}  {kind}: {KINDS[kind]}")
+                lines.append(f"{'':9}{', '.join(names[:EXAMPLES])}{more}")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Returns the counters as JSON.
+
+        Each kind of `KINDS` -> {"count", "items"}, and beside them "turns" and "samples" by session, "fingerprints",
+        and "standard": whether the samples are the standard ones.
+        """
+        counters = {kind: {"count": len(names), "items": names} for kind, names in self.notes.items()}
+        counters["turns"] = {f"Session{number}": count for number, count in self.turns.items()}
+        counters["samples"] = {f"Session{number}": classes for number, classes in self.samples.items()}
+        counters["fingerprints"] = self.fingerprints
+        counters["standard"] = self.is_standard
+        return json.dumps(counters, ensure_ascii=False, indent=1) + "\n"
+
+
+def _table_row(name: str, pairs: list[list[int]], turns: list[int]) -> str:
+    samples = [sum(numbers) for numbers in zip(*pairs, strict=True)]
+    return f"{name:10}" + "".join(f"{f'{found:,} / {known:,}':>14}" for found, known in (*pairs, samples, turns))
+
+
+def _fingerprint(lines) -> str:
+    return hashlib.sha256("".join(f"{line}\n" for line in sorted(lines)).encode()).hexdigest()
+
+
+def manifest(dataset: datasets.Dataset) -> Iterator[dict]:
+    """Yields one small dictionary per sample, without its history's texts; `history_ids` are the newest ten."""
+    keys = "id session dialog gender speaker start end label text num_frames history_ids".split()
+    for row in dataset.select_columns(keys):
+        if row["label"] >= 0:
+            row = {key: row[key] for key in keys}
+            yield {**row, "label": CLASSES[row["label"]], "history_ids": row["history_ids"][-MANIFEST_HISTORY:]}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit status: 0, or 2 after one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lemer.corpora.iemocap",
+        description="Reads an IEMOCAP release and reports what is in it, what is damaged, and whether it gives the "
+        "5,531 utterances of the literature. The recordings are decoded once; the second run is fast.",
+        epilog="IEMOCAP cannot be downloaded: USC SAIL gives it out on request (https://sail.usc.edu/iemocap).",
+    )
+    parser.add_argument("data_dir", metavar="DIR", help="the folder that holds Session1 to Session5")
+    parser.add_argument(
+        "--manifest",
+        metavar="FILE",
+        help="write one JSON line per utterance of the four classes: id, session, dialog, gender, speaker, start, end "
+        "(seconds), label (ang, hap, neu, sad), text, num_frames, history_ids (the newest ten, oldest first)",
+    )
+    parser.add_argument("--counters", metavar="FILE", help="write all counters, with all names, as JSON")
+    parser.add_argument("--cache_dir", metavar="DIR", help="keep the prepared rows here (default: datasets' cache)")
+    parser.add_argument("--num_proc", type=int, metavar="N", help="processes that decode (default: as many as pay)")
+    parser.add_argument(
+        "--max_bad", type=int, metavar="N", help="fail when more than N items are damaged (default: only report)"
+    )
+    options = parser.parse_args(arguments)
+    outputs = [path for path in (options.manifest, options.counters) if path is not None]
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()  # a log wants the error's line only
+    try:
+        for path in outputs:
+            if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+                raise FileNotFoundError(f"cannot write {path}: its folder is not there")
+        if len({os.path.abspath(path) for path in outputs}) < len(outputs):
+            raise ValueError(f"--manifest and --counters are the same file {outputs[0]}")
+        dataset, report = load_iemocap(
+            options.data_dir, cache_dir=options.cache_dir, num_proc=options.num_proc, max_bad=options.max_bad
+        )
+        contents = {}
+        if options.manifest is not None:
+            lines = (json.dumps(row, ensure_ascii=False) for row in manifest(dataset))
+            contents[options.manifest] = "".join(f"{line}\n" for line in lines)
+        if options.counters is not None:
+            contents[options.counters] = report.to_json()
+        replace_files(contents)
+    except (OSError, ValueError, DatasetsError) as error:
+        # `datasets` wraps what happens while it writes, a full disk for example, and says nothing of it.
+        reason = error.__cause__ if isinstance(error.__cause__, OSError | ValueError) else error
+        print(f"{parser.prog}: {' '.join(str(reason).split())}", file=sys.stderr)
+        return 2
+    if hasattr(sys.stdout, "reconfigure"):  # a name in the report may be more than the terminal can show
+        sys.stdout.reconfigure(errors="backslashreplace")
+    print(report.format())
+    return 0
+
+
+if __name__ == "__main__":
+    # By its importable name: a class of __main__ has another place in the cache, and no name in other processes.
+    from lemer.corpora.iemocap import main
+
+    sys.exit(main())

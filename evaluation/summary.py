@@ -1,0 +1,59 @@
+"""From the results of folds and seeds to one row: means over folds, deviation over seeds, the pooled figure, the paper's."""
+
+from collections import defaultdict
+
+import numpy as np
+
+FIGURES = ("wa", "ua", "macro_f1")
+
+
+def summarise(runs: list[dict], paper: dict) -> dict:
+    """
+    One row of a table.
+
+    Args:
+        runs: results of every finished fold and seed, each with `fold`, `seed`, the figures and the confusion matrix.
+        paper: the paper's `wa` and `ua` in per cent, or None.
+
+    Returns:
+        `mean`: over the folds of each seed, then over the seeds. `deviation`: standard deviation over the seeds' means
+        (None with one seed). `pooled`: WA and UA of all folds' utterances as one test set, mean over the seeds.
+    """
+    by_seed = defaultdict(list)
+    for run in runs:
+        by_seed[run["seed"]].append(run)
+    means = {name: [np.mean([run[name] for run in folds]) for folds in by_seed.values()] for name in FIGURES}
+    pooled = {"wa": [], "ua": []}
+    for folds in by_seed.values():
+        confusion = np.sum([run["confusion"] for run in folds], axis=0)
+        counts = confusion.sum(axis=1)
+        pooled["wa"].append(np.trace(confusion) / counts.sum())
+        pooled["ua"].append(np.mean(np.diag(confusion)[counts > 0] / counts[counts > 0]))
+    several = len(by_seed) > 1
+    return {
+        "folds": sorted({run["fold"] for run in runs}),
+        "seeds": sorted(by_seed),
+        "mean": {name: float(np.mean(values)) for name, values in means.items()},
+        "deviation": {name: float(np.std(values, ddof=1)) if several else None for name, values in means.items()},
+        "pooled": {name: float(np.mean(values)) for name, values in pooled.items()},
+        "paper": paper,
+    }
+
+
+def format_summary(title: str, runs: list[dict], summary: dict) -> str:
+    """The row and the folds it is made of, as a Markdown table in per cent."""
+    lines = [f"## {title}", "", "| | WA | UA | macro-F1 | utterances |", "|---|---|---|---|---|"]
+    for run in sorted(runs, key=lambda run: (run["fold"], run["seed"])):
+        figures = " | ".join(f"{100 * run[name]:.2f}" for name in FIGURES)
+        lines.append(f"| fold {run['fold']}, seed {run['seed']} | {figures} | {run['utterances']} |")
+    mean, deviation, pooled, paper = (summary[key] for key in ("mean", "deviation", "pooled", "paper"))
+    cells = []
+    for name in FIGURES:
+        spread = "" if deviation[name] is None else f" ± {100 * deviation[name]:.2f}"
+        cells.append(f"{100 * mean[name]:.2f}{spread}")
+    total = sum(run["utterances"] for run in runs) // len(summary["seeds"])
+    lines.append(f"| **mean over folds** | {' | '.join(cells)} | {total} |")
+    lines.append(f"| pooled | {100 * pooled['wa']:.2f} | {100 * pooled['ua']:.2f} | | {total} |")
+    if paper.get("wa") is not None:
+        lines.append(f"| paper, IEMOCAP | {paper['wa']:.2f} | {paper['ua']:.2f} | | 5531 |")
+    return "\n".join(lines) + "\n"

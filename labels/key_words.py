@@ -1,0 +1,87 @@
+"""Key words of every class, and the semantic label embeddings L_t that BERT makes of them (paper, section 2.1)."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
+
+from .class_tfidf import best_terms, class_tfidf
+
+# scikit-learn's list also holds words that tell emotions.
+FUNCTION_WORDS = (
+    ENGLISH_STOP_WORDS
+    - {"amount", "bill", "bottom", "cry", "describe", "detail", "fire", "found", "interest", "mill", "serious", "sincere"}
+    - {"system", "thick", "thin"}
+) | {"ain", "ca", "did", "does", "doing", "don", "just", "sha", "wo", "ll", "re", "ve", "oh", "uh", "um", "yeah", "mm"}
+_WORD = r"(?u)\b\w[\w'’]*\b"
+
+
+def is_function_word(word: str) -> bool:
+    """Whether a lower-case word, or what a contraction is made of (it's, don't, we'll), is a function word."""
+    stem = re.split(r"(?:n)?['’]", word)[0]
+    return word in FUNCTION_WORDS or stem in FUNCTION_WORDS or len(stem) < 2
+
+
+def key_words(texts: Sequence[str], labels: Sequence[int], label_names: Sequence[str], k: int = 9) -> dict[str, list[str]]:
+    """
+    The k words of every class with the highest TF-IDF ([`class_tfidf`]) that tell it from the others, best first.
+
+    Args:
+        texts: Transcripts of the training split, the current utterances without history. A word counts once in each.
+        labels: class index of every text.
+        label_names: names of the classes in the order of their indices.
+        k: words a class; the paper's best is 9.
+
+    Returns:
+        For every label at most k words; fewer where no other word is more common in the class than elsewhere.
+
+    Raises:
+        ValueError: k below 1, a class without a text, or without a single key word.
+    """
+    if k < 1:
+        raise ValueError(f"number of key words must be at least 1, got {k}")
+    labels = np.asarray(labels)
+    totals = np.array([(labels == index).sum() for index in range(len(label_names))])
+    if not totals.all():
+        empty = [name for name, total in zip(label_names, totals, strict=True) if not total]
+        raise ValueError(f"no training text has the label {', '.join(empty)}: its key words cannot be found")
+    vectorizer = CountVectorizer(binary=True, token_pattern=_WORD)
+    try:
+        occurs = vectorizer.fit_transform(texts)  # (texts, V)
+    except ValueError as error:
+        raise ValueError(f"the {len(texts)} training texts hold no word: key words cannot be found") from error
+    words = vectorizer.get_feature_names_out()
+    counts = np.stack([np.asarray(occurs[labels == index].sum(axis=0)).ravel() for index in range(len(label_names))])
+    scores = class_tfidf(counts, totals)
+    scores[:, [is_function_word(word) for word in words]] = 0.0
+    chosen = {
+        name: [str(words[term]) for term in terms] for name, terms in zip(label_names, best_terms(scores, k), strict=True)
+    }
+    wordless = [name for name, found in chosen.items() if not found]
+    if wordless:
+        raise ValueError(
+            f"no word is more common in the training texts of {', '.join(wordless)} than in the others: there are no key "
+            "words to describe it; use more text, or train_label_embeddings=True"
+        )
+    return chosen
+
+
+@torch.no_grad()
+def semantic_label_embeddings(model, tokenizer, words: dict[str, list[str]]) -> torch.Tensor:
+    """
+    L_t (C, d_t): the text tower's last hidden states over each class's words in rank order, averaged over word pieces.
+
+    Special tokens are left out of the average. One sequence at a time, so that no class depends on the others.
+    """
+    was_training = model.training
+    model.eval()
+    rows = []
+    for name in model.config.id2label.values():
+        encoded = tokenizer(" ".join(words[name]), truncation=True, return_special_tokens_mask=True, return_tensors="pt")
+        word_pieces = ~encoded.pop("special_tokens_mask")[0].bool()  # (T,)
+        hidden = model.text_model(**encoded.to(model.device)).last_hidden_state[0]  # (T, d_t)
+        rows.append(hidden[word_pieces.to(hidden.device)].mean(0))
+    model.train(was_training)
+    return torch.stack(rows)

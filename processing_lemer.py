@@ -1,0 +1,262 @@
+"""Speech, words and earlier turns -> one padded batch.
+
+This file travels with every checkpoint. soundfile and soxr are needed only where audio has to be decoded or resampled.
+"""
+
+import io
+import os
+from collections.abc import Sequence
+from numbers import Real
+
+import numpy as np
+from transformers import BatchFeature, ProcessorMixin
+from transformers.utils import logging
+
+try:
+    import soundfile
+except ImportError:
+    soundfile = None
+try:
+    import soxr
+except ImportError:
+    soxr = None
+
+logger = logging.get_logger(__name__)
+
+MAX_CHANNELS = 8  # more on the shorter axis of a two-dimensional array: rather a batch than the channels of one clip
+
+
+def load_audio(audio, sampling_rate: int | None = None, target_rate: int = 16_000) -> np.ndarray:
+    """
+    One clip in any of the usual forms -> mono float32 samples (N,) at `target_rate`, unchanged where they are that already.
+
+    Args:
+        audio: A path, the bytes of an audio file, `{"array", "sampling_rate"}`, `{"path", "bytes"}` (one may be None), a
+            torchcodec decoder, or samples as a list of numbers, NumPy array or tensor. Integers are scaled to [-1, 1).
+            In a two-dimensional array the shorter axis is channels (at most 8), whose mean is taken.
+        sampling_rate: Rate of bare samples in Hz; every other form knows its own. None: taken as `target_rate`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no audio, has no samples, a sample that is not finite, or samples of a type that has no scale.
+    """
+    if isinstance(audio, dict):
+        if audio.get("array") is not None:
+            if audio.get("sampling_rate") is None:
+                raise ValueError("audio {'array': ...} needs 'sampling_rate' beside it, in Hz")
+            return load_audio(audio["array"], audio["sampling_rate"], target_rate)
+        inner = audio.get("bytes") if audio.get("bytes") is not None else audio.get("path")
+        if inner is None:
+            raise ValueError(
+                f"audio as a dict needs 'array' and 'sampling_rate', or 'bytes' or 'path', got keys {sorted(audio)} "
+                "without a value in them"
+            )
+        return load_audio(inner, None, target_rate)
+    if isinstance(audio, (str, os.PathLike, bytes, bytearray)):
+        samples, sampling_rate = _decode(audio)
+    elif hasattr(audio, "get_all_samples"):  # torchcodec.AudioDecoder and the subclass of it in `datasets`
+        decoded = audio.get_all_samples()
+        samples, sampling_rate = decoded.data.numpy().T, decoded.sample_rate
+    else:
+        samples = _as_samples(audio)
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1, dtype=np.float32)
+    if samples.size == 0:
+        raise ValueError("audio has no samples: leave the utterance out, or pass audio=None for words alone")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{int((~np.isfinite(samples)).sum())} of {samples.size} samples are NaN or infinite")
+    if sampling_rate is not None and sampling_rate != target_rate:
+        if not sampling_rate > 0:
+            raise ValueError(f"sampling_rate must be above 0 Hz, got {sampling_rate}")
+        if soxr is None:
+            raise ImportError(f"audio at {sampling_rate} Hz has to be resampled to {target_rate}: pip install soxr")
+        samples = soxr.resample(samples, sampling_rate, target_rate, quality="HQ")
+        if samples.size == 0:
+            samples = np.zeros(1, dtype=np.float32)  # one sample at a higher rate is less than one at this
+    return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def _decode(audio) -> tuple[np.ndarray, int]:
+    """Decode a file or its bytes with libsndfile: samples (N, channels) and the rate."""
+    if soundfile is None:
+        raise ImportError("audio files are decoded with soundfile: pip install soundfile")
+    is_path = isinstance(audio, (str, os.PathLike))
+    name = os.fspath(audio) if is_path else f"<{len(audio)} bytes>"
+    if is_path and not os.path.isfile(audio):
+        raise FileNotFoundError(f"no audio file {name}" + (" (that is a folder)" if os.path.isdir(audio) else ""))
+    try:
+        samples, rate = soundfile.read(audio if is_path else io.BytesIO(audio), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError, ValueError) as error:
+        raise ValueError(f"{name} cannot be read as audio ({error}); wav, flac, ogg and mp3 can") from error
+    if len(samples) == 0:
+        raise ValueError(f"{name} has no samples")
+    return samples, rate
+
+
+def _as_samples(audio) -> np.ndarray:
+    """Bare samples of any container -> float32 (N,) or (N, channels)."""
+    if hasattr(audio, "detach"):
+        audio = audio.detach().cpu().float().numpy() if audio.is_floating_point() else audio.detach().cpu().numpy()
+    samples = np.asarray(audio)
+    if samples.dtype.kind == "f":
+        samples = samples.astype(np.float32, copy=False)
+    elif samples.dtype in (np.int16, np.int32):
+        samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+    elif samples.size == 0:
+        samples = samples.astype(np.float32)
+    else:
+        raise ValueError(
+            f"samples must be floats, int16 or int32, got {samples.dtype}: its full scale is not known; divide by it first"
+        )
+    if samples.ndim == 2:
+        if samples.shape[0] < samples.shape[1]:
+            samples = samples.T
+        if samples.shape[1] > MAX_CHANNELS:
+            raise ValueError(
+                f"an array of shape {np.shape(audio)} is one clip of {samples.shape[1]} channels, above {MAX_CHANNELS}: "
+                "pass a batch as a list of clips"
+            )
+    elif samples.ndim != 1:
+        raise ValueError(f"samples must have one axis, or two with channels, got shape {samples.shape}")
+    return samples
+
+
+class LemerProcessor(ProcessorMixin):
+    r"""
+    Brings speech to 16 kHz mono, normalised per utterance, and splices the earlier turns before the current one (paper,
+    section 3.1): `[CLS] oldest ... newest [SEP] current [SEP]`, or `[CLS] current [SEP]` where there are none.
+
+    Args:
+        feature_extractor: The speech tower's `Wav2Vec2FeatureExtractor`.
+        tokenizer: The text tower's tokenizer.
+        max_history (`int`, defaults to 10): Number of earlier turns spliced in, the newest ones; 0 for none.
+        max_text_length (`int`, defaults to 150):
+            Tokens a text may have, special ones counted. The oldest history is cut first, token by token; only a current
+            utterance that is longer by itself is cut, at its end.
+    """
+
+    def __init__(self, feature_extractor=None, tokenizer=None, max_history: int = 10, max_text_length: int = 150, **kwargs):
+        if max_history < 0:
+            raise ValueError(f"max_history must be at least 0, got {max_history}")
+        if max_text_length < 4:
+            raise ValueError(f"max_text_length must be at least 4 (three special tokens and a word), got {max_text_length}")
+        self.max_history = max_history
+        self.max_text_length = max_text_length
+        super().__init__(feature_extractor, tokenizer, **kwargs)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        # Both parts call their mask attention_mask; the model has one of each.
+        return ["input_values", "input_values_mask", *self.tokenizer.model_input_names]
+
+    def __call__(self, audio=None, text=None, history=None, sampling_rate=None, return_tensors=None, **kwargs):
+        r"""
+        One utterance or a batch of them -> one padded batch.
+
+        Args:
+            audio: One clip in any form of [`load_audio`], or a list of them. A bare array is always one clip.
+            text (`str` or `list[str]`): The current utterance.
+            history (`list[str]` or `list[list[str]]`): Earlier turns of the dialog, oldest first.
+            sampling_rate (`int`): Rate of bare samples in Hz, for all of them.
+            return_tensors (`str`): `"pt"` or `"np"`; without it, lists.
+
+        Returns:
+            `BatchFeature` with `input_values` and `input_values_mask` (B, S) where there is audio, `input_ids`,
+            `attention_mask` and, for BERT, `token_type_ids` (B, T) where there is text. A mask is 1 where it is real.
+
+        Raises:
+            ValueError: counts of clips and texts differ, or anything else that would change the answer silently.
+        """
+        if kwargs:
+            raise TypeError(
+                f"LemerProcessor takes no {', '.join(sorted(kwargs))}: audio and text are always padded to the longest of "
+                "the batch, and max_history and max_text_length are settings of the processor"
+            )
+        clips = None if audio is None else self._as_batch_of_clips(audio)
+        texts, histories = self._as_batch_of_texts(text, history)
+        if clips is None and texts is None:
+            raise ValueError("got neither audio nor text: give at least one")
+        if clips is not None and texts is not None and len(clips) != len(texts):
+            raise ValueError(f"got {len(clips)} clips and {len(texts)} texts: give one of each for every utterance")
+        data = {}
+        if clips is not None:
+            data.update(self._process_clips(clips, sampling_rate))
+        if texts is not None:
+            data.update(self._process_texts(texts, histories))
+        return BatchFeature(data, tensor_type=return_tensors)
+
+    @staticmethod
+    def _as_batch_of_clips(audio) -> list:
+        if isinstance(audio, (list, tuple)) and not (audio and isinstance(audio[0], Real)):
+            if not audio:
+                raise ValueError("got an empty list of audio")
+            if any(clip is None for clip in audio):
+                raise ValueError("some utterances of the batch have audio and some have none: process them separately")
+            return list(audio)
+        return [audio]
+
+    def _as_batch_of_texts(self, text, history) -> tuple[list[str] | None, list[list[str]] | None]:
+        if text is None or (isinstance(text, (list, tuple)) and text and all(one is None for one in text)):
+            if history:
+                raise ValueError("got history without the current text: history only goes before a text")
+            return None, None
+        single = isinstance(text, str)
+        texts = [text] if single else text
+        if not isinstance(texts, Sequence) or not len(texts) or not all(isinstance(one, str) for one in texts):
+            raise ValueError(
+                f"text must be a string or a list of strings, got {text!r:.80}; where only some utterances of a batch have "
+                "words, process them separately"
+            )
+        histories = [history or []] if single else (history or [[]] * len(texts))
+        if len(histories) != len(texts):
+            raise ValueError(f"got {len(texts)} texts and {len(histories)} histories: give one list of turns for each text")
+        histories = [turns or [] for turns in histories]
+        for turns in histories:
+            if isinstance(turns, str) or not all(turn is None or isinstance(turn, str) for turn in turns):
+                raise ValueError(f"history must be a list of turns for each text, each a string, got {turns!r:.80}")
+        return list(texts), histories
+
+    def _process_clips(self, clips: list, sampling_rate: int | None) -> dict:
+        rate = self.feature_extractor.sampling_rate
+        samples = []
+        for index, clip in enumerate(clips):
+            bare = not isinstance(clip, (dict, str, os.PathLike, bytes, bytearray)) and not hasattr(clip, "get_all_samples")
+            if bare and sampling_rate is None:
+                logger.warning_once(
+                    f"LemerProcessor got samples without sampling_rate and takes them as {rate} Hz: pass sampling_rate"
+                )
+            try:
+                samples.append(load_audio(clip, sampling_rate, rate))
+            except ValueError as error:
+                raise ValueError(f"audio {index} of {len(clips)}: {error}") from error
+        batch = self.feature_extractor(
+            samples, sampling_rate=rate, padding=True, return_attention_mask=True, return_tensors="np"
+        )
+        return {"input_values": batch["input_values"], "input_values_mask": batch["attention_mask"]}
+
+    def _process_texts(self, texts: list[str], histories: list[list[str]]) -> dict:
+        tokenizer = self.tokenizer
+        limit = min(self.max_text_length, tokenizer.model_max_length)
+        # What the current utterance leaves of the limit belongs to the history; without room for a token there is none.
+        current = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        room = [limit - tokenizer.num_special_tokens_to_add(pair=True) - len(tokens) for tokens in current]
+        side = tokenizer.truncation_side
+        rows = []
+        try:
+            for one, turns, tokens_left in zip(texts, histories, room, strict=True):
+                turns = [turn for turn in turns if turn and turn.strip()]
+                turns = turns[-self.max_history :] if self.max_history else []
+                if turns and tokens_left > 0:
+                    tokenizer.truncation_side = "left"
+                    rows.append(tokenizer(" ".join(turns), one, truncation="only_first", max_length=limit))
+                else:
+                    tokenizer.truncation_side = "right"
+                    rows.append(tokenizer(one, truncation=True, max_length=limit))
+        finally:
+            tokenizer.truncation_side = side
+        return dict(tokenizer.pad(rows, padding=True, return_tensors="np"))
+
+
+LemerProcessor.register_for_auto_class()
+
+__all__ = ["LemerProcessor", "load_audio"]

@@ -1,0 +1,205 @@
+"""Padding-safe wav2vec 2.0 (conformer and plain): an utterance has the same frames alone and in any batch.
+
+transformers' encoders let padding leak in two places: the depthwise convolution of every conformer block reads padded
+frames, and the group norm of the first CNN layer (`feat_extract_norm="group"`) takes its mean and variance over them.
+Here both see real frames only. Parameters, their names and the stock `forward` stay as they are: `make_padding_safe`
+swaps the classes of the leaking modules in place, and masks travel through arguments (never through state that a second
+forward pass could change), so that activation checkpointing recomputes the same values.
+
+In training, the batch norm of the conformer block keeps its running statistics, as in evaluation: statistics of a batch
+would make an utterance's frames depend on the other utterances, and fine-tuning batches are too small to estimate them.
+
+This file travels with every checkpoint. Shapes: B batch, S samples, F frames, D channels.
+"""
+
+import torch
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
+    Wav2Vec2ConformerConvolutionModule,
+    Wav2Vec2ConformerEncoderLayer,
+)
+
+
+class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
+    """Convolution module of a conformer block whose depthwise convolution reads zeros where padding is."""
+
+    frame_mask = None  # (B, F), True = real; set by the layer in each call
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        hidden_states = self.layer_norm(hidden_states)
+        hidden_states = self.glu(self.pointwise_conv1(hidden_states.transpose(1, 2)))  # (B, D, F)
+        if self.frame_mask is not None:
+            hidden_states = hidden_states.masked_fill(~self.frame_mask[:, None], 0.0)
+        hidden_states = self.depthwise_conv(hidden_states)
+        norm = self.batch_norm
+        hidden_states = nn.functional.batch_norm(
+            hidden_states, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
+        )
+        hidden_states = self.pointwise_conv2(self.activation(hidden_states))
+        return self.dropout(hidden_states).transpose(1, 2)  # (B, F, D)
+
+
+class PaddingSafeConformerLayer(Wav2Vec2ConformerEncoderLayer):
+    """Conformer block that takes `frame_mask` (B, F), which the stock encoder hands through to every layer."""
+
+    def forward(self, hidden_states: torch.Tensor, *args, frame_mask: torch.Tensor | None = None, **kwargs):
+        # Set in every call, so that it is right again when checkpointing runs this forward a second time.
+        self.conv_module.frame_mask = frame_mask
+        return super().forward(hidden_states, *args, **kwargs)
+
+
+class PaddingSafeGroupNormConvLayer(GradientCheckpointingLayer):
+    """First CNN layer: convolution, then a group norm with one channel a group over real positions only, activation."""
+
+    def forward(self, hidden_states: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        hidden_states = self.conv(hidden_states)  # (B, D, positions)
+        if lengths is None:
+            return self.activation(self.layer_norm(hidden_states))
+        norm = self.layer_norm
+        dtype, hidden_states = hidden_states.dtype, hidden_states.float()  # sums over seconds of samples
+        positions = torch.arange(hidden_states.shape[-1], device=hidden_states.device)
+        mask = (positions < lengths[:, None])[:, None]  # (B, 1, positions)
+        count = lengths[:, None, None]
+        mean = hidden_states.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / count  # (B, D, 1)
+        centred = hidden_states - mean
+        variance = centred.masked_fill(~mask, 0.0).square().sum(-1, keepdim=True) / count
+        hidden_states = centred * torch.rsqrt(variance + norm.eps) * norm.weight[:, None] + norm.bias[:, None]
+        return self.activation(hidden_states.to(dtype))
+
+
+class PaddingSafeFeatureEncoder(nn.Module):
+    """CNN encoder that takes samples and their counts as one argument, as the stock model hands it on untouched.
+
+    Only with a group norm; the layer-norm CNN encoder has no padding to leak.
+    """
+
+    def forward(self, input_values: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        input_values, lengths = input_values if isinstance(input_values, tuple) else (input_values, None)
+        hidden_states = input_values[:, None]  # (B, 1, S)
+        if self._requires_grad and self.training:  # checkpointed layers need an input that requires grad
+            hidden_states.requires_grad = True
+        first, *others = self.conv_layers
+        if lengths is not None:
+            lengths = _convolved_length(lengths, first.conv.kernel_size, first.conv.stride)
+        hidden_states = first(hidden_states, lengths)
+        for layer in others:
+            hidden_states = layer(hidden_states)
+        return hidden_states  # (B, D, F)
+
+    def _freeze_parameters(self):
+        self.requires_grad_(False)
+        self._requires_grad = False
+
+
+def make_padding_safe(speech_model: nn.Module) -> None:
+    """Swap the classes of the modules through which padding leaks, in place; parameters and their names stay."""
+    feature_encoder = speech_model.feature_extractor
+    if isinstance(getattr(feature_encoder.conv_layers[0], "layer_norm", None), nn.GroupNorm):
+        feature_encoder.__class__ = PaddingSafeFeatureEncoder
+        feature_encoder.conv_layers[0].__class__ = PaddingSafeGroupNormConvLayer
+    for layer in speech_model.encoder.layers:
+        if type(layer) is Wav2Vec2ConformerEncoderLayer:
+            layer.__class__ = PaddingSafeConformerLayer
+            layer.conv_module.__class__ = PaddingSafeConvolutionModule
+
+
+def _convolved_length(length, kernels, strides):
+    """Positions left of `length` (an integer or a tensor of them) after convolutions without padding."""
+    for kernel, stride in zip(kernels, strides, strict=True):
+        length = (length - kernel) // stride + 1
+    return length
+
+
+def receptive_field(config, frames: int = 1) -> int:
+    """Samples that `frames` frames of the CNN encoder read: 400 (25 ms) for one frame of the published towers."""
+    for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+        frames = (frames - 1) * stride + kernel
+    return frames
+
+
+def prepare_samples(
+    config, input_values: torch.Tensor, input_values_mask: torch.Tensor | None = None, min_frames: int = 1
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    Bring a padded batch into the one form that the encoder treats safely: padded on the right, with zeros.
+
+    Args:
+        input_values: (B, S) samples.
+        input_values_mask: (B, S), nonzero where a sample is real, one run of them a row; `None`: all are real.
+        min_frames: The batch is padded until it gives at least as many frames.
+
+    Returns:
+        samples (B, S'), their counts (B,), and the counts of the frames they give (B,). A row too short for one frame
+        counts as if it were followed by the silence it lacks, in every batch alike.
+    """
+    batch_size, samples = input_values.shape
+    if input_values_mask is None:
+        lengths = torch.full((batch_size,), samples, device=input_values.device)
+    else:
+        mask = input_values_mask.bool()
+        lengths = mask.sum(-1)
+        start = mask.int().argmax(-1, keepdim=True)  # left padding: roll each row to its first real sample
+        positions = torch.arange(samples, device=input_values.device)
+        input_values = input_values.gather(1, (positions + start) % samples)
+        input_values = input_values.masked_fill(positions >= lengths[:, None], 0.0)
+    lengths = lengths.clamp(min=receptive_field(config))
+    missing = receptive_field(config, min_frames) - samples
+    if missing > 0:
+        input_values = nn.functional.pad(input_values, (0, missing))
+    return input_values, lengths, _convolved_length(lengths, config.conv_kernel, config.conv_stride)
+
+
+def encode_speech(
+    speech_model: nn.Module,
+    input_values: torch.Tensor,
+    input_values_mask: torch.Tensor | None = None,
+    padding_safe: bool = True,
+    **kwargs,
+):
+    """
+    Run a speech tower over a padded batch.
+
+    Args:
+        speech_model: A tower of the wav2vec 2.0 family; prepared by [`make_padding_safe`] if `padding_safe`.
+        input_values: (B, S) samples at the tower's rate.
+        input_values_mask: (B, S), nonzero where a sample is real; padding on either side.
+
+    Returns:
+        The tower's output, hidden states (B, F, D) padded on the right, and the mask (B, F), True where a frame is real.
+        What stands at padded frames means nothing.
+    """
+    config = speech_model.config
+    # SpecAugment refuses a batch whose longest row is shorter than one masked span.
+    masks_time = speech_model.training and getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0
+    input_values, lengths, frame_counts = prepare_samples(
+        config, input_values, input_values_mask, config.mask_time_length if masks_time and padding_safe else 1
+    )
+    samples = input_values.shape[1]
+    frames = _convolved_length(samples, config.conv_kernel, config.conv_stride)  # an integer: exports stay dynamic
+    frame_mask = torch.arange(frames, device=input_values.device) < frame_counts[:, None]  # (B, F)
+    attention_mask = torch.arange(samples, device=input_values.device) < lengths[:, None]  # (B, S)
+    if padding_safe:
+        if isinstance(speech_model.feature_extractor, PaddingSafeFeatureEncoder):
+            input_values = (input_values, lengths)
+        if any(isinstance(layer, PaddingSafeConformerLayer) for layer in speech_model.encoder.layers):
+            kwargs["frame_mask"] = frame_mask
+    output = speech_model(input_values, attention_mask=attention_mask, return_dict=True, **kwargs)
+    return output, frame_mask
+
+
+def extract_features(
+    speech_model: nn.Module, input_values: torch.Tensor, input_values_mask: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Features that a pre-trained quantizer reads: CNN encoder and layer norm only, no transformer layer is run.
+
+    Returns:
+        features (B, F, conv_dim[-1]) and the mask (B, F), True where a frame is real.
+    """
+    input_values, lengths, frame_counts = prepare_samples(speech_model.config, input_values, input_values_mask)
+    if isinstance(speech_model.feature_extractor, PaddingSafeFeatureEncoder):
+        input_values = (input_values, lengths)
+    features = speech_model.feature_extractor(input_values).transpose(1, 2)  # (B, F, conv_dim[-1])
+    features = speech_model.feature_projection.layer_norm(features)
+    return features, torch.arange(features.shape[1], device=features.device) < frame_counts[:, None]

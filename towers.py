@@ -1,0 +1,58 @@
+"""Small towers, to be trained from scratch where no pre-trained one can be had: the demo corpus, tests, machines offline.
+
+They are written as pre-training checkpoints like the public ones, so that everything after takes them the same way.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2ConformerForPreTraining,
+    Wav2Vec2FeatureExtractor,
+)
+
+SPEECH = {
+    "hidden_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 192,
+    "conv_dim": (32, 48, 64, 64, 96, 96, 96),
+    "conv_depthwise_kernel_size": 15,
+    "feat_extract_norm": "group",
+    "num_codevectors_per_group": 64,
+    "codevector_dim": 64,
+    "proj_codevector_dim": 64,
+}
+TEXT = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128}
+VOCABULARY = 1000  # word pieces
+
+
+def make_small_towers(folder: Path, texts: Sequence[str], seed: int = 0) -> tuple[Path, Path]:
+    """
+    Write a conformer and a BERT of random weights.
+
+    Args:
+        folder: Where to; gets `speech/` and `text/`.
+        texts: The training split's transcripts, from which the word pieces are learned.
+        seed: Of the weights.
+
+    Returns:
+        The folders of the speech and the text tower.
+    """
+    speech_folder, text_folder = Path(folder) / "speech", Path(folder) / "text"
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = BertTokenizerFast(vocab={token: index for index, token in enumerate(special)})
+    tokenizer = tokenizer.train_new_from_iterator([list(texts)], vocab_size=VOCABULARY, show_progress=False)
+    tokenizer.model_max_length = 512
+    tokenizer.save_pretrained(text_folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        Wav2Vec2ConformerForPreTraining(Wav2Vec2ConformerConfig(**SPEECH)).save_pretrained(speech_folder)
+        BertModel(BertConfig(vocab_size=len(tokenizer), **TEXT), add_pooling_layer=False).save_pretrained(text_folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(speech_folder)
+    return speech_folder, text_folder

@@ -1,0 +1,476 @@
+"""Train one recipe and score it on the sessions held out: `python train.py --recipe C1 --data_dir IEMOCAP --output_dir runs/C1`.
+
+Each fold and seed ends as `<output_dir>/fold<k>/seed<s>/`: `checkpoint/` (opens with `AutoModel`), `predictions.csv` (logits
+of every test utterance), `results.json` and `log.jsonl`; `results.json` and `results.md` beside them hold the means. The same
+command goes on where it was killed, and leaves alone what is finished. Several processes: `torchrun --nproc_per_node 2
+train.py ...` (on a CPU, `accelerate launch --cpu --num_processes 2` silently runs one).
+"""
+
+import argparse
+import csv
+import io
+import json
+import math
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import is_tensorboard_available, set_seed
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import AutoFeatureExtractor, AutoTokenizer, Wav2Vec2FeatureExtractor, get_scheduler
+
+from lemer import LemerConfig, LemerModel, LemerProcessor
+from lemer.corpora.iemocap import load_iemocap
+from lemer.evaluation.ser_metrics import emotion_scores
+from lemer.evaluation.summary import format_summary, summarise
+from lemer.labels.label_embeddings import build_label_embeddings
+from lemer.recipes import format_recipes, get_recipe
+from lemer.towers import make_small_towers
+from lemer.training import (
+    Collator,
+    IndexedRows,
+    JsonLinesTracker,
+    LengthBuckets,
+    States,
+    evaluation_loader,
+    optimizer_groups,
+    predict,
+    whole_folder,
+    write_atomically,
+)
+
+# What the paper does not say, and what towers of random weights need instead.
+DEFAULTS = {
+    "published": {
+        "speech_lr": 1e-6,  # paper
+        "text_lr": 5e-6,  # paper
+        "new_lr": 1e-4,
+        "warmup_steps": 8000,  # paper
+        "epochs": 50,
+        "freeze_feature_encoder": True,
+    },
+    "small": {
+        "speech_lr": 1e-3,
+        "text_lr": 1e-3,
+        "new_lr": 1e-3,
+        "warmup_steps": 50,
+        "epochs": 30,
+        "freeze_feature_encoder": False,
+    },
+}
+# Settings that do not change what comes out.
+FREE = {"output_dir", "cache_dir", "folds", "seeds", "num_workers", "checkpoint_steps", "max_bad", "list"}
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    what = parser.add_argument_group("what")
+    what.add_argument("--recipe", default="C1", help="row of the paper's tables (default: C1, LE-MER)")
+    what.add_argument("--list", action="store_true", help="print the recipes and stop")
+    what.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of LemerConfig or of LemerProcessor, as JSON or text: --set fusion=sum --set "
+        "speech_config.hidden_dropout=0.2; may be given several times",
+    )
+    what.add_argument("--output_dir", help="folder of the run, one for each recipe and setting")
+    data = parser.add_argument_group("data")
+    data.add_argument("--corpus", default="iemocap", choices=["iemocap"], help="layout of the corpus")
+    data.add_argument("--data_dir", help="folder of the release")
+    data.add_argument("--cache_dir", help="where the prepared corpus is kept (default: the cache of `datasets`)")
+    data.add_argument("--max_bad", type=int, help="stop if the corpus has more damaged files, lines and turns than this")
+    data.add_argument("--folds", type=int, nargs="+", help="sessions to hold out, one fold each (default: all)")
+    data.add_argument(
+        "--validation_share",
+        type=float,
+        default=0.1,
+        help="share of the training sessions, cut off by whole dialogs, on which the best epoch is chosen; 0: none, and "
+        "the last epoch is taken. The test session chooses nothing (default: 0.1)",
+    )
+    data.add_argument("--max_seconds", type=float, help="cut longer training utterances, to save memory; tests stay whole")
+    towers = parser.add_argument_group("towers")
+    towers.add_argument(
+        "--speech_model",
+        default="facebook/wav2vec2-conformer-rel-pos-large",
+        help="folder or Hub name of a wav2vec 2.0 pre-training checkpoint, or 'small' for a tiny conformer of random weights",
+    )
+    towers.add_argument(
+        "--text_model",
+        default="google-bert/bert-base-uncased",
+        help="folder or Hub name of a BERT, or 'small' for a tiny one of random weights",
+    )
+    towers.add_argument("--words", type=int, default=9, metavar="K", help="key words a class (paper: 9)")
+    towers.add_argument("--codes", type=int, default=100, metavar="K", help="key frames' codes a class (paper: 100)")
+    towers.add_argument(
+        "--freeze_feature_encoder",
+        action=argparse.BooleanOptionalAction,
+        help="keep the CNN encoder as it is (default: for published towers)",
+    )
+    training = parser.add_argument_group(
+        "training",
+        "defaults in brackets: with published towers / with both towers 'small'; rates and warm-up are the paper's",
+    )
+    for name, convert, text in (
+        ("speech_lr", float, "learning rate of the speech tower"),
+        ("text_lr", float, "learning rate of the text tower"),
+        ("new_lr", float, "learning rate of the layers that no checkpoint had"),
+        ("warmup_steps", int, "updates until the learning rates are reached"),
+        ("epochs", int, "passes over the training split"),
+    ):
+        values = [DEFAULTS[kind][name] for kind in ("published", "small")]
+        training.add_argument(f"--{name}", type=convert, help=f"{text} [{values[0]} / {values[1]}]")
+    training.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run each (default: 0)")
+    training.add_argument("--batch_size", type=int, default=16, help="utterances of all processes together (paper: 16)")
+    training.add_argument("--gradient_accumulation_steps", type=int, default=1, help="batches an update")
+    training.add_argument("--max_grad_norm", type=float, default=1.0, help="clip gradients to this norm")
+    training.add_argument(
+        "--schedule", default="linear", choices=["linear", "cosine", "constant_with_warmup"], help="after the warm-up"
+    )
+    training.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"])
+    training.add_argument("--num_workers", type=int, default=0, help="processes that load audio")
+    training.add_argument("--checkpoint_steps", type=int, default=200, help="updates between states to go on from")
+    args = parser.parse_args(argv)
+    if args.list:
+        return args
+    for name in ("data_dir", "output_dir"):
+        if getattr(args, name) is None:
+            parser.error(f"--{name} is needed")
+    checks = {
+        "words": args.words >= 1,
+        "codes": args.codes >= 1,
+        "batch_size": args.batch_size >= 1,
+        "gradient_accumulation_steps": args.gradient_accumulation_steps >= 1,
+        "checkpoint_steps": args.checkpoint_steps >= 1,
+        "validation_share": 0 <= args.validation_share < 1,
+        "max_seconds": args.max_seconds is None or args.max_seconds > 0,
+        "epochs": args.epochs is None or args.epochs >= 1,
+    }
+    for name, fine in checks.items():
+        if not fine:
+            parser.error(f"--{name} cannot be {getattr(args, name)}")
+    return args
+
+
+def set_defaults(args: argparse.Namespace, modality: str) -> None:
+    """Fill the training options that were not given, from the kind of towers."""
+    used = [args.speech_model] * (modality != "text") + [args.text_model] * (modality != "speech")
+    kind = "small" if set(used) == {"small"} else "published"
+    for name, value in DEFAULTS[kind].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+
+
+def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
+    """Fields of `LemerConfig` and of `LemerProcessor`: the recipe's, changed by `--set`."""
+    config, processor = {"speech_config": {}, "text_config": {}, **recipe.config}, dict(recipe.processor)
+    config["speech_config"]["layerdrop"] = 0.0  # a layer left out has no gradient, which stops several processes
+    known = {name for name in LemerConfig.__annotations__ if name != "sub_configs_defaults"}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        tower, _, inner = name.partition(".")
+        if equals and name in ("max_history", "max_text_length"):
+            processor[name] = value
+        elif equals and inner and tower in ("speech_config", "text_config"):
+            config[tower][inner] = value
+        elif equals and name in known:
+            config[name] = value
+        else:
+            raise ValueError(
+                f"--set {assignment}: expected FIELD=VALUE with a field of {', '.join(sorted(known))}, speech_config.NAME, "
+                "text_config.NAME, max_history or max_text_length"
+            )
+    return config, processor
+
+
+def split_rows(dataset, fold: int, share: float, seed: int):
+    """Training, validation and test split of one fold; validation is cut from the training sessions by whole dialogs."""
+    sessions, dialogs = np.asarray(dataset["session"]), np.asarray(dataset["dialog"])
+    train = sessions != fold
+    validation = np.zeros(len(dataset), dtype=bool)
+    if share > 0:
+        names = sorted(set(dialogs[train]))
+        for name in np.random.default_rng([seed, fold]).permutation(names):
+            if validation.sum() >= share * train.sum():
+                break
+            validation |= dialogs == name
+    splits = [np.flatnonzero(mask) for mask in (train & ~validation, validation, ~train)]
+    if len(splits[0]) == 0 or len(splits[2]) == 0:
+        raise ValueError(
+            f"fold {fold} has {len(splits[0])} training and {len(splits[2])} test utterances (sessions of the corpus: "
+            f"{sorted(set(sessions.tolist()))}): a fold needs its own session and another"
+        )
+    return [dataset.select(indices) for indices in splits]
+
+
+def prepare_model(args, config: dict, processor_settings: dict, dataset, seed: int, folder: Path, progress: bool) -> None:
+    """Write the model that training starts from, label embeddings built, and its processor."""
+    modality = config.get("modality", "multimodal")
+    speech, text = args.speech_model, args.text_model
+    with whole_folder(folder) as temporary:
+        if "small" in (speech, text):
+            small_speech, small_text = make_small_towers(temporary / "towers", dataset["text"], seed)
+            speech = small_speech if speech == "small" else speech
+            text = small_text if text == "small" else text
+        set_seed(seed)  # of the new layers
+        names = dataset.features["label"].names
+        config = {"id2label": dict(enumerate(names)), **config}
+        model = LemerModel.from_towers(
+            None if modality == "text" else speech, None if modality == "speech" else text, **config
+        )
+        feature_extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
+        if modality != "text":
+            feature_extractor = AutoFeatureExtractor.from_pretrained(speech)
+        processor = LemerProcessor(feature_extractor, AutoTokenizer.from_pretrained(text), **processor_settings)
+        if model.config.use_label_embeddings and not model.config.train_label_embeddings:
+            model.to("cuda" if torch.cuda.is_available() else "cpu")
+            build_label_embeddings(model, processor, dataset, args.words, args.codes, args.batch_size, progress)
+        model.save_pretrained(temporary)
+        processor.save_pretrained(temporary)
+        shutil.rmtree(temporary / "towers", ignore_errors=True)
+
+
+def train_fold(args, config: dict, processor_settings: dict, dataset, fold: int, seed: int, folder: Path) -> dict | None:
+    """Train and score one fold with one seed; returns its results on the main process."""
+    begin = time.monotonic()
+    tracker = JsonLinesTracker(folder / "log.jsonl")
+    accelerator = Accelerator(
+        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        mixed_precision=args.mixed_precision,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        log_with=[tracker, "tensorboard"] if is_tensorboard_available() else [tracker],
+        project_dir=folder,
+        step_scheduler_with_optimizer=True,
+    )
+    main = accelerator.is_main_process
+    if args.batch_size % accelerator.num_processes:
+        raise ValueError(f"--batch_size {args.batch_size} cannot be split among {accelerator.num_processes} processes")
+    train_rows, validation_rows, test_rows = split_rows(dataset, fold, args.validation_share, seed)
+    if main:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "start").exists():
+            prepare_model(args, config, processor_settings, train_rows, seed, folder / "start", progress=True)
+    accelerator.wait_for_everyone()
+
+    model = LemerModel.from_pretrained(folder / "start", dtype=torch.float32)
+    processor = LemerProcessor.from_pretrained(folder / "start")
+    if args.freeze_feature_encoder and model.speech_model is not None:
+        model.speech_model.freeze_feature_encoder()
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    collator = Collator(processor, model.config.modality)
+    sampler = LengthBuckets(train_rows["num_frames"], args.batch_size, seed)
+    loader = DataLoader(
+        IndexedRows(train_rows),
+        batch_sampler=sampler,
+        collate_fn=Collator(processor, model.config.modality, args.max_seconds),
+        num_workers=args.num_workers,
+        generator=torch.Generator().manual_seed(seed),  # else a new iterator draws from the stream that dropout uses
+    )
+    optimizer = torch.optim.Adam(optimizer_groups(model, args.speech_lr, args.text_lr, args.new_lr))
+    updates_per_epoch = math.ceil(len(sampler) / args.gradient_accumulation_steps)
+    total = updates_per_epoch * args.epochs
+    if main and args.warmup_steps >= total:
+        print(f"note: the warm-up of {args.warmup_steps} updates is not over at the end of training, after {total}")
+    scheduler = get_scheduler(args.schedule, optimizer, args.warmup_steps, total)
+    model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
+    accelerator.init_trackers("tensorboard")
+    states = States(folder / "states", accelerator)
+    set_seed(seed)
+    progress = states.load() or {"step": 0, "epoch": 0, "batches": 0, "best_score": None, "best_step": None}
+    tracker.rewind(progress["step"])
+    validation_loader = None
+    if len(validation_rows):
+        validation_loader = accelerator.prepare(evaluation_loader(validation_rows, collator, args.batch_size))
+
+    bar = tqdm(total=total, initial=progress["step"], desc=f"fold {fold} seed {seed}", unit="update", disable=not main)
+    for epoch in range(progress["epoch"], args.epochs):
+        model.train()
+        sampler.start(epoch, progress["batches"])
+        parts: dict[str, list] = {}
+        for batch in loader:
+            rows = batch.pop("rows")
+            with accelerator.accumulate(model):
+                out = model(**batch)
+                if not torch.isfinite(out.loss):
+                    stop_on_loss(out, [train_rows[int(row)]["id"] for row in rows], progress["step"])
+                accelerator.backward(out.loss)
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+            for name, value in out.items():
+                if name.endswith("loss"):
+                    parts.setdefault(name, []).append(value.detach().float())
+            progress["batches"] += 1
+            if not accelerator.sync_gradients:
+                continue
+            progress["step"] += 1
+            means = {name: accelerator.reduce(torch.stack(values).mean(), "mean").item() for name, values in parts.items()}
+            rates = {f"lr_{group['name']}": group["lr"] for group in optimizer.param_groups}
+            accelerator.log({"epoch": epoch, **means, **rates}, step=progress["step"])
+            bar.update()
+            bar.set_postfix(loss=f"{means['loss']:.3f}")
+            parts = {}
+            if progress["step"] % args.checkpoint_steps == 0 and progress["batches"] < len(sampler):
+                states.save(progress)
+        progress.update(epoch=epoch + 1, batches=0)
+        if validation_loader is not None:
+            score = score_split(model, validation_loader, accelerator, validation_rows)
+            accelerator.log({"epoch": epoch, **{f"validation_{n}": score[n] for n in ("wa", "ua")}}, step=progress["step"])
+            if progress["best_score"] is None or score["ua"] > progress["best_score"]:
+                progress.update(best_score=score["ua"], best_step=progress["step"])
+                if main:
+                    with whole_folder(folder / "states" / f"best-{progress['step']}") as best:
+                        accelerator.unwrap_model(model).save_pretrained(best)
+        states.save(progress)
+    bar.close()
+
+    if validation_loader is not None:
+        best = folder / "states" / f"best-{progress['best_step']}"
+        weights = LemerModel.from_pretrained(best, dtype=torch.float32).state_dict()
+        accelerator.unwrap_model(model).load_state_dict(weights)
+    loader = accelerator.prepare(evaluation_loader(test_rows, collator, args.batch_size))
+    labels, logits = predict(model, loader, accelerator)
+    for one in accelerator.trackers:
+        one.finish()
+    results = None
+    if main:
+        with whole_folder(folder / "checkpoint") as checkpoint:
+            accelerator.unwrap_model(model).save_pretrained(checkpoint)
+            processor.save_pretrained(checkpoint)
+        names = list(accelerator.unwrap_model(model).config.id2label.values())
+        write_atomically(folder / "predictions.csv", format_predictions(test_rows["id"], labels, logits, names))
+        results = {
+            "fold": fold,
+            "seed": seed,
+            **emotion_scores(labels, logits.argmax(1), names),
+            "labels": names,
+            "selected": "last update"
+            if validation_loader is None
+            else f"best UA on validation, update {progress['best_step']}",
+            "validation_ua": progress["best_score"],
+            "split": {"train": len(train_rows), "validation": len(validation_rows), "test": len(test_rows)},
+            "parameters": accelerator.unwrap_model(model).num_parameters(),
+            "trained_parameters": trained,
+            "updates": progress["step"],
+            "processes": accelerator.num_processes,
+            "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
+        }
+        write_atomically(folder / "results.json", json.dumps(results, indent=1))
+        for leftover in ("states", "start"):
+            shutil.rmtree(folder / leftover, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.free_memory(model, optimizer, scheduler)
+    return results
+
+
+def stop_on_loss(out, ids: list[str], step: int):
+    parts = {name: value.item() for name, value in out.items() if name.endswith("loss")}
+    raise FloatingPointError(
+        f"loss is not finite after {step} updates: {parts}; utterances of the batch: {', '.join(ids)}. "
+        "Try a lower learning rate, or --mixed_precision no"
+    )
+
+
+def score_split(model, loader, accelerator, rows) -> dict:
+    labels, logits = predict(model, loader, accelerator)
+    return emotion_scores(labels, logits.argmax(1), rows.features["label"].names)
+
+
+def format_predictions(ids: list[str], labels: np.ndarray, logits: np.ndarray, names: list[str]) -> str:
+    """predictions.csv: id, label, prediction and one logit a class; scores and score fusion are recomputed from it."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["id", "label", "prediction", *names])
+    for name, label, row in zip(ids, labels, logits, strict=True):
+        writer.writerow([name, names[label], names[row.argmax()], *(repr(float(value)) for value in row)])
+    return file.getvalue()
+
+
+def check_protocol(folder: Path, protocol: dict) -> None:
+    """Refuse to mix runs of different settings in one folder; write down the settings of a new one."""
+    path = folder / "protocol.json"
+    protocol = json.loads(json.dumps(protocol))
+    if path.exists():
+        old = json.loads(path.read_text())
+        differing = [name for name in {**old, **protocol} if old.get(name) != protocol.get(name)]
+        if differing:
+            changes = "; ".join(f"{name} was {old.get(name)!r}, is {protocol.get(name)!r}" for name in sorted(differing))
+            raise ValueError(f"{folder} holds a run with other settings ({changes}): give another --output_dir")
+    elif folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no run of train.py: give another --output_dir")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(protocol, indent=1))
+
+
+def run(args: argparse.Namespace) -> None:
+    recipe = get_recipe(args.recipe)
+    config, processor_settings = changed_settings(args.set, recipe)
+    LemerConfig(**{name: value for name, value in config.items() if not name.endswith("_config")})  # wrong values fail now
+    set_defaults(args, config.get("modality", "multimodal"))
+    accelerator = Accelerator()  # starts the processes' group; the folds' own share its state
+    with accelerator.main_process_first():
+        dataset, report = load_iemocap(args.data_dir, cache_dir=args.cache_dir, max_bad=args.max_bad)
+    if accelerator.is_main_process:
+        print(report.format(), flush=True)
+    samples = np.flatnonzero(np.asarray(dataset["label"]) >= 0)
+    dataset = dataset.select(samples)
+    sessions = sorted(set(dataset["session"]))
+    folds = args.folds or sessions
+    unknown = sorted(set(folds) - set(sessions))
+    if unknown:
+        raise ValueError(f"--folds {unknown}: the corpus has utterances in the sessions {sessions}")
+    output = Path(args.output_dir)
+    protocol = {name: value for name, value in vars(args).items() if name not in FREE | {"data_dir"}}
+    protocol["corpus_fingerprint"] = report.fingerprints["all"]
+    if accelerator.is_main_process:
+        check_protocol(output, protocol)
+    accelerator.wait_for_everyone()
+
+    for fold in folds:
+        for seed in args.seeds:
+            folder = output / f"fold{fold}" / f"seed{seed}"
+            if not (folder / "results.json").exists():
+                train_fold(args, config, processor_settings, dataset, fold, seed, folder)
+    if accelerator.is_main_process:
+        runs = [json.loads(path.read_text()) for path in sorted(output.glob("fold*/seed*/results.json"))]
+        summary = summarise(runs, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
+        text = format_summary(f"{args.recipe}: {recipe.description}", runs, summary)
+        write_atomically(output / "results.json", json.dumps({"recipe": args.recipe, **summary}, indent=1))
+        write_atomically(output / "results.md", text)
+        print(f"\n{text}\n{output / 'results.md'}")
+    accelerator.wait_for_everyone()
+    if accelerator.num_processes > 1:
+        time.sleep(0.3)  # a worker thread of gloo that outlives the interpreter aborts the process
+    accelerator.end_training()
+
+
+def main(argv=None) -> int:
+    args = parse_args(argv)
+    if args.list:
+        print(format_recipes())
+        return 0
+    try:
+        run(args)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
