@@ -186,16 +186,17 @@ class LemerModel(LemerPreTrainedModel):
         self.speech_model = AutoModel.from_config(config.speech_config) if config.uses_speech else None
         self.speech_label_projection = self.speech_quantizer = self.speech_code_projection = None
         if config.uses_speech:
-            self._prepare_speech_model()
+            if config.padding_safe:
+                make_padding_safe(self.speech_model)
             if config.use_label_embeddings:
-                if config.speech_label_space == "projected":
+                projected = config.speech_label_space == "projected"
+                if projected:
                     self.speech_label_projection = nn.Linear(speech_size, config.tonal_label_size)
                 if config.keep_quantizer:
-                    self.speech_quantizer = Wav2Vec2GumbelVectorQuantizer(config.speech_config).requires_grad_(False)
-                    if config.speech_label_space == "projected":
-                        self.speech_code_projection = nn.Linear(
-                            config.speech_config.codevector_dim, config.tonal_label_size
-                        ).requires_grad_(False)
+                    self.speech_quantizer = Wav2Vec2GumbelVectorQuantizer(config.speech_config)
+                if config.keep_quantizer and projected:
+                    code_size = config.speech_config.codevector_dim
+                    self.speech_code_projection = nn.Linear(code_size, config.tonal_label_size)
         multimodal = config.modality == "multimodal"
         self.cross_attention = None
         if multimodal and config.fusion != "label":
@@ -208,17 +209,27 @@ class LemerModel(LemerPreTrainedModel):
         )
         self.main_input_name = "input_values" if config.uses_speech else "input_ids"
         self.post_init()
+        self._freeze_uncalled()
 
-    def _prepare_speech_model(self):
-        """Make the speech tower padding-safe and freeze what its forward pass never calls."""
-        if self.config.padding_safe:
-            make_padding_safe(self.speech_model)
-        config = self.speech_model.config
-        if config.model_type == "wav2vec2-conformer":
-            self.speech_model.encoder.pos_conv_embed.requires_grad_(False)
-        masks_time = getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0
-        if hasattr(self.speech_model, "masked_spec_embed") and not masks_time:
-            self.speech_model.masked_spec_embed.requires_grad_(False)
+    def _freeze_uncalled(self):
+        """Freeze what `forward` never calls: a parameter without a gradient stops training on several processes."""
+        for module in (self.speech_quantizer, self.speech_code_projection):
+            if module is not None:
+                module.requires_grad_(False)
+        if self.speech_model is not None:
+            config = self.speech_model.config
+            if config.model_type == "wav2vec2-conformer":
+                self.speech_model.encoder.pos_conv_embed.requires_grad_(False)
+            masks_time = getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0
+            if hasattr(self.speech_model, "masked_spec_embed") and not masks_time:
+                self.speech_model.masked_spec_embed.requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model._freeze_uncalled()  # loading puts new parameters in the place of the frozen ones
+        return loaded
 
     def _register_labels(self, name: str, labels: int, size: int):
         if size == 0:
@@ -255,12 +266,12 @@ class LemerModel(LemerPreTrainedModel):
                 raise ValueError(f"modality={modality!r} needs a {name} tower, got None: give a folder or a Hub name")
         quantized = None
         if modality != "text":
-            speech_config = AutoConfig.from_pretrained(speech, **changes["speech_config"])
+            speech_config = _changed_config(speech, changes["speech_config"])
             speech_model, quantized = _load_speech_tower(speech, speech_config)
             config["speech_config"] = speech_config
             config.setdefault("keep_quantizer", quantized is not None)
         if modality != "speech":
-            config["text_config"] = AutoConfig.from_pretrained(text, **changes["text_config"])
+            config["text_config"] = _changed_config(text, changes["text_config"])
             text_model = AutoModel.from_pretrained(
                 text, config=config["text_config"], dtype=torch.float32, **_without_pooler(config["text_config"])
             )
@@ -424,6 +435,20 @@ class LemerModel(LemerPreTrainedModel):
             out.speech_label_loss = nn.functional.cross_entropy(out.speech_label_logits.float(), labels)
             loss = loss + config.speech_label_loss_weight * out.speech_label_loss
         out.loss = loss
+
+
+def _changed_config(tower: str, changes: dict):
+    """Configuration of a tower's checkpoint with fields changed; a field that it does not have is an error."""
+    try:
+        config = AutoConfig.from_pretrained(tower)
+    except OSError as error:
+        raise OSError(
+            f"{tower} is no folder with a checkpoint, and no Hub name that can be reached: {error}"
+        ) from error
+    unknown = [name for name in changes if not hasattr(config, name)]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: no such field in the configuration of {tower} ({config.model_type})")
+    return AutoConfig.from_pretrained(tower, **changes)
 
 
 def _without_pooler(text_config) -> dict:

@@ -59,12 +59,14 @@ class PaddingSafeGroupNormConvLayer(GradientCheckpointingLayer):
         norm = self.layer_norm
         dtype, hidden_states = hidden_states.dtype, hidden_states.float()  # sums over seconds of samples
         positions = torch.arange(hidden_states.shape[-1], device=hidden_states.device)
-        mask = (positions < lengths[:, None])[:, None]  # (B, 1, positions)
-        count = lengths[:, None, None]
-        mean = hidden_states.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / count  # (B, D, 1)
-        centred = hidden_states - mean
-        variance = centred.masked_fill(~mask, 0.0).square().sum(-1, keepdim=True) / count
-        hidden_states = centred * torch.rsqrt(variance + norm.eps) * norm.weight[:, None] + norm.bias[:, None]
+        padding = (positions >= lengths[:, None])[:, None]  # (B, 1, positions)
+        hidden_states = hidden_states.masked_fill(padding, 0.0)
+        # One pass for each moment and one for the affine map: the waveform has zero mean, so nothing cancels.
+        mean = hidden_states.sum(-1) / lengths[:, None]  # (B, D)
+        variance = hidden_states.square().sum(-1) / lengths[:, None] - mean.square()
+        scale = norm.weight * torch.rsqrt(variance.clamp(min=0.0) + norm.eps)
+        shift = norm.bias - mean * scale
+        hidden_states = torch.addcmul(shift[..., None], hidden_states, scale[..., None])
         return self.activation(hidden_states.to(dtype))
 
 

@@ -1,9 +1,15 @@
-"""Train one recipe and score it on the sessions held out: `python train.py --recipe C1 --data_dir IEMOCAP --output_dir runs/C1`.
+"""Train one recipe and score it on the sessions held out.
 
-Each fold and seed ends as `<output_dir>/fold<k>/seed<s>/`: `checkpoint/` (opens with `AutoModel`), `predictions.csv` (logits
-of every test utterance), `results.json` and `log.jsonl`; `results.json` and `results.md` beside them hold the means. The same
-command goes on where it was killed, and leaves alone what is finished. Several processes: `torchrun --nproc_per_node 2
-train.py ...` (on a CPU, `accelerate launch --cpu --num_processes 2` silently runs one).
+    python train.py --recipe C1 --data_dir IEMOCAP_full_release --output_dir runs/C1
+    torchrun --nproc_per_node 2 train.py ...        two processes (`accelerate launch --cpu` silently runs one)
+
+Each fold and seed ends as OUTPUT_DIR/fold<k>/seed<s>/:
+    checkpoint/        opens with `AutoModel.from_pretrained(..., trust_remote_code=True)`
+    predictions.csv    id, label, prediction and one logit a class of every test utterance
+    results.json       the scores, the split, what was selected how
+    log.jsonl          losses and learning rates of every update; TensorBoard's files too where it is installed
+OUTPUT_DIR itself gets protocol.json (the settings), results.json and results.md (means, deviation, pooled figures).
+The same command goes on where it was killed, and leaves alone what is finished.
 """
 
 import argparse
@@ -18,8 +24,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator, DataLoaderConfiguration, PartialState
 from accelerate.utils import is_tensorboard_available, set_seed
+from datasets.exceptions import DatasetsError
+from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import AutoFeatureExtractor, AutoTokenizer, Wav2Vec2FeatureExtractor, get_scheduler
@@ -101,7 +109,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     towers.add_argument(
         "--speech_model",
         default="facebook/wav2vec2-conformer-rel-pos-large",
-        help="folder or Hub name of a wav2vec 2.0 pre-training checkpoint, or 'small' for a tiny conformer of random weights",
+        help="folder or Hub name of a wav2vec 2.0 pre-training checkpoint, or 'small': a tiny conformer of random weights",
     )
     towers.add_argument(
         "--text_model",
@@ -117,7 +125,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     training = parser.add_argument_group(
         "training",
-        "defaults in brackets: with published towers / with both towers 'small'; rates and warm-up are the paper's",
+        "defaults in brackets: with published towers / with all towers 'small'; the paper's where it names them",
     )
     for name, convert, text in (
         ("speech_lr", float, "learning rate of the speech tower"),
@@ -247,6 +255,7 @@ def train_fold(args, config: dict, processor_settings: dict, dataset, fold: int,
     begin = time.monotonic()
     tracker = JsonLinesTracker(folder / "log.jsonl")
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         mixed_precision=args.mixed_precision,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
@@ -404,13 +413,13 @@ def check_protocol(folder: Path, protocol: dict) -> None:
     """Refuse to mix runs of different settings in one folder; write down the settings of a new one."""
     path = folder / "protocol.json"
     protocol = json.loads(json.dumps(protocol))
-    if path.exists():
+    if path.exists() and any(folder.glob("fold*/seed*/*")):
         old = json.loads(path.read_text())
         differing = [name for name in {**old, **protocol} if old.get(name) != protocol.get(name)]
         if differing:
             changes = "; ".join(f"{name} was {old.get(name)!r}, is {protocol.get(name)!r}" for name in sorted(differing))
             raise ValueError(f"{folder} holds a run with other settings ({changes}): give another --output_dir")
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(entry != path for entry in folder.iterdir() if not entry.name.startswith("fold")):
         raise ValueError(f"{folder} is not empty and holds no run of train.py: give another --output_dir")
     else:
         folder.mkdir(parents=True, exist_ok=True)
@@ -422,10 +431,10 @@ def run(args: argparse.Namespace) -> None:
     config, processor_settings = changed_settings(args.set, recipe)
     LemerConfig(**{name: value for name, value in config.items() if not name.endswith("_config")})  # wrong values fail now
     set_defaults(args, config.get("modality", "multimodal"))
-    accelerator = Accelerator()  # starts the processes' group; the folds' own share its state
-    with accelerator.main_process_first():
+    processes = PartialState(cpu=not torch.accelerator.is_available())  # else torchrun's processes do not find each other
+    with processes.main_process_first():
         dataset, report = load_iemocap(args.data_dir, cache_dir=args.cache_dir, max_bad=args.max_bad)
-    if accelerator.is_main_process:
+    if processes.is_main_process:
         print(report.format(), flush=True)
     samples = np.flatnonzero(np.asarray(dataset["label"]) >= 0)
     dataset = dataset.select(samples)
@@ -437,26 +446,26 @@ def run(args: argparse.Namespace) -> None:
     output = Path(args.output_dir)
     protocol = {name: value for name, value in vars(args).items() if name not in FREE | {"data_dir"}}
     protocol["corpus_fingerprint"] = report.fingerprints["all"]
-    if accelerator.is_main_process:
+    if processes.is_main_process:
         check_protocol(output, protocol)
-    accelerator.wait_for_everyone()
+    processes.wait_for_everyone()
 
     for fold in folds:
         for seed in args.seeds:
             folder = output / f"fold{fold}" / f"seed{seed}"
             if not (folder / "results.json").exists():
                 train_fold(args, config, processor_settings, dataset, fold, seed, folder)
-    if accelerator.is_main_process:
+    if processes.is_main_process:
         runs = [json.loads(path.read_text()) for path in sorted(output.glob("fold*/seed*/results.json"))]
         summary = summarise(runs, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
         text = format_summary(f"{args.recipe}: {recipe.description}", runs, summary)
         write_atomically(output / "results.json", json.dumps({"recipe": args.recipe, **summary}, indent=1))
         write_atomically(output / "results.md", text)
         print(f"\n{text}\n{output / 'results.md'}")
-    accelerator.wait_for_everyone()
-    if accelerator.num_processes > 1:
+    processes.wait_for_everyone()
+    if processes.num_processes > 1:
         time.sleep(0.3)  # a worker thread of gloo that outlives the interpreter aborts the process
-    accelerator.end_training()
+        processes.destroy_process_group()
 
 
 def main(argv=None) -> int:
@@ -466,8 +475,8 @@ def main(argv=None) -> int:
         return 0
     try:
         run(args)
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
+    except (ValueError, OSError, FloatingPointError, DatasetsError, StrictDataclassError) as error:
+        print(f"train.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
 

@@ -144,7 +144,11 @@ def whole_folder(path: Path):
     for leftover in (temporary, path):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
-    yield temporary
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     os.replace(temporary, path)
 
 

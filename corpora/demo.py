@@ -50,7 +50,7 @@ MOOD_PERSISTENCE = 0.6  # probability that the next labelled turn keeps the mood
 # speak at 170) that pitch would tell the speaker better than the mood: they are raised, on espeak-ng's scale.
 VOICES = {
     "F": ("en-us+f1", "en-us+f2", "en-us+f3", "en-us+f4", "en-us+f5"),
-    "M": ("en-us+m2", "en-us+m3", "en-us+m4", "en-us+m6", "en-us+m7"),
+    "M": ("en-us+m2", "en-us+m3", "en-us+m4", "en-us+m5", "en-us+m6"),
 }
 RAISED = {"F": 0, "M": 12}
 
@@ -134,7 +134,8 @@ class Turn:
 def make_demo(out_dir: str | os.PathLike, seed: int = 0, dialogs: int = 6, progress: bool = True) -> Path:
     """Write the demo corpus into `out_dir`, all of it or nothing.
 
-    A corpus that is there already and has the same settings is left as it is.
+    A corpus that is there already and has the same settings is left as it is. A run that is killed leaves at most a
+    hidden folder `.NAME.tmp-*` beside `out_dir`, which may be deleted.
 
     Args:
         out_dir: a folder that does not exist yet, is empty, or holds a demo corpus.
@@ -170,9 +171,10 @@ def make_demo(out_dir: str | os.PathLike, seed: int = 0, dialogs: int = 6, progr
             table.writerow(["id", "label", "cue", "text"])
             table.writerows([turn.id, turn.label, turn.cue, turn.text] for turn in turns)
         (corpus / "demo.json").write_text(json.dumps(settings) + "\n")
-        if out.exists():
-            out.rmdir()  # empty, as checked above; if no longer, this refuses
-        corpus.rename(out)
+        if not _is_there(out, settings, turns):  # asked again: another run may have been faster
+            if out.exists():
+                out.rmdir()
+            corpus.rename(out)
     return out
 
 
@@ -306,7 +308,7 @@ def _write_labels(turns: list[Turn], corpus: Path) -> None:
             path.write_text("".join(text), encoding="utf-8", newline="\n")
 
 
-# Speaking. espeak-ng's samples depend on what it said before in the same process, so a fresh process says everything.
+# Speaking. espeak-ng's samples depend on what it said before in the same process, so one fresh process says everything.
 
 
 def _speak_elsewhere(turns: list[Turn], staging: Path, corpus: Path, progress: bool) -> None:
@@ -360,6 +362,8 @@ class _Espeak:
         self.rate = self.library.espeak_Initialize(self.SYNCHRONOUS, 0, os.fsencode(name), self.DONT_EXIT)
         if self.rate <= 0:
             raise RuntimeError(f"espeak_Initialize found no data in {folder}")
+        # Some voices have random breath in them, and espeak_Initialize has just seeded it by the clock.
+        self.library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self.blocks = []
         callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int16), ctypes.c_int, ctypes.c_void_p)
         self.callback = callback(self._keep)  # the library holds no reference of its own
@@ -434,6 +438,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError, ModuleNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
     clips = SESSIONS * args.dialogs * LABELLED_TURNS
     print(f"{out}: {clips} clips of four classes in {SESSIONS} sessions" + (", there already" if there else ""))
     return 0

@@ -1,0 +1,26 @@
+"""What all tests share: no network, no progress bars, caches of their own, no deadlines."""
+
+import os
+import tempfile
+
+_HOME = tempfile.TemporaryDirectory(prefix="lemer_tests_")  # removed at exit
+os.environ.update(
+    HF_HOME=_HOME.name,
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+    DO_NOT_TRACK="1",
+)
+
+import datasets  # noqa: E402
+import evaluate  # noqa: E402
+import transformers  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+datasets.disable_progress_bars()
+evaluate.disable_progress_bar()
+transformers.utils.logging.disable_progress_bar()
+# The same examples in every run, so that a failure is one for everybody, and none for a slow machine.
+settings.register_profile("lemer", deadline=None, derandomize=True)
+settings.load_profile("lemer")

@@ -1,0 +1,535 @@
+"""LemerModel: its equations against slow loops, what padding and missing modalities do, training, saving, towers."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny import SPEECH, TEXT, VARIANTS, perturb, seeded, slow_forward, tiny_batch, tiny_config, tiny_model
+from torch import nn
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertModel,
+    HubertConfig,
+    HubertModel,
+    RobertaConfig,
+    RobertaModel,
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2ConformerForPreTraining,
+    Wav2Vec2ConformerModel,
+)
+
+from lemer import LemerModel, LemerOutput
+from lemer.modeling_lemer import BilinearAlignment, attention_constraint, label_attention, masked_max, masked_mean
+
+MULTIMODAL = [name for name in VARIANTS if name.startswith("C")]
+WITH_LABELS = [name for name in VARIANTS if "without" not in name]
+
+
+def make(name: str, labels: bool = False, **changes) -> tuple[LemerModel, dict]:
+    """A model of one variant, and a batch of its modality."""
+    variant = {**VARIANTS[name], **changes}
+    return tiny_model(**variant), tiny_batch(labels=labels, modality=variant.get("modality", "multimodal"))
+
+
+# -------------------------------------------------------------------------------------------------- by hand, on 2x2
+
+
+def test_label_attention_is_the_cosine():
+    hidden = torch.tensor([[[3.0, 4.0], [-2.0, 0.0]]])
+    attention = label_attention(hidden, torch.tensor([[5.0, 0.0], [0.0, 0.1]]))
+    torch.testing.assert_close(attention, torch.tensor([[[0.6, 0.8], [-1.0, 0.0]]]))
+
+
+def test_label_attention_of_a_zero_vector_is_zero():
+    assert label_attention(torch.zeros(1, 1, 2), torch.eye(2)).tolist() == [[[0.0, 0.0]]]
+
+
+def test_masked_mean_is_over_real_positions():
+    values = torch.tensor([[[1.0, 2.0], [3.0, 6.0]], [[5.0, 7.0], [float("nan"), float("inf")]]])
+    mask = torch.tensor([[True, True], [True, False]])
+    assert masked_mean(values, mask).tolist() == [[2.0, 4.0], [5.0, 7.0]]
+
+
+def test_masked_max_is_over_real_positions():
+    values = torch.tensor([[[-1.0, 2.0], [-3.0, 6.0]], [[-5.0, -7.0], [9.0, float("inf")]]])
+    mask = torch.tensor([[True, True], [True, False]])
+    assert masked_max(values, mask).tolist() == [[-1.0, 6.0], [-5.0, -7.0]]
+
+
+def test_bilinear_alignment_is_the_softmax_over_real_frames():
+    alignment = BilinearAlignment(2, 2)
+    alignment.weight = nn.Parameter(torch.tensor([[0.0, 1.0], [2.0, 0.0]]))  # rows speech, columns text
+    text = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    speech = torch.tensor([[[0.0, math.log(3.0) / 2], [math.log(4.0), 0.0], [50.0, 50.0]]])
+    attention = alignment(text, speech, torch.tensor([[True, True, False]]))
+    torch.testing.assert_close(attention, torch.tensor([[[0.75, 0.25, 0.0], [0.2, 0.8, 0.0]]]))
+
+
+def test_attention_constraint_is_the_mean_square_over_real_pairs():
+    guided = torch.tensor([[[1.0, 0.5], [float("nan"), 9.0]], [[0.0, 7.0], [1.0, 7.0]]])
+    cross = torch.tensor([[[0.5, 0.5], [0.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]]])
+    tokens = torch.tensor([[True, False], [True, True]])
+    frames = torch.tensor([[True, True], [True, False]])
+    assert attention_constraint(guided, cross, tokens, frames).item() == (0.25 + 0 + 1 + 0) / 4
+
+
+# ------------------------------------------------------------------------------------------------------- slow loops
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def computed(request):
+    model, batch = make(request.param, labels=True)
+    out = model(**batch, output_attentions=True)
+    return out, slow_forward(model, out, batch), batch
+
+
+def test_every_field_but_the_towers_outputs_is_the_slow_loops(computed):
+    out, expected, _ = computed
+    assert {name for name in out if not name.endswith("_model_output")} == set(expected)
+
+
+def test_every_value_at_real_positions_is_the_slow_loops(computed):
+    out, expected, batch = computed
+    real = {"T": batch.get("attention_mask"), "F": expected.get("frame_mask")}
+    tokens = None if real["T"] is None else real["T"].bool().numpy()
+    masks = {
+        "label_token_attentions": tokens,
+        "label_frame_attentions": real["F"],
+        "cross_attentions": None if tokens is None or real["F"] is None else tokens[..., None] & real["F"][:, None],
+    }
+    masks["label_guided_attentions"] = masks["cross_attentions"]
+    for name, value in expected.items():
+        mask = masks.get(name, ...)
+        got = out[name].detach().double().numpy()
+        np.testing.assert_allclose(got[mask], np.asarray(value)[mask], rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_loss_is_the_sum_of_its_parts_with_the_configs_weights(name):
+    weights = {"classification": 0.7, "constraint": 3, "text_label": 0.0, "speech_label": 1.9}
+    model, batch = make(name, labels=True, **{f"{part}_loss_weight": weight for part, weight in weights.items()})
+    out = model(**batch)
+    parts = [weight * out[f"{part}_loss"] for part, weight in weights.items() if f"{part}_loss" in out]
+    torch.testing.assert_close(out.loss, sum(parts))
+
+
+@pytest.mark.parametrize("name", ["C1", "speech", "text"])
+def test_without_labels_there_are_no_losses(name):
+    model, batch = make(name)
+    assert not [field for field in model(**batch) if "loss" in field]
+
+
+def test_an_utterance_labelled_minus_100_is_left_out_of_the_cross_entropies():
+    model, batch = make("C4", labels=True)
+    first = model(**{name: value[:2] for name, value in batch.items()}).loss
+    batch["labels"][2] = -100
+    torch.testing.assert_close(model(**batch).loss, first)
+
+
+# ---------------------------------------------------------------------------------------------------------- padding
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_stands_in_the_padding_changes_no_logits_and_no_loss(name):
+    model, batch = make(name, labels=True)
+    clean = model(**batch)
+    for values, mask, garbage in (
+        ("input_values", "input_values_mask", float("nan")),
+        ("input_ids", "attention_mask", 77),
+        ("token_type_ids", "attention_mask", 1),
+    ):
+        if values in batch:
+            batch[values] = batch[values].masked_fill(batch[mask] == 0, garbage)
+    dirty = model(**batch)
+    for field in clean:
+        if "loss" in field or field.endswith("logits"):
+            torch.testing.assert_close(dirty[field], clean[field], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("garbage", [float("nan"), float("inf"), 1e4])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_the_towers_say_at_padding_changes_no_logits_and_no_loss(name, garbage):
+    model, batch = make(name, labels=True)
+    clean = model(**batch)
+    masks = {"text_model": batch.get("attention_mask"), "speech_model": clean.frame_mask}
+
+    def spoil(part):
+        def hook(module, args, output):
+            output.last_hidden_state = output.last_hidden_state.masked_fill(~masks[part].bool()[..., None], garbage)
+
+        return hook
+
+    for part in masks:
+        if getattr(model, part) is not None:
+            getattr(model, part).register_forward_hook(spoil(part))
+    dirty = model(**batch)
+    for field in clean:
+        if "loss" in field or field.endswith("logits"):
+            torch.testing.assert_close(dirty[field], clean[field], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_an_utterance_answers_alone_as_in_a_batch(name):
+    model, batch = make(name)
+    together = model(**batch).logits
+    for row in range(3):
+        alone = {}
+        for part, mask in (
+            ("input_values", "input_values_mask"),
+            ("input_ids", "attention_mask"),
+            ("token_type_ids", "attention_mask"),
+        ):
+            if part in batch:
+                real = batch[mask][row].bool()
+                alone[part] = batch[part][row : row + 1, real]
+        torch.testing.assert_close(model(**alone).logits[0], together[row], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.float32])
+def test_masks_of_any_type_say_the_same(dtype):
+    model, batch = make("C2")
+    masks = {name: batch[name].to(dtype) for name in ("input_values_mask", "attention_mask")}
+    assert torch.equal(model(**{**batch, **masks}).logits, model(**batch).logits)
+
+
+def test_padded_frames_have_no_weight():
+    model, batch = make("C1")
+    out = model(**batch, output_attentions=True)
+    assert out.cross_attentions.masked_select(~out.frame_mask[:, None]).abs().max() == 0
+
+
+def test_weights_of_a_token_sum_to_one_over_frames():
+    model, batch = make("C1")
+    torch.testing.assert_close(model(**batch, output_attentions=True).cross_attentions.sum(-1), torch.ones(3, 9))
+
+
+# ------------------------------------------------------------------------------------------------------- modalities
+
+
+@pytest.mark.parametrize("name", [name for name in MULTIMODAL if name in WITH_LABELS])
+@pytest.mark.parametrize(("modality", "field"), [("speech", "speech_label_logits"), ("text", "text_label_logits")])
+def test_a_missing_modality_is_answered_by_the_other_ones_label_branch(name, modality, field):
+    model, batch = make(name)
+    alone = model(**tiny_batch(modality=modality))
+    torch.testing.assert_close(alone.logits, model(**batch)[field])
+
+
+@pytest.mark.parametrize("modality", ["speech", "text"])
+def test_loss_of_one_modality_alone_is_its_label_loss_weighted(modality):
+    model, _ = make("C1")
+    out = model(**tiny_batch(modality=modality, labels=True))
+    torch.testing.assert_close(out.loss, 0.2 * out[f"{modality}_label_loss"])
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("speech", "text", "modality='speech' takes no input_ids"),
+        ("text", "speech", "modality='text' takes no input_values"),
+        ("speech", "multimodal", "modality='speech' takes no input_ids"),
+        ("text", "multimodal", "modality='text' takes no input_values"),
+        ("C4 without labels", "speech", "use_label_embeddings=False"),
+        ("C4 without labels", "text", "use_label_embeddings=False"),
+    ],
+)
+def test_a_modality_that_the_model_cannot_use_is_refused(name, given, message):
+    with pytest.raises(ValueError, match=message):
+        make(name)[0](**tiny_batch(modality=given))
+
+
+@pytest.mark.parametrize(("name", "takes"), [("C1", "input_values.*input_ids"), ("text", r"\['input_ids'\]")])
+def test_nothing_given_is_refused_with_what_the_model_takes(name, takes):
+    with pytest.raises(ValueError, match=takes):
+        make(name)[0](attention_mask=torch.ones(1, 3))
+
+
+# ----------------------------------------------------------------------------------------------------------- output
+
+
+@pytest.mark.parametrize("name", ["C1", "speech", "text"])
+def test_fields_come_in_the_documented_order(name):
+    model, batch = make(name, labels=True)
+    out = model(**batch, output_attentions=True)
+    assert list(out) == [field for field in LemerOutput.__dataclass_fields__ if field in out]
+
+
+@pytest.mark.parametrize("name", ["C1", "speech", "text"])
+def test_tuple_holds_what_the_dataclass_holds(name):
+    model, batch = make(name, labels=True)
+    out = model(**batch)
+    flat = [value for value in out.values() if isinstance(value, torch.Tensor)]
+    in_tuple = [value for value in model(**batch, return_dict=False) if isinstance(value, torch.Tensor)]
+    assert all(map(torch.equal, flat, in_tuple)) and len(flat) == len(in_tuple)
+
+
+def test_no_dataclass_is_left_inside_the_tuple():
+    model, batch = make("C1")
+    assert {type(value) for value in model(**batch, return_dict=False)} == {tuple, torch.Tensor}
+
+
+def test_return_dict_from_the_config_is_the_argument():
+    model, batch = make("C1")
+    model.config.return_dict = False
+    assert isinstance(model(**batch), tuple)
+
+
+@pytest.mark.parametrize("asked", ["argument", "config"])
+def test_attentions_come_when_asked_for(asked):
+    model, batch = make("C1")
+    model.set_attn_implementation("eager")  # transformers refuses the config's switch with any other
+    model.config.output_attentions = asked == "config"
+    out = model(**batch, **({"output_attentions": True} if asked == "argument" else {}))
+    assert out.cross_attentions.shape == out.label_guided_attentions.shape == (3, 9, 15)
+
+
+def test_attentions_stay_out_unasked():
+    model, batch = make("C1")
+    assert {"cross_attentions", "label_guided_attentions"}.isdisjoint(model(**batch))
+
+
+@pytest.mark.parametrize("asked", ["argument", "config"])
+def test_hidden_states_of_both_towers_come_when_asked_for(asked):
+    model, batch = make("C1")
+    model.config.output_hidden_states = asked == "config"
+    out = model(**batch, **({"output_hidden_states": True} if asked == "argument" else {}))
+    assert [len(out.text_model_output.hidden_states), len(out.speech_model_output.hidden_states)] == [3, 3]
+
+
+def test_hidden_states_stay_out_unasked():
+    model, batch = make("C1")
+    out = model(**batch)
+    assert out.text_model_output.hidden_states is out.speech_model_output.hidden_states is None
+
+
+def test_towers_own_attentions_come_with_eager():
+    model, batch = make("C1")
+    model.set_attn_implementation("eager")
+    out = model(**batch, output_attentions=True)
+    assert (len(out.text_model_output.attentions), len(out.speech_model_output.attentions)) == (2, 2)
+
+
+# --------------------------------------------------------------------------------------------------------- training
+
+
+def grown(model) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.grad is not None and parameter.grad.any()}
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["buffers", "trained labels"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_exactly_the_trainable_parameters_get_a_gradient(name, trained):
+    model, batch = make(name, labels=True, train_label_embeddings=trained)
+    model.train()(**batch).loss.backward()
+    # Adding one number to all keys of an attention changes nothing: their biases' gradients are rounding errors.
+    keys = {name for name, _ in model.named_parameters() if name.endswith(("key.bias", "linear_k.bias"))}
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert grown(model) - keys == trainable - keys
+
+
+def test_masked_embedding_is_trained_where_time_is_masked():
+    model, batch = make("C1", labels=True, speech={"mask_time_prob": 0.05})
+    model.train()(**batch).loss.backward()
+    assert "speech_model.masked_spec_embed" in grown(model)
+
+
+def test_quantizer_and_its_projection_are_frozen():
+    model, _ = make("C1")
+    frozen = {name.split(".")[0] for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"speech_quantizer", "speech_code_projection", "speech_model"}
+
+
+def test_only_the_unused_positional_convolution_of_the_conformer_is_frozen():
+    tower = tiny_model(modality="speech").speech_model
+    frozen = {name for name, parameter in tower.named_parameters() if not parameter.requires_grad}
+    assert {name.rsplit(".", 2)[0].removesuffix(".conv") for name in frozen} <= {
+        "encoder.pos_conv_embed",
+        "encoder.pos_conv_embed.conv.parametrizations",
+    }
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_one_step_lowers_the_loss(name):
+    model, batch = make(name, labels=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    before = model.train()(**batch).loss
+    before.backward()
+    optimizer.step()
+    assert model(**batch).loss < before
+
+
+@pytest.mark.parametrize("speech", [{}, {"feat_extract_norm": "layer"}, {"model_type": "wav2vec2"}], ids=str)
+def test_gradient_checkpointing_gives_equal_gradients(speech):
+    model, batch = make("C1", labels=True, speech=speech)
+    other = copy.deepcopy(model)
+    other.gradient_checkpointing_enable()
+    for each in (model, other):
+        each.train()(**batch).loss.backward()
+    for (name, one), another in zip(model.named_parameters(), other.parameters(), strict=True):
+        if one.grad is not None:
+            torch.testing.assert_close(another.grad, one.grad, rtol=1e-5, atol=1e-7, msg=name)
+
+
+# ------------------------------------------------------------------------------------------------- ways of computing
+
+
+@pytest.mark.parametrize("speech", [{}, {"model_type": "wav2vec2"}], ids=["conformer", "wav2vec2"])
+def test_eager_and_sdpa_answer_alike(speech):
+    model, batch = make("C1", speech=speech)
+    sdpa = model(**batch).logits
+    model.set_attn_implementation("eager")
+    torch.testing.assert_close(model(**batch).logits, sdpa, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_bfloat16_stays_within_a_twentieth_of_the_largest_logit(name):
+    model, batch = make(name, labels=True)
+    full = model(**batch)
+    half = {key: value.bfloat16() if value.is_floating_point() else value for key, value in batch.items()}
+    out = model.bfloat16()(**half)
+    assert (out.logits.float() - full.logits).abs().max() < 0.05 * full.logits.abs().max()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_autocast_stays_within_a_twentieth_of_the_loss(name):
+    model, batch = make(name, labels=True)
+    full = model(**batch).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(**batch).loss
+    assert abs(half - full) < 0.05 * full
+
+
+@pytest.mark.parametrize("name", WITH_LABELS)
+def test_the_order_of_the_classes_means_nothing(name):
+    model, batch = make(name, labels=True)
+    order = torch.tensor([2, 0, 3, 1])
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for rows in ("semantic_label_embeddings", "tonal_label_embeddings", "classifier.weight", "classifier.bias"):
+            if rows in model.state_dict():
+                other.state_dict()[rows].copy_(model.state_dict()[rows][order])
+    permuted = {**batch, "labels": order.argsort()[batch["labels"]]}
+    one, another = model(**batch), other(**permuted)
+    for field in one:
+        if field.endswith("logits"):
+            torch.testing.assert_close(another[field], one[field][:, order], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(another.loss, one.loss, rtol=1e-5, atol=1e-6)
+
+
+# ----------------------------------------------------------------------------------------------------------- saving
+
+
+@pytest.mark.parametrize("name", WITH_LABELS)
+def test_training_the_label_embeddings_keeps_all_names(name):
+    assert make(name)[0].state_dict().keys() == make(name, train_label_embeddings=True)[0].state_dict().keys()
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["buffers", "trained labels"])
+def test_label_embeddings_are_parameters_only_if_trained(trained):
+    parameters = dict(make("C1", train_label_embeddings=trained)[0].named_parameters())
+    assert ("semantic_label_embeddings" in parameters, "tonal_label_embeddings" in parameters) == (trained, trained)
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["buffers", "trained labels"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_tensor_survives_save_and_load(tmp_path, name, trained):
+    model, _ = make(name, train_label_embeddings=trained)
+    model.save_pretrained(tmp_path)
+    loaded = LemerModel.from_pretrained(tmp_path).state_dict()
+    assert loaded.keys() == model.state_dict().keys()
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(loaded[key], tensor), key
+
+
+def test_nothing_is_missing_or_unexpected_on_loading(tmp_path):
+    make("C1")[0].save_pretrained(tmp_path)
+    _, info = LemerModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+
+
+def test_a_new_model_starts_finite():
+    model = seeded(lambda: LemerModel(tiny_config()))
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+
+
+# ------------------------------------------------------------------------------------------------------ from_towers
+
+
+@pytest.fixture(scope="module")
+def towers(tmp_path_factory):
+    """Checkpoints of tiny towers: `speech` with a quantizer, `bare` and `hubert` without, `bert` and `roberta`."""
+    folder = tmp_path_factory.mktemp("towers")
+    speech = {name: value for name, value in SPEECH.items() if name != "model_type"}
+    text = {name: value for name, value in TEXT.items() if name != "model_type"}
+    hubert = {name: value for name, value in speech.items() if "code" not in name and "conformer" not in name}
+    models = {
+        "speech": lambda: Wav2Vec2ConformerForPreTraining(Wav2Vec2ConformerConfig(**speech)),
+        "bare": lambda: Wav2Vec2ConformerModel(Wav2Vec2ConformerConfig(**speech)),
+        "hubert": lambda: HubertModel(HubertConfig(**hubert)),
+        "bert": lambda: BertModel(BertConfig(**text)),
+        "roberta": lambda: RobertaModel(RobertaConfig(**text)),
+    }
+    for name, build in models.items():
+        perturb(seeded(build)).save_pretrained(folder / name)
+    return folder
+
+
+def same_tensors(module: nn.Module, source: nn.Module) -> bool:
+    own, others = module.state_dict(), source.state_dict()
+    return own.keys() == others.keys() and all(torch.equal(own[name], others[name]) for name in own)
+
+
+def test_from_towers_copies_everything_of_the_pre_training_checkpoint(towers):
+    model = LemerModel.from_towers(str(towers / "speech"), str(towers / "bert"))
+    source = Wav2Vec2ConformerForPreTraining.from_pretrained(towers / "speech")
+    for module, original in (
+        (model.speech_model, source.wav2vec2_conformer),
+        (model.speech_quantizer, source.quantizer),
+        (model.speech_label_projection, source.project_hid),
+        (model.speech_code_projection, source.project_q),
+    ):
+        assert same_tensors(module, original)
+
+
+@pytest.mark.parametrize("text", ["bert", "roberta"])
+def test_from_towers_copies_the_text_tower_without_its_pooler(towers, text):
+    model = LemerModel.from_towers(None, str(towers / text), modality="text")
+    assert same_tensors(model.text_model, AutoModel.from_pretrained(towers / text, add_pooling_layer=False))
+
+
+def test_from_towers_takes_fields_and_changes_of_the_towers(towers):
+    model = LemerModel.from_towers(
+        str(towers / "speech"), str(towers / "bert"), fusion="sum", speech_config={"hidden_dropout": 0.25}
+    )
+    assert (model.config.fusion, model.speech_model.config.hidden_dropout) == ("sum", 0.25)
+
+
+def test_from_towers_gives_a_model_in_evaluation_mode(towers):
+    assert not LemerModel.from_towers(str(towers / "speech"), None, modality="speech").training
+
+
+@pytest.mark.parametrize("speech", ["bare", "hubert"])
+def test_a_checkpoint_without_quantizer_is_said_and_keeps_none(towers, caplog, speech):
+    model = LemerModel.from_towers(str(towers / speech), None, modality="speech")
+    assert not model.config.keep_quantizer and model.speech_quantizer is None
+    assert "quantizer" in caplog.text and str(towers / speech) in caplog.text
+
+
+@pytest.mark.parametrize("speech", ["bare", "hubert"])
+def test_a_speech_tower_without_quantizer_is_copied(towers, speech):
+    model = LemerModel.from_towers(str(towers / speech), None, modality="speech")
+    assert same_tensors(model.speech_model, AutoModel.from_pretrained(towers / speech))
+
+
+@pytest.mark.parametrize(("speech", "text", "missing"), [(None, "bert", "speech"), ("speech", None, "text")])
+def test_from_towers_refuses_a_modality_without_a_tower(towers, speech, text, missing):
+    paths = [None if name is None else str(towers / name) for name in (speech, text)]
+    with pytest.raises(ValueError, match=f"needs a {missing} tower, got None"):
+        LemerModel.from_towers(*paths)
+
+
+def test_no_folder_of_the_towers_is_left_in_the_config(towers):
+    model = LemerModel.from_towers(str(towers / "speech"), str(towers / "bert"))
+    assert str(towers) not in model.config.to_json_string(use_diff=False)

@@ -1,0 +1,270 @@
+"""The padding-safe speech encoder: the same frames alone and in any batch, and the stock model wherever that is right."""
+
+import copy
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import SPEECH, perturb, seeded, tiny_config, tiny_model
+from transformers import AutoModel
+
+from lemer.speech_encoder_lemer import encode_speech, extract_features, make_padding_safe, receptive_field
+
+CONFORMERS = {
+    f"conformer {position} {norm}": {"position_embeddings_type": position, "feat_extract_norm": norm}
+    for position in ("relative", "rotary", None)
+    for norm in ("group", "layer")
+}
+PLAIN = {
+    f"{family} {norm}{' stable' * stable}": {
+        "model_type": family,
+        "feat_extract_norm": norm,
+        "do_stable_layer_norm": stable,
+    }
+    for family in ("wav2vec2", "hubert")
+    for norm, stable in (("group", False), ("layer", True))
+}
+TOWERS = {**CONFORMERS, **PLAIN, "wavlm group": {"model_type": "wavlm"}}
+LENGTHS = (4000, 2900, 400, 1500)
+
+
+def clips(lengths=LENGTHS) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(length, generator=generator) for length in lengths]
+
+
+def pad(waves, extra: int = 0, side: str = "right", fill: float = 0.0) -> dict[str, torch.Tensor]:
+    """A padded batch and its mask; `extra` samples of padding beyond the longest."""
+    width = max(len(wave) for wave in waves) + extra
+    values, mask = torch.full((len(waves), width), fill), torch.zeros(len(waves), width, dtype=torch.long)
+    for row, wave in enumerate(waves):
+        where = slice(0, len(wave)) if side == "right" else slice(width - len(wave), width)
+        values[row, where], mask[row, where] = wave, 1
+    return {"input_values": values, "input_values_mask": mask}
+
+
+def make(name: str, attention: str = "sdpa", train: bool = False, **changes):
+    """A speech model; neither dropout, nor LayerDrop, nor SpecAugment in training either."""
+    model = tiny_model(modality="speech", speech=TOWERS[name], **changes)
+    model.set_attn_implementation(attention)
+    return model.train(train)
+
+
+@torch.no_grad()
+def answers(model, batch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """For every row the hidden states of its real frames, and its logits."""
+    out = model(**batch)
+    hidden = out.speech_model_output.last_hidden_state
+    return [(hidden[row, mask], out.logits[row]) for row, mask in enumerate(out.frame_mask)]
+
+
+def assert_same(one, other):
+    """Equal shapes, and differences of at most 1e-5 of the largest value."""
+    for a, b in zip(one, other, strict=True):
+        assert a.shape == b.shape
+        assert (a - b).abs().max() <= 1e-5 * b.abs().max()
+
+
+# ------------------------------------------------------------------------------------------------ alone = in a batch
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("name", TOWERS)
+def test_an_utterance_has_the_same_frames_and_logits_alone_and_in_a_batch(name, attention, train):
+    model = make(name, attention, train)
+    together = answers(model, pad(clips()))
+    for wave, in_batch in zip(clips(), together, strict=True):
+        assert_same(in_batch, answers(model, {"input_values": wave[None]})[0])
+
+
+@pytest.mark.parametrize("extra", [1, 319, 320, 5000])
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("name", TOWERS)
+def test_padding_of_any_amount_on_either_side_changes_nothing(name, side, extra):
+    model, wave = make(name), clips()[1]
+    alone = answers(model, {"input_values": wave[None]})[0]
+    assert_same(answers(model, pad([wave], extra, side, fill=9.0))[0], alone)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_the_order_of_a_batch_changes_nothing(name):
+    model, waves = make(name), clips()
+    turned = answers(model, pad(waves[::-1]))[::-1]
+    for one, other in zip(turned, answers(model, pad(waves)), strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("name", ["conformer relative group", "conformer rotary layer", "wav2vec2 group"])
+@settings(max_examples=12)
+@given(
+    lengths=st.lists(st.integers(1, 2500), min_size=1, max_size=4),
+    extra=st.integers(0, 700),
+    side=st.sampled_from(["right", "left"]),
+    train=st.booleans(),
+)
+def test_any_lengths_answer_alone_as_together(name, lengths, extra, side, train):
+    model = make(name, train=train)
+    for wave, in_batch in zip(clips(lengths), answers(model, pad(clips(lengths), extra, side)), strict=True):
+        assert_same(in_batch, answers(model, {"input_values": wave[None]})[0])
+
+
+@pytest.mark.parametrize(
+    "tower",
+    [
+        {"model_type": "unispeech"},
+        {"model_type": "unispeech-sat"},
+        {"model_type": "wavlm", "feat_extract_norm": "layer", "do_stable_layer_norm": True},
+        {"model_type": "data2vec-audio"},
+        {"model_type": "hubert", "conv_pos_batch_norm": True},
+    ],
+    ids=lambda tower: " ".join(map(str, tower.values())),
+)
+def test_another_family_is_refused_or_padding_safe_too(tower):
+    try:
+        config = tiny_config(modality="speech", speech=tower)
+    except StrictDataclassError as refusal:
+        assert tower["model_type"] in str(refusal)
+    else:
+        model = tiny_model(config)
+        for wave, in_batch in zip(clips(), answers(model, pad(clips())), strict=True):
+            assert_same(in_batch, answers(model, {"input_values": wave[None]})[0])
+
+
+# ----------------------------------------------------------------------------------------------------- short clips
+
+
+def test_one_frame_reads_400_samples():
+    assert receptive_field(tiny_config().speech_config) == 400
+
+
+@pytest.mark.parametrize("samples", [1, 2, 399, 400, 719])
+@pytest.mark.parametrize("name", TOWERS)
+def test_under_720_samples_make_one_frame(name, samples):
+    assert answers(make(name), {"input_values": clips([samples])[0][None]})[0][0].shape[0] == 1
+
+
+@pytest.mark.parametrize("samples", [1, 399])
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_clip_too_short_for_a_frame_is_followed_by_silence(name, samples):
+    model, wave = make(name), clips([samples])[0]
+    silent = torch.cat([wave, torch.zeros(400 - samples)])
+    assert_same(answers(model, {"input_values": wave[None]})[0], answers(model, {"input_values": silent[None]})[0])
+
+
+@pytest.mark.parametrize("samples", [1, 399])
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_clip_too_short_for_a_frame_answers_the_same_in_a_batch(name, samples):
+    model, (long, short) = make(name), clips([3000, samples])
+    assert_same(answers(model, pad([long, short]))[1], answers(model, {"input_values": short[None]})[0])
+
+
+@pytest.mark.parametrize("samples", [1, 400, 1000])
+@pytest.mark.parametrize("name", TOWERS)
+def test_spec_augment_takes_a_batch_shorter_than_one_masked_span(name, samples):
+    masking = {**TOWERS[name], "mask_time_prob": 0.5, "mask_time_length": 10}
+    model = tiny_model(modality="speech", speech=masking).train()
+    out = model(input_values=clips([samples])[0][None], labels=torch.tensor([0]))
+    assert out.loss.isfinite()
+
+
+@pytest.mark.parametrize("name", ["conformer relative group", "conformer relative layer"])
+def test_training_leaves_the_running_statistics_alone(name):
+    model = make(name, train=True)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model(**pad(clips()))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+# ------------------------------------------------------------------------------------------------- the stock model
+
+
+def stock(name: str):
+    """The library's own tower, and the same one made padding-safe."""
+    config = tiny_config(modality="speech", speech=TOWERS[name]).speech_config
+    tower = perturb(seeded(lambda: AutoModel.from_config(config))).eval()
+    safe = copy.deepcopy(tower)
+    make_padding_safe(safe)
+    return tower, safe
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_state_dict_has_the_stock_models_keys(name):
+    tower, safe = stock(name)
+    assert list(safe.state_dict()) == list(tower.state_dict())
+
+
+@pytest.mark.parametrize("name", TOWERS)
+@torch.no_grad()
+def test_padding_safe_false_is_the_stock_model_exactly(name):
+    tower, _ = stock(name)
+    batch = pad(clips())
+    output, _ = encode_speech(tower, **batch, padding_safe=False)
+    expected = tower(batch["input_values"], attention_mask=batch["input_values_mask"])
+    assert torch.equal(output.last_hidden_state, expected.last_hidden_state)
+
+
+@pytest.mark.parametrize("name", ["conformer relative group", "wav2vec2 group"])
+@torch.no_grad()
+def test_a_model_with_padding_safe_false_holds_the_stock_tower(name):
+    model = make(name, padding_safe=False)
+    expected = AutoModel.from_config(model.config.speech_config).eval()
+    expected.load_state_dict(model.speech_model.state_dict())
+    batch = pad(clips())
+    hidden = expected(batch["input_values"], attention_mask=batch["input_values_mask"]).last_hidden_state
+    assert torch.equal(model(**batch).speech_model_output.last_hidden_state, hidden)
+
+
+@pytest.mark.parametrize("name", ["conformer relative group", "conformer relative layer", "wav2vec2 group"])
+def test_the_stock_model_does_answer_otherwise_in_a_batch(name):
+    model = make(name, padding_safe=False)
+    hidden = answers(model, pad(clips()))[1][0]
+    assert (hidden - answers(model, {"input_values": clips()[1][None]})[0][0]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", TOWERS)
+@torch.no_grad()
+def test_with_nothing_padded_the_safe_encoder_is_the_stock_one(name):
+    tower, safe = stock(name)
+    values = torch.stack(clips([2000, 2000, 2000]))
+    output, _ = encode_speech(safe, values)
+    assert_same([output.last_hidden_state], [tower(values).last_hidden_state])
+
+
+@pytest.mark.parametrize("name", TOWERS)
+@torch.no_grad()
+def test_called_without_masks_a_safe_tower_is_the_stock_one(name):
+    tower, safe = stock(name)
+    values = torch.stack(clips([2000, 2000]))
+    assert torch.equal(safe(values).last_hidden_state, tower(values).last_hidden_state)
+
+
+@pytest.mark.parametrize("name", [*CONFORMERS, "wav2vec2 group", "wav2vec2 layer stable"])
+@torch.no_grad()
+def test_extracted_features_are_the_stock_models(name):
+    tower, safe = stock(name)
+    values = torch.stack(clips([2000, 2000]))
+    assert_same([extract_features(safe, values)[0]], [tower(values).extract_features])
+
+
+@pytest.mark.parametrize("name", [*CONFORMERS, *PLAIN])
+@torch.no_grad()
+def test_extracted_features_ignore_padding(name):
+    _, safe = stock(name)
+    features, mask = extract_features(safe, **pad(clips()))
+    for row, wave in enumerate(clips()):
+        assert_same([features[row, mask[row]]], [extract_features(safe, wave[None])[0][0]])
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_freezing_the_cnn_encoder_freezes_all_of_it(name):
+    model = make(name)
+    model.speech_model.feature_extractor._freeze_parameters()
+    assert not any(parameter.requires_grad for parameter in model.speech_model.feature_extractor.parameters())
+
+
+def test_tiny_towers_have_the_published_kernels_and_strides():
+    kernels = tiny_config().speech_config.conv_kernel, tiny_config().speech_config.conv_stride
+    assert "conv_kernel" not in SPEECH and kernels == ((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))

@@ -1,0 +1,263 @@
+"""Tiny models, processors and batches for tests: random weights, no download, a forward pass in milliseconds.
+
+    model = tiny_model(fusion="sum", speech={"feat_extract_norm": "layer"})
+    batch = tiny_batch(labels=True)
+    out = model(**batch, output_attentions=True)
+    slow_forward(model, out, batch)      # the same by the paper's equations, one number at a time in float64
+
+Nothing is drawn from a global generator, and nothing in a tiny model is at its neutral start: norms, biases, running
+statistics and label embeddings are perturbed, so that a term left out of a sum is seen.
+"""
+
+import math
+import string
+
+import numpy as np
+import torch
+from transformers import BertTokenizerFast, Wav2Vec2FeatureExtractor
+
+from lemer import LemerConfig, LemerModel, LemerProcessor
+
+# Default kernels and strides of the CNN encoder: a frame reads 400 samples, and one comes every 320. No dropout, no
+# LayerDrop, no SpecAugment: training mode is as deterministic as evaluation.
+SPEECH = {
+    "model_type": "wav2vec2-conformer",
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "conv_dim": (8,) * 7,
+    "conv_depthwise_kernel_size": 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "num_codevector_groups": 2,
+    "num_codevectors_per_group": 6,
+    "codevector_dim": 12,
+    "proj_codevector_dim": 10,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "hidden_dropout": 0.0,
+    "feat_proj_dropout": 0.0,
+    "feat_quantizer_dropout": 0.0,
+    "conformer_conv_dropout": 0.0,
+    "final_dropout": 0.0,
+    "layerdrop": 0.0,
+    "mask_time_prob": 0.0,
+}
+TEXT = {
+    "model_type": "bert",
+    "vocab_size": 160,
+    "hidden_size": 20,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 160,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+WORDS = ("hello", "you", "are", "so", "late", "again", "i", "hate", "this", "great", "day", "we", "won", "the", "table")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+# Every variant of the model, by what differs from LE-MER with the attention constraint (row C1).
+VARIANTS = {
+    "C1": {},
+    "C2": {"fusion": "sum"},
+    "C3": {"fusion": "label"},
+    "C4": {"fusion": "cross"},
+    "C4 without labels": {"fusion": "cross", "use_label_embeddings": False},
+    "C1 codebook": {"speech_label_space": "codebook", "speech": {"codevector_dim": 16}},
+    "speech": {"modality": "speech"},
+    "speech codebook": {"modality": "speech", "speech_label_space": "codebook", "speech": {"codevector_dim": 16}},
+    "speech without labels": {"modality": "speech", "use_label_embeddings": False},
+    "text": {"modality": "text"},
+    "text without labels": {"modality": "text", "use_label_embeddings": False},
+}
+
+
+def tiny_config(speech: dict | None = None, text: dict | None = None, **changes) -> LemerConfig:
+    """A config of tiny towers; `speech` and `text` are changes to theirs, the rest are fields of LemerConfig."""
+    modality = changes.get("modality", "multimodal")
+    if modality != "text":
+        changes["speech_config"] = {**SPEECH, **(speech or {})}
+    if modality != "speech":
+        changes["text_config"] = {**TEXT, **(text or {})}
+    return LemerConfig(**changes)
+
+
+def perturb(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Move every parameter and floating buffer away from its start, in place; variances stay above 0."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in sorted({**dict(model.named_parameters()), **dict(model.named_buffers())}.items()):
+            if name.endswith("label_embeddings"):
+                tensor.copy_(torch.randn(tensor.shape, generator=generator))
+            elif name.endswith("running_var"):
+                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+            elif tensor.is_floating_point() and not name.endswith(("inv_freq", ".pe")):
+                tensor.add_(0.1 * torch.randn(tensor.shape, generator=generator))
+    return model
+
+
+def seeded(make, seed: int = 0):
+    """What `make()` returns, from torch's generator at `seed`, which is put back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+def tiny_model(config: LemerConfig | None = None, seed: int = 0, **changes) -> LemerModel:
+    """A perturbed model in evaluation mode, the same one for the same arguments (those of `tiny_config`)."""
+    config = tiny_config(**changes) if config is None else config
+    return perturb(seeded(lambda: LemerModel(config), seed), seed).eval()
+
+
+def tiny_tokenizer(words=WORDS) -> BertTokenizerFast:
+    """Word pieces: the given words, and every letter and digit, so that no lower-case English is unknown."""
+    letters = string.ascii_lowercase + string.digits + ".,!?'"
+    pieces = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters)]
+    pieces += [word for word in words if word not in pieces]
+    return BertTokenizerFast(vocab={piece: index for index, piece in enumerate(pieces)}, model_max_length=512)
+
+
+def tiny_processor(words=WORDS, **settings) -> LemerProcessor:
+    return LemerProcessor(Wav2Vec2FeatureExtractor(return_attention_mask=True), tiny_tokenizer(words), **settings)
+
+
+def tiny_batch(
+    samples=(5000, 3700, 900), tokens=(9, 6, 3), labels: bool = False, modality: str = "multimodal", seed: int = 0
+) -> dict[str, torch.Tensor]:
+    """
+    A batch padded on the right with zeros, and both masks.
+
+    Args:
+        samples, tokens: how many each utterance has.
+        labels: add `labels`, utterance i of class i modulo 4.
+        modality: "speech" and "text" leave the other one out.
+        seed: of the samples and tokens.
+    """
+    batch = {}
+    if modality != "text":
+        values = torch.randn(len(samples), max(samples), generator=torch.Generator().manual_seed(seed))
+        mask = (torch.arange(max(samples)) < torch.tensor(samples)[:, None]).long()
+        batch.update(input_values=values * mask, input_values_mask=mask)
+    if modality != "speech":
+        generator = torch.Generator().manual_seed(seed)
+        ids = torch.randint(5, TEXT["vocab_size"], (len(tokens), max(tokens)), generator=generator)
+        mask = (torch.arange(max(tokens)) < torch.tensor(tokens)[:, None]).long()
+        types = (torch.arange(max(tokens)) >= torch.tensor(tokens)[:, None] // 2).long() * mask
+        batch.update(input_ids=ids * mask, attention_mask=mask, token_type_ids=types)
+    if labels:
+        batch["labels"] = torch.arange(len(samples)) % 4
+    return batch
+
+
+# ------------------------------------------------------------------------------ the paper's equations, slowly
+
+
+def frames_of(samples: int) -> int:
+    for kernel, stride in ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2)):
+        samples = (samples - kernel) // stride + 1
+    return samples
+
+
+def cosine(one, other) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True)) / math.sqrt(sum(one * one) * sum(other * other))
+
+
+def cross_entropy(scores, label: int) -> float:
+    return math.log(sum(math.exp(score) for score in scores)) - scores[label]
+
+
+def slow_labels(hidden, embeddings, counts):
+    """G and its mean over real positions, one cosine at a time."""
+    attention = np.array([[[cosine(h, label) for label in embeddings] for h in row] for row in hidden])
+    scores = np.array([sum(attention[b, n] for n in range(count)) / count for b, count in enumerate(counts)])
+    return attention, scores
+
+
+def slow_alignment(hidden_text, hidden_speech, weight, frames):
+    """A_r: H_t W^T H_s^T one score at a time, softmax over an utterance's real frames."""
+    cross = np.zeros((len(hidden_text), hidden_text.shape[1], hidden_speech.shape[1]))
+    for b, count in enumerate(frames):
+        for t, token in enumerate(hidden_text[b]):
+            scores = [sum(hidden_speech[b, f] * (weight @ token)) for f in range(count)]
+            total = sum(math.exp(score) for score in scores)
+            cross[b, t, :count] = [math.exp(score) / total for score in scores]
+    return cross
+
+
+def slow_forward(model, out, batch) -> dict[str, np.ndarray | float]:
+    """Every field of the output but the towers', in float64, from the towers' last hidden states."""
+    config, expected = model.config, {}
+    weights = {name: tensor.detach().double().numpy() for name, tensor in model.state_dict().items()}
+    labels, losses = batch["labels"].tolist(), {}
+    hidden = {}
+    if config.uses_text:
+        hidden["text"] = out.text_model_output.last_hidden_state.detach().double().numpy()
+        tokens = batch["attention_mask"].sum(1).tolist()
+        if config.use_label_embeddings:
+            expected["label_token_attentions"], expected["text_label_logits"] = slow_labels(
+                hidden["text"], weights["semantic_label_embeddings"], tokens
+            )
+    if config.uses_speech:
+        hidden["speech"] = out.speech_model_output.last_hidden_state.detach().double().numpy()
+        frames = [frames_of(samples) for samples in batch["input_values_mask"].sum(1).tolist()]
+        expected["frame_mask"] = np.arange(hidden["speech"].shape[1]) < np.array(frames)[:, None]
+        if config.use_label_embeddings:
+            compared = hidden["speech"]
+            if config.speech_label_space == "projected":
+                projection = weights["speech_label_projection.weight"], weights["speech_label_projection.bias"]
+                compared = np.array([[projection[0] @ frame + projection[1] for frame in row] for row in compared])
+            expected["label_frame_attentions"], expected["speech_label_logits"] = slow_labels(
+                compared, weights["tonal_label_embeddings"], frames
+            )
+    if config.modality == "multimodal":
+        joined = slow_fusion(model, expected, hidden, weights, tokens, frames)
+        counts = tokens
+        if config.fusion == "constraint":
+            squares = [
+                (expected["label_guided_attentions"][b, t, f] - expected["cross_attentions"][b, t, f]) ** 2
+                for b in range(len(labels))
+                for t in range(tokens[b])
+                for f in range(frames[b])
+            ]
+            losses["constraint_loss"] = sum(squares) / len(squares)
+    else:
+        joined, counts = (hidden["text"], tokens) if config.uses_text else (hidden["speech"], frames)
+    expected["pooler_output"] = np.array(
+        [[max(joined[b, n, d] for n in range(counts[b])) for d in range(joined.shape[2])] for b in range(len(labels))]
+    )
+    classify = weights["classifier.weight"], weights["classifier.bias"]
+    expected["logits"] = np.array([classify[0] @ v + classify[1] for v in expected["pooler_output"]])
+    for loss, logits in (
+        ("classification_loss", "logits"),
+        ("text_label_loss", "text_label_logits"),
+        ("speech_label_loss", "speech_label_logits"),
+    ):
+        if logits in expected:
+            entropies = [cross_entropy(row, label) for row, label in zip(expected[logits], labels, strict=True)]
+            losses[loss] = sum(entropies) / len(entropies)
+    loss = sum(getattr(config, f"{name}_weight") * value for name, value in losses.items())
+    return {**expected, **losses, "loss": loss}
+
+
+def slow_fusion(model, expected, hidden, weights, tokens, frames):
+    """[H_t, H_s'] (B, T, d_t + d_s); adds the attentions to `expected`. Only real tokens and frames are asked for."""
+    config = model.config
+    if config.fusion != "label":
+        expected["cross_attentions"] = slow_alignment(
+            hidden["text"], hidden["speech"], weights["cross_attention.weight"], frames
+        )
+    if config.use_label_embeddings:
+        token, frame = expected["label_token_attentions"], expected["label_frame_attentions"]
+        expected["label_guided_attentions"] = np.array(
+            [[[sum(g_t * g_s) for g_s in frame[b]] for g_t in token[b]] for b in range(len(tokens))]
+        )
+    cross, guided = expected.get("cross_attentions"), expected.get("label_guided_attentions")
+    use = {"constraint": (cross,), "cross": (cross,), "sum": (cross, guided), "label": (guided,)}[config.fusion]
+    joined = np.zeros((*hidden["text"].shape[:2], hidden["text"].shape[2] + hidden["speech"].shape[2]))
+    for b in range(len(tokens)):
+        for t in range(tokens[b]):
+            aligned = sum(sum(part[b, t, f] for part in use) * hidden["speech"][b, f] for f in range(frames[b]))
+            joined[b, t] = np.concatenate([hidden["text"][b, t], aligned])
+    return joined
