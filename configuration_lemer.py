@@ -20,6 +20,9 @@ AUTO_MAP = {
 # Order of the classes in logits, label embeddings and metrics. "hap" holds IEMOCAP's happy and excited.
 EMOTIONS = ("ang", "hap", "neu", "sad")
 
+# Speech towers from which `speech_encoder_lemer.py` keeps padding out; tested one by one.
+PADDING_SAFE = ("wav2vec2-conformer", "wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
+
 
 @strict
 class LemerConfig(PreTrainedConfig):
@@ -157,6 +160,13 @@ class LemerConfig(PreTrainedConfig):
                 raise ValueError(
                     f"speech_config must be of the wav2vec 2.0 family (wav2vec2-conformer, wav2vec2, hubert, wavlm), "
                     f"got {speech.model_type!r}"
+                )
+            leaks = speech.model_type not in PADDING_SAFE or getattr(speech, "conv_pos_batch_norm", False)
+            if self.padding_safe and leaks:
+                raise ValueError(
+                    f"padding cannot be kept out of a {speech.model_type} tower, conv_pos_batch_norm="
+                    f"{getattr(speech, 'conv_pos_batch_norm', False)}: use one of {', '.join(PADDING_SAFE)} without it, or "
+                    "padding_safe=False, with answers that depend on the batch"
                 )
             if getattr(speech, "add_adapter", False):
                 raise ValueError("speech_config.add_adapter=True is not supported: the adapter mixes padding into frames")

@@ -8,7 +8,7 @@ L label embeddings, G label attention, A_r cross-modal attention, A_l label-guid
 """
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
@@ -269,7 +269,7 @@ class LemerModel(LemerPreTrainedModel):
             speech_config = _changed_config(speech, changes["speech_config"])
             speech_model, quantized = _load_speech_tower(speech, speech_config)
             config["speech_config"] = speech_config
-            config.setdefault("keep_quantizer", quantized is not None)
+            config["keep_quantizer"] = quantized is not None and config.get("keep_quantizer", True)
         if modality != "speech":
             config["text_config"] = _changed_config(text, changes["text_config"])
             text_model = AutoModel.from_pretrained(
@@ -325,7 +325,7 @@ class LemerModel(LemerPreTrainedModel):
             input_values_mask (B, S): nonzero where a sample is real. None: all are.
             attention_mask (B, T): nonzero where a token is real. None: all are.
             token_type_ids (B, T): 0 for the earlier turns, 1 for the current one.
-            labels (B,): index of the class; -100 is left out of the losses.
+            labels (B,): index of the class; -100 is left out of the cross-entropies.
             output_attentions: return A_r and A_l, and the towers' own attentions where they run with "eager".
             output_hidden_states: return the hidden states of every layer of the towers.
 
@@ -395,7 +395,8 @@ class LemerModel(LemerPreTrainedModel):
         # 2.4 losses
         if labels is not None:
             self._add_losses(out, labels)
-        return out
+        # A ModelOutput keeps the order of assignment; as a tuple it has to begin with the loss and the logits.
+        return LemerOutput(**{field.name: getattr(out, field.name) for field in fields(out)})
 
     def _fuse(self, out, text, speech, token_mask, frame_mask, labels, output_attentions) -> torch.Tensor:
         """Eq. 7 to 10: align speech with the tokens and pool both, (B, d_t + d_s)."""
@@ -442,9 +443,7 @@ def _changed_config(tower: str, changes: dict):
     try:
         config = AutoConfig.from_pretrained(tower)
     except OSError as error:
-        raise OSError(
-            f"{tower} is no folder with a checkpoint, and no Hub name that can be reached: {error}"
-        ) from error
+        raise OSError(f"{tower} is no folder with a checkpoint, and no Hub name that can be reached: {error}") from error
     unknown = [name for name in changes if not hasattr(config, name)]
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: no such field in the configuration of {tower} ({config.model_type})")

@@ -59,10 +59,10 @@ def load_audio(audio, sampling_rate: int | None = None, target_rate: int = 16_00
         samples, sampling_rate = decoded.data.numpy().T, decoded.sample_rate
     else:
         samples = _as_samples(audio)
-    if samples.ndim == 2:
-        samples = samples.mean(axis=1, dtype=np.float32)
     if samples.size == 0:
         raise ValueError("audio has no samples: leave the utterance out, or pass audio=None for words alone")
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(samples).all():
         raise ValueError(f"{int((~np.isfinite(samples)).sum())} of {samples.size} samples are NaN or infinite")
     if sampling_rate is not None and sampling_rate != target_rate:
@@ -183,6 +183,8 @@ class LemerProcessor(ProcessorMixin):
             data.update(self._process_clips(clips, sampling_rate))
         if texts is not None:
             data.update(self._process_texts(texts, histories))
+        if return_tensors is None:
+            data = {name: values.tolist() for name, values in data.items()}
         return BatchFeature(data, tensor_type=return_tensors)
 
     @staticmethod
@@ -248,7 +250,9 @@ class LemerProcessor(ProcessorMixin):
                 turns = turns[-self.max_history :] if self.max_history else []
                 if turns and tokens_left > 0:
                     tokenizer.truncation_side = "left"
-                    rows.append(tokenizer(" ".join(turns), one, truncation="only_first", max_length=limit))
+                    # As a batch of one: a lone empty string would count as no second segment.
+                    pair = tokenizer([" ".join(turns)], [one], truncation="only_first", max_length=limit)
+                    rows.append({name: values[0] for name, values in pair.items()})
                 else:
                     tokenizer.truncation_side = "right"
                     rows.append(tokenizer(one, truncation=True, max_length=limit))

@@ -61,7 +61,7 @@ class PaddingSafeGroupNormConvLayer(GradientCheckpointingLayer):
         positions = torch.arange(hidden_states.shape[-1], device=hidden_states.device)
         padding = (positions >= lengths[:, None])[:, None]  # (B, 1, positions)
         hidden_states = hidden_states.masked_fill(padding, 0.0)
-        # One pass for each moment and one for the affine map: the waveform has zero mean, so nothing cancels.
+        # One pass for each moment and one for the affine map; the samples have zero mean, so the moments do not cancel.
         mean = hidden_states.sum(-1) / lengths[:, None]  # (B, D)
         variance = hidden_states.square().sum(-1) / lengths[:, None] - mean.square()
         scale = norm.weight * torch.rsqrt(variance.clamp(min=0.0) + norm.eps)
@@ -78,6 +78,10 @@ class PaddingSafeFeatureEncoder(nn.Module):
 
     def forward(self, input_values: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         input_values, lengths = input_values if isinstance(input_values, tuple) else (input_values, None)
+        if lengths is not None:
+            # A constant offset passes the convolution as one, and the norm takes it out; taken out here, nothing cancels.
+            offset = input_values.sum(-1, keepdim=True) / lengths[:, None]
+            input_values = input_values - offset.to(input_values.dtype)
         hidden_states = input_values[:, None]  # (B, 1, S)
         if self._requires_grad and self.training:  # checkpointed layers need an input that requires grad
             hidden_states.requires_grad = True

@@ -14,7 +14,7 @@ FUNCTION_WORDS = (
     ENGLISH_STOP_WORDS
     - {"amount", "bill", "bottom", "cry", "describe", "detail", "fire", "found", "interest", "mill", "serious", "sincere"}
     - {"system", "thick", "thin"}
-) | {"ain", "ca", "did", "does", "doing", "don", "just", "sha", "wo", "ll", "re", "ve", "oh", "uh", "um", "yeah", "mm"}
+) | {"ai", "ain", "ca", "did", "does", "doing", "don", "just", "sha", "wo", "ll", "re", "ve", "oh", "uh", "um", "yeah", "mm"}
 _WORD = r"(?u)\b\w[\w'’]*\b"
 
 
