@@ -15,8 +15,11 @@ os.environ.update(
 
 import datasets  # noqa: E402
 import evaluate  # noqa: E402
+import pytest  # noqa: E402
 import transformers  # noqa: E402
+from dialogs import DIALOG, TURNS  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from releases import write_dialog, write_release  # noqa: E402
 
 datasets.disable_progress_bars()
 evaluate.disable_progress_bar()
@@ -24,3 +27,14 @@ transformers.utils.logging.disable_progress_bar()
 # The same examples in every run, so that a failure is one for everybody, and none for a slow machine.
 settings.register_profile("lemer", deadline=None, derandomize=True)
 settings.load_profile("lemer")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A release of one dialog: neu, ang, fru, sad."""
+    return write_dialog(tmp_path / "small", DIALOG, TURNS)
+
+
+@pytest.fixture(scope="module")
+def five_sessions(tmp_path_factory):
+    return write_release(tmp_path_factory.mktemp("release") / "five")
