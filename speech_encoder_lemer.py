@@ -1,10 +1,12 @@
-"""Padding-safe wav2vec 2.0 (conformer and plain): an utterance has the same frames alone and in any batch.
+"""Padding-safe wav2vec 2.0 (conformer and plain): an utterance has the same frames alone and in any batch, at any time.
 
 transformers' encoders let padding leak in two places: the depthwise convolution of every conformer block reads padded
 frames, and the group norm of the first CNN layer (`feat_extract_norm="group"`) takes its mean and variance over them.
 Here both see real frames only. Parameters, their names and the stock `forward` stay as they are: `make_padding_safe`
 swaps the classes of the leaking modules in place, and masks travel through arguments (never through state that a second
 forward pass could change), so that activation checkpointing recomputes the same values.
+
+Tables and caches of positions that remember an earlier input's precision are replaced by ones that do not.
 
 In training, the batch norm of the conformer block keeps its running statistics, as in evaluation: statistics of a batch
 would make an utterance's frames depend on the other utterances, and fine-tuning batches are too small to estimate them.
@@ -18,6 +20,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
     Wav2Vec2ConformerConvolutionModule,
     Wav2Vec2ConformerEncoderLayer,
+    Wav2Vec2ConformerRelPositionalEmbedding,
+    Wav2Vec2ConformerRotaryPositionalEmbedding,
 )
 
 
@@ -47,6 +51,26 @@ class PaddingSafeConformerLayer(Wav2Vec2ConformerEncoderLayer):
         # Set in every call, so that it is right again when checkpointing runs this forward a second time.
         self.conv_module.frame_mask = frame_mask
         return super().forward(hidden_states, *args, **kwargs)
+
+
+class ExactRelativePositions(Wav2Vec2ConformerRelPositionalEmbedding):
+    """Relative positions from a table that stays in float32; the stock one keeps the precision of the last input it saw."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        frames = hidden_states.shape[1]
+        if self.pe.dtype != torch.float32 or self.pe.device != hidden_states.device or self.pe.shape[1] < 2 * frames - 1:
+            with torch.inference_mode(False):  # the table outlives this call, and may be trained with later
+                self.pe = self.extend_pe(torch.empty(1, max(frames, self.max_len), device=hidden_states.device))
+        middle = self.pe.shape[1] // 2
+        return self.pe[:, middle - frames + 1 : middle + frames].to(hidden_states.dtype)  # (1, 2F - 1, D)
+
+
+class UncachedRotaryPositions(Wav2Vec2ConformerRotaryPositionalEmbedding):
+    """Rotary positions made in each call; the stock cache knows its length only and hands out another dtype or mode."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        self.cached_rotary_positional_embedding = None
+        return super().forward(hidden_states)  # (2, F, 1, 1, head size)
 
 
 class PaddingSafeGroupNormConvLayer(GradientCheckpointingLayer):
@@ -108,6 +132,11 @@ def make_padding_safe(speech_model: nn.Module) -> None:
         if type(layer) is Wav2Vec2ConformerEncoderLayer:
             layer.__class__ = PaddingSafeConformerLayer
             layer.conv_module.__class__ = PaddingSafeConvolutionModule
+    positions = getattr(speech_model.encoder, "embed_positions", None)
+    if type(positions) is Wav2Vec2ConformerRelPositionalEmbedding:
+        positions.__class__ = ExactRelativePositions
+    elif type(positions) is Wav2Vec2ConformerRotaryPositionalEmbedding:
+        positions.__class__ = UncachedRotaryPositions
 
 
 def _convolved_length(length, kernels, strides):

@@ -27,6 +27,10 @@ SPEECH = {
     "num_codevectors_per_group": 64,
     "codevector_dim": 64,
     "proj_codevector_dim": 64,
+    # Nothing was pre-trained, so a few hundred recordings are soon known by heart: half of their frames are masked in
+    # training. On the demo corpus, session 5, 15 epochs, C1 with 3 turns of history: UA 79 with it, 71 without.
+    "mask_time_prob": 0.5,
+    "feat_proj_dropout": 0.2,
 }
 TEXT = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128}
 VOCABULARY = 1000  # word pieces

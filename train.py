@@ -48,6 +48,7 @@ from lemer.training import (
     evaluation_loader,
     optimizer_groups,
     predict,
+    share_pairs,
     whole_folder,
     write_atomically,
 )
@@ -67,7 +68,7 @@ DEFAULTS = {
         "text_lr": 1e-3,
         "new_lr": 1e-3,
         "warmup_steps": 50,
-        "epochs": 30,
+        "epochs": 25,
         "freeze_feature_encoder": False,
     },
 }
@@ -275,6 +276,7 @@ def train_fold(args, config: dict, processor_settings: dict, dataset, fold: int,
 
     model = LemerModel.from_pretrained(folder / "start", dtype=torch.float32)
     processor = LemerProcessor.from_pretrained(folder / "start")
+    model_config = model.config
     if args.freeze_feature_encoder and model.speech_model is not None:
         model.speech_model.freeze_feature_encoder()
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -312,6 +314,7 @@ def train_fold(args, config: dict, processor_settings: dict, dataset, fold: int,
             rows = batch.pop("rows")
             with accelerator.accumulate(model):
                 out = model(**batch)
+                share_pairs(out, batch, model_config, accelerator)
                 if not torch.isfinite(out.loss):
                     stop_on_loss(out, [train_rows[int(row)]["id"] for row in rows], progress["step"])
                 accelerator.backward(out.loss)

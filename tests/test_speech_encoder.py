@@ -268,3 +268,48 @@ def test_freezing_the_cnn_encoder_freezes_all_of_it(name):
 def test_tiny_towers_have_the_published_kernels_and_strides():
     kernels = tiny_config().speech_config.conv_kernel, tiny_config().speech_config.conv_stride
     assert "conv_kernel" not in SPEECH and kernels == ((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
+
+
+@pytest.mark.parametrize("position", ["relative", "rotary"])
+def test_a_reduced_precision_pass_leaves_no_trace(position):
+    model = make(f"conformer {position} group")
+    batch = pad(clips())
+    before = answers(model, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        answers(model, batch)
+    for (hidden, logits), (hidden_after, logits_after) in zip(before, answers(model, batch), strict=True):
+        assert torch.equal(hidden, hidden_after) and torch.equal(logits, logits_after)
+
+
+def test_relative_positions_are_exact_again_after_half_precision():
+    model = make("conformer relative layer").to(torch.bfloat16)
+    batch = pad(clips())
+    answers(model, {**batch, "input_values": batch["input_values"].bfloat16()})
+    table = model.speech_model.encoder.embed_positions
+    expected = copy.deepcopy(table).float()
+    expected.pe = expected.extend_pe(torch.empty(1, 60))
+    middle = expected.pe.shape[1] // 2
+    assert torch.equal(table(torch.empty(1, 50, 1)), expected.pe[:, middle - 49 : middle + 50])
+
+
+@pytest.mark.parametrize("position", ["relative", "rotary"])
+def test_positions_of_another_precision_and_the_same_length_fit(position):
+    model = make(f"conformer {position} layer")
+    batch = pad(clips())
+    answers(model, batch)
+    model.to(torch.bfloat16)
+    batch["input_values"] = batch["input_values"].bfloat16()
+    assert all(hidden.dtype == torch.bfloat16 for hidden, _ in answers(model, batch))
+
+
+@pytest.mark.parametrize("position", ["relative", "rotary"])
+def test_training_goes_on_after_inference_mode_with_the_same_length(position):
+    model = make(f"conformer {position} group", train=True)
+    batch = pad(clips())
+    model.speech_model.encoder.embed_positions.max_len = 1  # the table has to grow
+    if position == "relative":
+        model.speech_model.encoder.embed_positions.pe = torch.zeros(1, 1, 1)
+    with torch.inference_mode():
+        model(**batch)
+    model(**batch, labels=torch.tensor([0, 1, 2, 3])).loss.backward()
+    assert model.speech_model.encoder.layers[0].self_attn.linear_q.weight.grad.isfinite().all()
