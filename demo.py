@@ -18,6 +18,9 @@ from lemer.corpora.iemocap import load_iemocap
 
 HERE = Path(__file__).resolve().parent
 FOLD = 5
+# Chosen on session 4 of the corpus of seed 1, never on what is printed here (corpus of seed 0, session 5).
+DIALOGS = 8  # a session
+SETTINGS = ["--epochs", "20", "--set", "max_history=3"]
 ROWS = {  # the same recipe and settings, with both modalities and with one
     "speech and words": [],
     "speech alone": ["--set", "modality=speech"],
@@ -27,7 +30,7 @@ ROWS = {  # the same recipe and settings, with both modalities and with one
 
 def train_command(name: str, folder: Path) -> list[str]:
     """What anybody would type; the results of the fold stand in `results_file`."""
-    command = [sys.executable, str(HERE / "train.py"), "--recipe", "C1", *ROWS[name], "--set", "max_history=3"]
+    command = [sys.executable, str(HERE / "train.py"), "--recipe", "C1", *ROWS[name], *SETTINGS]
     command += ["--data_dir", str(folder / "corpus"), "--cache_dir", str(folder / "cache"), "--folds", str(FOLD)]
     command += ["--validation_share", "0", "--speech_model", "small", "--text_model", "small"]
     return [*command, "--output_dir", str(folder / "runs" / name.replace(" ", "_"))]
@@ -93,7 +96,7 @@ def main() -> None:
     begin = time.monotonic()
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
     folder.mkdir(parents=True, exist_ok=True)
-    make_demo(folder / "corpus")
+    make_demo(folder / "corpus", dialogs=DIALOGS)
     load_iemocap(folder / "corpus", cache_dir=folder / "cache")  # once, before two processes ask for it
     results = train_all(folder)
 
