@@ -133,13 +133,26 @@ class LemerProcessor(ProcessorMixin):
         max_text_length (`int`, defaults to 150):
             Tokens a text may have, special ones counted. The oldest history is cut first, token by token; only a current
             utterance that is longer by itself is cut, at its end.
+        max_audio_seconds (`float`, defaults to 120):
+            Longest clip taken. The speech tower's memory grows with the square of it, and an utterance is not that long.
     """
 
-    def __init__(self, feature_extractor=None, tokenizer=None, max_history: int = 10, max_text_length: int = 150, **kwargs):
+    def __init__(
+        self,
+        feature_extractor=None,
+        tokenizer=None,
+        max_history: int = 10,
+        max_text_length: int = 150,
+        max_audio_seconds: float = 120.0,
+        **kwargs,
+    ):
         if max_history < 0:
             raise ValueError(f"max_history must be at least 0, got {max_history}")
         if max_text_length < 4:
             raise ValueError(f"max_text_length must be at least 4 (three special tokens and a word), got {max_text_length}")
+        if not max_audio_seconds > 0:
+            raise ValueError(f"max_audio_seconds must be above 0, got {max_audio_seconds}")
+        self.max_audio_seconds = max_audio_seconds
         self.max_history = max_history
         self.max_text_length = max_text_length
         super().__init__(feature_extractor, tokenizer, **kwargs)
@@ -170,7 +183,7 @@ class LemerProcessor(ProcessorMixin):
         if kwargs:
             raise TypeError(
                 f"LemerProcessor takes no {', '.join(sorted(kwargs))}: audio and text are always padded to the longest of "
-                "the batch, and max_history and max_text_length are settings of the processor"
+                "the batch, and max_history, max_text_length and max_audio_seconds are settings of the processor"
             )
         clips = None if audio is None else self._as_batch_of_clips(audio)
         texts, histories = self._as_batch_of_texts(text, history)
@@ -231,6 +244,12 @@ class LemerProcessor(ProcessorMixin):
                 samples.append(load_audio(clip, sampling_rate, rate))
             except ValueError as error:
                 raise ValueError(f"audio {index} of {len(clips)}: {error}") from error
+            seconds = len(samples[-1]) / rate
+            if seconds > self.max_audio_seconds:
+                raise ValueError(
+                    f"audio {index} of {len(clips)} has {seconds:.1f} s, above max_audio_seconds={self.max_audio_seconds:g}"
+                    ": cut it into utterances, or raise the processor's limit"
+                )
         batch = self.feature_extractor(
             samples, sampling_rate=rate, padding=True, return_attention_mask=True, return_tensors="np"
         )

@@ -190,7 +190,7 @@ def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
         except json.JSONDecodeError:
             value = text
         tower, _, inner = name.partition(".")
-        if equals and name in ("max_history", "max_text_length"):
+        if equals and name in ("max_history", "max_text_length", "max_audio_seconds"):
             processor[name] = value
         elif equals and inner and tower in ("speech_config", "text_config"):
             config[tower][inner] = value
@@ -199,7 +199,7 @@ def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
         else:
             raise ValueError(
                 f"--set {assignment}: expected FIELD=VALUE with a field of {', '.join(sorted(known))}, speech_config.NAME, "
-                "text_config.NAME, max_history or max_text_length"
+                "text_config.NAME, max_history, max_text_length or max_audio_seconds"
             )
     return config, processor
 

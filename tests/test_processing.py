@@ -379,3 +379,10 @@ def test_default_settings_are_the_papers():
 def test_refusal_of_a_rate_says_what_was_got():
     with pytest.raises(ValueError, match=re.escape("got 0")):
         tiny_processor()(audio=SAMPLES, sampling_rate=0)
+
+
+def test_a_clip_above_the_limit_is_refused_with_its_length_and_the_limit():
+    processor = tiny_processor()
+    assert processor(audio=np.zeros(16_000 * 120, np.float32), sampling_rate=16_000)["input_values"]
+    with pytest.raises(ValueError, match=r"audio 1 of 2 has 1800.0 s, above max_audio_seconds=120"):
+        processor(audio=[np.zeros(16_000, np.float32), np.zeros(16_000 * 1800, np.float32)], sampling_rate=16_000)
