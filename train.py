@@ -31,6 +31,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import AutoFeatureExtractor, AutoTokenizer, Wav2Vec2FeatureExtractor, get_scheduler
+from transformers.utils import logging
 
 from lemer import LemerConfig, LemerModel, LemerProcessor
 from lemer.corpora.iemocap import load_iemocap
@@ -430,6 +431,7 @@ def check_protocol(folder: Path, protocol: dict) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    logging.disable_progress_bar()  # of loading and saving weights: they take moments
     recipe = get_recipe(args.recipe)
     config, processor_settings = changed_settings(args.set, recipe)
     LemerConfig(**{name: value for name, value in config.items() if not name.endswith("_config")})  # wrong values fail now
@@ -448,7 +450,14 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--folds {unknown}: the corpus has utterances in the sessions {sessions}")
     output = Path(args.output_dir)
     protocol = {name: value for name, value in vars(args).items() if name not in FREE | {"data_dir"}}
-    protocol["corpus_fingerprint"] = report.fingerprints["all"]
+    protocol.update(
+        split="leave one session out; speakers of a session occur in no other",
+        selection="best UA on validation dialogs of the training sessions" if args.validation_share else "last update",
+        history="every earlier turn of the dialog, both speakers, whatever its label, with the corpus's transcripts",
+        config=config,
+        processor=processor_settings,
+        corpus_fingerprint=report.fingerprints["all"],
+    )
     if processes.is_main_process:
         check_protocol(output, protocol)
     processes.wait_for_everyone()
