@@ -110,6 +110,8 @@ class LemerConfig(PreTrainedConfig):
             count = kwargs.pop("num_labels", None) or len(EMOTIONS)
             names = EMOTIONS if count == len(EMOTIONS) else [f"LABEL_{i}" for i in range(count)]
             self.id2label = dict(enumerate(names))
+        elif kwargs.get("num_labels") not in (None, len(self.id2label)):  # a checkpoint loaded with another number of them
+            self.label_words = self.label_codes = None
         # None means the default tower where the modality has one, and no tower where it has not.
         self.speech_config = ({} if self.speech_config is None else self.speech_config) if self.uses_speech else None
         self.text_config = ({} if self.text_config is None else self.text_config) if self.uses_text else None
@@ -121,6 +123,12 @@ class LemerConfig(PreTrainedConfig):
             if tower is not None:
                 tower._name_or_path = ""  # else a folder of the machine that trained would be published
         self.auto_map = {**AUTO_MAP, **(auto_map or {})}
+
+    def wrongly_described(self) -> list[str]:
+        """Which of `label_words` and `label_codes` describe other labels than there are."""
+        described = {field: getattr(self, field) for field in ("label_words", "label_codes")}
+        labels = set(self.id2label.values())
+        return [field for field, lists in described.items() if lists is not None and set(lists) != labels]
 
     @property
     def uses_speech(self) -> bool:
@@ -144,13 +152,11 @@ class LemerConfig(PreTrainedConfig):
             raise ValueError(f"id2label must name at least two classes, got {self.id2label}")
         if sorted(self.id2label) != list(range(self.num_labels)) or len(set(self.id2label.values())) < self.num_labels:
             raise ValueError(f"id2label must give 0..{self.num_labels - 1} one name each, got {self.id2label}")
-        for field in ("label_words", "label_codes"):
-            described = getattr(self, field)
-            if described is not None and set(described) != set(self.id2label.values()):
-                raise ValueError(
-                    f"{field} describes {sorted(described)}, but the labels are {sorted(self.id2label.values())}: "
-                    "give one list for each label, or None until the label embeddings are built"
-                )
+        for field in self.wrongly_described():
+            raise ValueError(
+                f"{field} describes {sorted(getattr(self, field))}, but the labels are {sorted(self.id2label.values())}: "
+                "give one list for each label, or None until the label embeddings are built"
+            )
 
     def validate_towers(self):
         """Part of `@strict` validation: every tower that the modality needs is there and can do what is asked."""

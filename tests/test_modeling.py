@@ -533,3 +533,12 @@ def test_from_towers_refuses_a_modality_without_a_tower(towers, speech, text, mi
 def test_no_folder_of_the_towers_is_left_in_the_config(towers):
     model = LemerModel.from_towers(str(towers / "speech"), str(towers / "bert"))
     assert str(towers) not in model.config.to_json_string(use_diff=False)
+
+
+def test_a_checkpoint_loads_with_other_labels_and_forgets_the_words_of_its_own(tmp_path):
+    model = tiny_model()
+    model.config.label_words = {label: ["word"] for label in model.config.id2label.values()}
+    model.save_pretrained(tmp_path / "four")
+    loaded = LemerModel.from_pretrained(tmp_path / "four", num_labels=5, ignore_mismatched_sizes=True)
+    loaded.save_pretrained(tmp_path / "five")
+    assert loaded.config.label_words is None and loaded.semantic_label_embeddings.shape[0] == 5
