@@ -106,12 +106,15 @@ class LemerConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         auto_map = kwargs.pop("auto_map", None)
+        given = self.label2id
+        if self.id2label is None and given is not None:
+            self.id2label = {index: label for label, index in given.items()}
         if self.id2label is None:
             count = kwargs.pop("num_labels", None) or len(EMOTIONS)
             names = EMOTIONS if count == len(EMOTIONS) else [f"LABEL_{i}" for i in range(count)]
             self.id2label = dict(enumerate(names))
         elif kwargs.get("num_labels") not in (None, len(self.id2label)):  # a checkpoint loaded with another number of them
-            self.label_words = self.label_codes = None
+            self.label_words = self.label_codes = given = None
         # None means the default tower where the modality has one, and no tower where it has not.
         self.speech_config = ({} if self.speech_config is None else self.speech_config) if self.uses_speech else None
         self.text_config = ({} if self.text_config is None else self.text_config) if self.uses_text else None
@@ -119,6 +122,8 @@ class LemerConfig(PreTrainedConfig):
         if not hasattr(self.speech_config, "num_codevector_groups"):
             self.keep_quantizer = False  # hubert's family was pre-trained without one
         self.label2id = {label: index for index, label in self.id2label.items()}
+        if given is not None and given != self.label2id:
+            raise ValueError(f"id2label {self.id2label} and label2id {given} disagree: give one of them")
         for tower in (self.speech_config, self.text_config):
             if tower is not None:
                 tower._name_or_path = ""  # else a folder of the machine that trained would be published

@@ -176,10 +176,10 @@ class LemerModel(LemerPreTrainedModel):
 
     def __init__(self, config: LemerConfig):
         super().__init__(config)
+        # A checkpoint may have been loaded with other labels than its own.
+        config.label2id = {label: index for index, label in config.id2label.items()}
         for field in config.wrongly_described():
-            logger.warning(
-                f"{field} of the configuration is of other labels and is dropped: build the label embeddings anew"
-            )
+            logger.warning(f"{field} of the configuration are of other labels and dropped: build the label embeddings anew")
             setattr(config, field, None)
         text_size = config.text_config.hidden_size if config.uses_text else 0
         speech_size = config.speech_config.hidden_size if config.uses_speech else 0

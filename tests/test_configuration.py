@@ -282,3 +282,13 @@ def test_auto_config_opens_a_saved_config_without_remote_code(tmp_path):
 def test_fields_given_on_loading_override_the_saved_ones(tmp_path):
     changed_config().save_pretrained(tmp_path)
     assert LemerConfig.from_pretrained(tmp_path, fusion="label").fusion == "label"
+
+
+def test_labels_may_be_given_either_way_round():
+    assert tiny_config(label2id={"no": 0, "yes": 1}).id2label == {0: "no", 1: "yes"}
+    assert tiny_config(id2label={0: "no", 1: "yes"}).label2id == {"no": 0, "yes": 1}
+
+
+def test_labels_given_both_ways_must_agree():
+    with pytest.raises(ValueError, match="disagree"):
+        tiny_config(id2label={0: "no", 1: "yes"}, label2id={"no": 1, "yes": 0})
