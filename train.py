@@ -470,7 +470,7 @@ def run(args: argparse.Namespace) -> None:
     if processes.is_main_process:
         runs = [json.loads(path.read_text()) for path in sorted(output.glob("fold*/seed*/results.json"))]
         summary = summarise(runs, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
-        text = format_summary(f"{args.recipe}: {recipe.description}", runs, summary)
+        text = format_summary(f"{args.recipe}: {recipe.description}", runs, summary, report.is_standard)
         write_atomically(output / "results.json", json.dumps({"recipe": args.recipe, **summary}, indent=1))
         write_atomically(output / "results.md", text)
         print(f"\n{text}\n{output / 'results.md'}")

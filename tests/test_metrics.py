@@ -148,7 +148,7 @@ def run_without_second_class() -> dict:
 
 
 def test_table_by_hand():
-    table = format_summary("C1", RUNS, summarise(RUNS, PAPER))
+    table = format_summary("C1", RUNS, summarise(RUNS, PAPER), comparable=True)
     assert table.splitlines() == [
         "## C1",
         "",
@@ -160,14 +160,19 @@ def test_table_by_hand():
         "| fold 2, seed 7 | 100.00 | 100.00 | 50.00 | 4 |",
         "| **mean over folds** | 81.25 ± 2.95 | 75.00 ± 0.00 | 50.00 ± 0.00 | 10 |",
         "| pooled | 80.00 | 77.08 | | 10 |",
-        "| paper, IEMOCAP | 82.40 | 83.11 | | 5531 |",
+        "| paper | 82.40 | 83.11 | | 5531 |",
     ]
 
 
 def test_table_of_a_row_that_is_not_the_papers_has_no_line_of_it():
-    table = format_summary("own", RUNS, summarise(RUNS, {"wa": None, "ua": None}))
+    table = format_summary("own", RUNS, summarise(RUNS, {"wa": None, "ua": None}), comparable=False)
     assert "paper" not in table
 
 
 def test_table_of_one_seed_has_no_deviation():
-    assert "±" not in format_summary("C1", RUNS[:2], summarise(RUNS[:2], PAPER))
+    assert "±" not in format_summary("C1", RUNS[:2], summarise(RUNS[:2], PAPER), comparable=True)
+
+
+def test_the_papers_figures_are_marked_beside_another_corpus():
+    table = format_summary("C1", RUNS, summarise(RUNS, PAPER), comparable=False)
+    assert "| paper, on IEMOCAP: not this corpus | 82.40 | 83.11 | | 5531 |" in table
