@@ -41,7 +41,7 @@ def summarise(runs: list[dict], paper: dict) -> dict:
 
 
 def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool) -> str:
-    """The row and the folds it is made of, as a Markdown table in per cent; `comparable`: on the paper's 5,531 utterances."""
+    """The row and its folds as a Markdown table in per cent; `comparable` if scored on the utterances that the paper has."""
     lines = [f"## {title}", "", "| | WA | UA | macro-F1 | utterances |", "|---|---|---|---|---|"]
     for run in sorted(runs, key=lambda run: (run["fold"], run["seed"])):
         figures = " | ".join(f"{100 * run[name]:.2f}" for name in FIGURES)
