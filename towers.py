@@ -3,6 +3,7 @@
 They are written as pre-training checkpoints like the public ones, so that everything after takes them the same way.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ SPEECH = {
     "feat_proj_dropout": 0.2,
 }
 TEXT = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128}
-VOCABULARY = 1000  # word pieces
+VOCABULARY = 1000  # whole words at most
 
 
 def make_small_towers(folder: Path, texts: Sequence[str], seed: int = 0) -> tuple[Path, Path]:
@@ -42,17 +43,14 @@ def make_small_towers(folder: Path, texts: Sequence[str], seed: int = 0) -> tupl
 
     Args:
         folder: Where to; gets `speech/` and `text/`.
-        texts: The training split's transcripts, from which the word pieces are learned.
+        texts: The training split's transcripts, whose words make the vocabulary.
         seed: Of the weights.
 
     Returns:
         The folders of the speech and the text tower.
     """
     speech_folder, text_folder = Path(folder) / "speech", Path(folder) / "text"
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = BertTokenizerFast(vocab={token: index for index, token in enumerate(special)})
-    tokenizer = tokenizer.train_new_from_iterator([list(texts)], vocab_size=VOCABULARY, show_progress=False)
-    tokenizer.model_max_length = 512
+    tokenizer = _make_tokenizer(texts)
     tokenizer.save_pretrained(text_folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -60,3 +58,21 @@ def make_small_towers(folder: Path, texts: Sequence[str], seed: int = 0) -> tupl
         BertModel(BertConfig(vocab_size=len(tokenizer), **TEXT), add_pooling_layer=False).save_pretrained(text_folder)
     Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(speech_folder)
     return speech_folder, text_folder
+
+
+def _make_tokenizer(texts: Sequence[str]) -> BertTokenizerFast:
+    """
+    A BERT tokenizer that knows the commonest words whole and spells the others.
+
+    Not trained by `tokenizers`: among equally common pieces its trainer chooses by chance, and no run could be repeated.
+    """
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    backend = BertTokenizerFast(vocab={piece: index for index, piece in enumerate(pieces)}).backend_tokenizer
+    counts = Counter()
+    for text in texts:
+        words = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
+        counts.update(word for word, _ in words)
+    letters = sorted(set("".join(counts)))
+    common = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:VOCABULARY]]
+    pieces += dict.fromkeys([*letters, *(f"##{letter}" for letter in letters), *common])
+    return BertTokenizerFast(vocab={piece: index for index, piece in enumerate(pieces)}, model_max_length=512)
