@@ -2,32 +2,49 @@
 
 Names load on first use, so that `import lemer` costs nothing and a test runner that imports this
 file under another name does not load the package twice. Importing any of the classes also makes the
-Auto classes of transformers know the model type "lemer", so that no remote code is needed where the package is installed.
+Auto classes of transformers know the model types of both papers, so that no remote code is needed where the package is
+installed.
 """
 
 import importlib
 
 _HOME = {
+    "CrossModalConfig": "configuration_cross_modal",
+    "CrossModalModel": "modeling_cross_modal",
+    "CrossModalOutput": "modeling_cross_modal",
     "LemerConfig": "configuration_lemer",
     "LemerModel": "modeling_lemer",
     "LemerOutput": "modeling_lemer",
+    "LemerPipeline": "pipeline_lemer",
     "LemerProcessor": "processing_lemer",
 }
 __all__ = sorted(_HOME)
 
 
 def _register_auto_classes():
-    """Make the Auto classes of transformers open lemer checkpoints without remote code."""
+    """Make the Auto classes of transformers open lemer checkpoints without remote code, and `pipeline` know ours."""
     import transformers
+    from transformers.pipelines import PIPELINE_REGISTRY
 
+    from .configuration_cross_modal import CrossModalConfig
     from .configuration_lemer import LemerConfig
+    from .modeling_cross_modal import CrossModalModel
     from .modeling_lemer import LemerModel
+    from .pipeline_lemer import LemerPipeline
     from .processing_lemer import LemerProcessor
 
-    transformers.AutoConfig.register("lemer", LemerConfig, exist_ok=True)
-    for auto in ("AutoModel", "AutoModelForAudioClassification", "AutoModelForSequenceClassification"):
-        getattr(transformers, auto).register(LemerConfig, LemerModel, exist_ok=True)
-    transformers.AutoProcessor.register(LemerConfig, LemerProcessor, exist_ok=True)
+    for config, model in ((LemerConfig, LemerModel), (CrossModalConfig, CrossModalModel)):
+        transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
+        for auto in ("AutoModel", "AutoModelForAudioClassification", "AutoModelForSequenceClassification"):
+            getattr(transformers, auto).register(config, model, exist_ok=True)
+        transformers.AutoProcessor.register(config, LemerProcessor, exist_ok=True)
+    if "speech-emotion-recognition" not in PIPELINE_REGISTRY.supported_tasks:
+        PIPELINE_REGISTRY.register_pipeline(
+            "speech-emotion-recognition",
+            pipeline_class=LemerPipeline,
+            pt_model=transformers.AutoModelForAudioClassification,
+            type="multimodal",
+        )
 
 
 def __getattr__(name: str):

@@ -24,8 +24,88 @@ EMOTIONS = ("ang", "hap", "neu", "sad")
 PADDING_SAFE = ("wav2vec2-conformer", "wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
 
 
+class TowersAndLabels:
+    """
+    Part of both papers' configurations: the towers that `modality` needs, and the classes.
+
+    Mixed into a `PreTrainedConfig` with the fields `speech_config`, `text_config`, `modality` and `padding_safe`.
+    `auto_classes` is the whole auto_map.
+    """
+
+    auto_classes: ClassVar[dict[str, str]]
+
+    def __post_init__(self, **kwargs):
+        auto_map = kwargs.pop("auto_map", None)
+        kwargs.pop("custom_pipelines", None)  # a property here
+        given = self.label2id
+        if self.id2label is None and given is not None:
+            self.id2label = {index: label for label, index in given.items()}
+        if self.id2label is None:
+            count = kwargs.pop("num_labels", None) or len(EMOTIONS)
+            names = EMOTIONS if count == len(EMOTIONS) else [f"LABEL_{i}" for i in range(count)]
+            self.id2label = dict(enumerate(names))
+        elif kwargs.get("num_labels") not in (None, len(self.id2label)):  # a checkpoint loaded with another number of them
+            given = None
+        # None means the default tower where the modality has one, and no tower where it has not.
+        self.speech_config = ({} if self.speech_config is None else self.speech_config) if self.uses_speech else None
+        self.text_config = ({} if self.text_config is None else self.text_config) if self.uses_text else None
+        super().__post_init__(**kwargs)
+        self.label2id = {label: index for index, label in self.id2label.items()}
+        if given is not None and given != self.label2id:
+            raise ValueError(f"id2label {self.id2label} and label2id {given} disagree: give one of them")
+        for tower in (self.speech_config, self.text_config):
+            if tower is not None:
+                tower._name_or_path = ""  # else a folder of the machine that trained would be published
+        self.auto_map = {**self.auto_classes, **(auto_map or {})}
+
+    @property
+    def custom_pipelines(self) -> dict:
+        """By which `pipeline` finds ours. Made anew at each call, since `pipeline` puts classes into what it is given."""
+        ours = {"impl": "pipeline_lemer.LemerPipeline", "pt": ["AutoModelForAudioClassification"], "type": "multimodal"}
+        return {"speech-emotion-recognition": ours}
+
+    def to_dict(self) -> dict:
+        return {**super().to_dict(), "custom_pipelines": self.custom_pipelines}
+
+    @property
+    def uses_speech(self) -> bool:
+        return self.modality != "text"
+
+    @property
+    def uses_text(self) -> bool:
+        return self.modality != "speech"
+
+    def validate_labels(self):
+        """Part of `@strict` validation: every class has an index and a name of its own."""
+        if self.num_labels is None or self.num_labels < 2:
+            raise ValueError(f"id2label must name at least two classes, got {self.id2label}")
+        if sorted(self.id2label) != list(range(self.num_labels)) or len(set(self.id2label.values())) < self.num_labels:
+            raise ValueError(f"id2label must give 0..{self.num_labels - 1} one name each, got {self.id2label}")
+
+    def validate_towers(self):
+        """Part of `@strict` validation: every tower that the modality needs is there and can do what is asked."""
+        if self.uses_speech and hasattr(self.speech_config, "model_type"):
+            speech = self.speech_config
+            if not hasattr(speech, "conv_kernel"):
+                raise ValueError(
+                    f"speech_config must be of the wav2vec 2.0 family (wav2vec2-conformer, wav2vec2, hubert, wavlm), "
+                    f"got {speech.model_type!r}"
+                )
+            leaks = speech.model_type not in PADDING_SAFE or getattr(speech, "conv_pos_batch_norm", False)
+            if self.padding_safe and leaks:
+                raise ValueError(
+                    f"padding cannot be kept out of a {speech.model_type} tower, conv_pos_batch_norm="
+                    f"{getattr(speech, 'conv_pos_batch_norm', False)}: use one of {', '.join(PADDING_SAFE)} without it, or "
+                    "padding_safe=False, with answers that depend on the batch"
+                )
+            if getattr(speech, "add_adapter", False):
+                raise ValueError("speech_config.add_adapter=True is not supported: the adapter mixes padding into frames")
+        if self.uses_text and hasattr(self.text_config, "model_type") and hasattr(self.text_config, "conv_kernel"):
+            raise ValueError(f"text_config must be a text encoder, got {self.text_config.model_type!r}")
+
+
 @strict
-class LemerConfig(PreTrainedConfig):
+class LemerConfig(TowersAndLabels, PreTrainedConfig):
     r"""
     Configuration of [`LemerModel`]; section and equation numbers are those of the LE-MER paper (arXiv 2309.02106).
 
@@ -45,8 +125,11 @@ class LemerConfig(PreTrainedConfig):
             Label embeddings are parameters instead of buffers, under the same names.
         speech_label_space (`str`, defaults to `"projected"`):
             Where frames meet tonal labels: `"projected"`, in the space of wav2vec 2.0's contrastive loss
-            (`proj_codevector_dim` wide), or `"codebook"`, among the code vectors themselves, which needs
-            `codevector_dim` equal to the speech tower's width.
+            (`proj_codevector_dim` wide), `"codebook"`, among the code vectors themselves, which needs
+            `codevector_dim` equal to the speech tower's width, or `"semantic"`, among BERT's hidden states, where the
+            semantic labels serve as tonal ones (row B4); the projection into it is new.
+        semantic_size (`int`, *optional*, defaults to the text tower's width):
+            Width of the semantic space, to be given where `speech_label_space="semantic"` and there is no text tower.
         keep_quantizer (`bool`, defaults to `True`):
             The model carries the codebook that the speech tower was pre-trained with, so that label embeddings and key
             frames can be made with any checkpoint. `False` where the tower has none.
@@ -65,6 +148,7 @@ class LemerConfig(PreTrainedConfig):
     """
 
     model_type = "lemer"
+    auto_classes = AUTO_MAP
     sub_configs_defaults: ClassVar[dict] = {
         "speech_config": SubConfigSpec(AutoConfig, model_type="wav2vec2-conformer", optional=True),
         "text_config": SubConfigSpec(AutoConfig, model_type="bert", optional=True),
@@ -94,7 +178,8 @@ class LemerConfig(PreTrainedConfig):
     fusion: Literal["constraint", "sum", "label", "cross"] = "constraint"
     use_label_embeddings: bool = True
     train_label_embeddings: bool = False
-    speech_label_space: Literal["projected", "codebook"] = "projected"
+    speech_label_space: Literal["projected", "codebook", "semantic"] = "projected"
+    semantic_size: int | None = None
     keep_quantizer: bool = True
     padding_safe: bool = True
     classification_loss_weight: float | int = 1.0
@@ -105,29 +190,14 @@ class LemerConfig(PreTrainedConfig):
     label_codes: dict[str, list] | None = None
 
     def __post_init__(self, **kwargs):
-        auto_map = kwargs.pop("auto_map", None)
-        given = self.label2id
-        if self.id2label is None and given is not None:
-            self.id2label = {index: label for label, index in given.items()}
-        if self.id2label is None:
-            count = kwargs.pop("num_labels", None) or len(EMOTIONS)
-            names = EMOTIONS if count == len(EMOTIONS) else [f"LABEL_{i}" for i in range(count)]
-            self.id2label = dict(enumerate(names))
-        elif kwargs.get("num_labels") not in (None, len(self.id2label)):  # a checkpoint loaded with another number of them
-            self.label_words = self.label_codes = given = None
-        # None means the default tower where the modality has one, and no tower where it has not.
-        self.speech_config = ({} if self.speech_config is None else self.speech_config) if self.uses_speech else None
-        self.text_config = ({} if self.text_config is None else self.text_config) if self.uses_text else None
+        labels = self.label2id if self.id2label is None else self.id2label
+        if labels is not None and kwargs.get("num_labels") not in (None, len(labels)):
+            self.label_words = self.label_codes = None  # a checkpoint loaded with another number of labels
         super().__post_init__(**kwargs)
         if not hasattr(self.speech_config, "num_codevector_groups"):
             self.keep_quantizer = False  # hubert's family was pre-trained without one
-        self.label2id = {label: index for index, label in self.id2label.items()}
-        if given is not None and given != self.label2id:
-            raise ValueError(f"id2label {self.id2label} and label2id {given} disagree: give one of them")
-        for tower in (self.speech_config, self.text_config):
-            if tower is not None:
-                tower._name_or_path = ""  # else a folder of the machine that trained would be published
-        self.auto_map = {**AUTO_MAP, **(auto_map or {})}
+        if self.uses_text and self.speech_label_space == "semantic":
+            self.semantic_size = self.text_config.hidden_size
 
     def wrongly_described(self) -> list[str]:
         """Which of `label_words` and `label_codes` describe other labels than there are."""
@@ -136,66 +206,40 @@ class LemerConfig(PreTrainedConfig):
         return [field for field, lists in described.items() if lists is not None and set(lists) != labels]
 
     @property
-    def uses_speech(self) -> bool:
-        return self.modality != "text"
-
-    @property
-    def uses_text(self) -> bool:
-        return self.modality != "speech"
-
-    @property
     def tonal_label_size(self) -> int:
         """d_q: width of the space in which frames are compared with tonal labels."""
         speech = self.speech_config
+        if self.speech_label_space == "semantic":
+            return self.semantic_size
         if self.speech_label_space == "codebook":
             return speech.codevector_dim
         return getattr(speech, "proj_codevector_dim", speech.hidden_size)  # towers without a codebook name no such size
 
-    def validate_labels(self):
-        """Part of `@strict` validation: the classes and their descriptions fit together."""
-        if self.num_labels is None or self.num_labels < 2:
-            raise ValueError(f"id2label must name at least two classes, got {self.id2label}")
-        if sorted(self.id2label) != list(range(self.num_labels)) or len(set(self.id2label.values())) < self.num_labels:
-            raise ValueError(f"id2label must give 0..{self.num_labels - 1} one name each, got {self.id2label}")
+    def validate_descriptions(self):
+        """Part of `@strict` validation: the descriptions are of these classes."""
         for field in self.wrongly_described():
             raise ValueError(
                 f"{field} describes {sorted(getattr(self, field))}, but the labels are {sorted(self.id2label.values())}: "
                 "give one list for each label, or None until the label embeddings are built"
             )
 
-    def validate_towers(self):
-        """Part of `@strict` validation: every tower that the modality needs is there and can do what is asked."""
-        if self.uses_speech and hasattr(self.speech_config, "model_type"):
-            speech = self.speech_config
-            if not hasattr(speech, "conv_kernel"):
-                raise ValueError(
-                    f"speech_config must be of the wav2vec 2.0 family (wav2vec2-conformer, wav2vec2, hubert, wavlm), "
-                    f"got {speech.model_type!r}"
-                )
-            leaks = speech.model_type not in PADDING_SAFE or getattr(speech, "conv_pos_batch_norm", False)
-            if self.padding_safe and leaks:
-                raise ValueError(
-                    f"padding cannot be kept out of a {speech.model_type} tower, conv_pos_batch_norm="
-                    f"{getattr(speech, 'conv_pos_batch_norm', False)}: use one of {', '.join(PADDING_SAFE)} without it, or "
-                    "padding_safe=False, with answers that depend on the batch"
-                )
-            if getattr(speech, "add_adapter", False):
-                raise ValueError("speech_config.add_adapter=True is not supported: the adapter mixes padding into frames")
-            if self.use_label_embeddings and self.speech_label_space == "codebook":
-                width = getattr(speech, "codevector_dim", None)
-                if width != speech.hidden_size:
-                    raise ValueError(
-                        f"speech_label_space='codebook' needs code vectors as wide as the speech tower's hidden states, "
-                        f"got codevector_dim={width} and hidden_size={speech.hidden_size}: use 'projected'"
-                    )
-        if self.uses_text and hasattr(self.text_config, "model_type") and hasattr(self.text_config, "conv_kernel"):
-            raise ValueError(f"text_config must be a text encoder, got {self.text_config.model_type!r}")
-
     def validate_variant(self):
         """Part of `@strict` validation: the switches do not contradict each other."""
         if self.modality == "multimodal" and not self.use_label_embeddings and self.fusion != "cross":
             raise ValueError(
                 f"fusion={self.fusion!r} is guided by label embeddings, but use_label_embeddings=False: use fusion='cross'"
+            )
+        if self.uses_speech and self.use_label_embeddings and self.speech_label_space == "codebook":
+            width, hidden = (getattr(self.speech_config, name, None) for name in ("codevector_dim", "hidden_size"))
+            if width != hidden:
+                raise ValueError(
+                    f"speech_label_space='codebook' needs code vectors as wide as the speech tower's hidden states, "
+                    f"got codevector_dim={width} and hidden_size={hidden}: use 'projected'"
+                )
+        if self.speech_label_space == "semantic" and not self.semantic_size:
+            raise ValueError(
+                "speech_label_space='semantic' without a text tower needs semantic_size, the width of the BERT that makes "
+                "the labels"
             )
         weights = {name: getattr(self, name) for name in vars(self) if name.endswith("_loss_weight")}
         negative = {name: weight for name, weight in weights.items() if not weight >= 0}

@@ -7,19 +7,11 @@ d_q width of the space in which frames meet tonal labels. The paper's letters st
 L label embeddings, G label attention, A_r cross-modal attention, A_l label-guided attention.
 """
 
-import inspect
 from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
-from transformers import (
-    MODEL_FOR_PRETRAINING_MAPPING,
-    MODEL_MAPPING,
-    AutoConfig,
-    AutoModel,
-    AutoModelForPreTraining,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, ModelOutput
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2GumbelVectorQuantizer
@@ -27,7 +19,8 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging
 
 from .configuration_lemer import LemerConfig
-from .speech_encoder_lemer import encode_speech, make_padding_safe
+from .speech_encoder_lemer import encode_speech
+from .towers_lemer import build_speech_tower, build_text_tower, freeze_uncalled, load_towers
 
 logger = logging.get_logger(__name__)
 
@@ -146,10 +139,11 @@ class LemerPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
         if isinstance(module, LemerModel):
-            if module.config.use_label_embeddings:  # rows A3 and B3; every other row sets them from the training split
-                for name in ("semantic_label_embeddings", "tonal_label_embeddings"):
-                    if getattr(module, name) is not None:
-                        init.normal_(getattr(module, name))
+            # Those that are trained start at random (rows A3 and B3), those that are not are 0 until they are set.
+            start = init.normal_ if module.config.train_label_embeddings else init.zeros_
+            for name in ("semantic_label_embeddings", "tonal_label_embeddings"):
+                if getattr(module, name) is not None:
+                    start(getattr(module, name))
         elif isinstance(module, BilinearAlignment):
             # Scores of unit variance for layer-normed towers of any width: neither uniform nor saturated at the start.
             init.normal_(module.weight, std=module.weight.numel() ** -0.5)
@@ -185,23 +179,16 @@ class LemerModel(LemerPreTrainedModel):
         speech_size = config.speech_config.hidden_size if config.uses_speech else 0
         labels = config.num_labels
 
-        self.text_model = None
-        if config.uses_text:
-            self.text_model = AutoModel.from_config(config.text_config, **_without_pooler(config.text_config))
-        self.speech_model = AutoModel.from_config(config.speech_config) if config.uses_speech else None
+        self.text_model = build_text_tower(config.text_config) if config.uses_text else None
+        self.speech_model = build_speech_tower(config.speech_config, config.padding_safe) if config.uses_speech else None
         self.speech_label_projection = self.speech_quantizer = self.speech_code_projection = None
-        if config.uses_speech:
-            if config.padding_safe:
-                make_padding_safe(self.speech_model)
-            if config.use_label_embeddings:
-                projected = config.speech_label_space == "projected"
-                if projected:
-                    self.speech_label_projection = nn.Linear(speech_size, config.tonal_label_size)
-                if config.keep_quantizer:
-                    self.speech_quantizer = Wav2Vec2GumbelVectorQuantizer(config.speech_config)
-                if config.keep_quantizer and projected:
-                    code_size = config.speech_config.codevector_dim
-                    self.speech_code_projection = nn.Linear(code_size, config.tonal_label_size)
+        if config.uses_speech and config.use_label_embeddings:
+            if config.speech_label_space != "codebook":
+                self.speech_label_projection = nn.Linear(speech_size, config.tonal_label_size)
+            if config.keep_quantizer:
+                self.speech_quantizer = Wav2Vec2GumbelVectorQuantizer(config.speech_config)
+            if config.keep_quantizer and config.speech_label_space == "projected":
+                self.speech_code_projection = nn.Linear(config.speech_config.codevector_dim, config.tonal_label_size)
         multimodal = config.modality == "multimodal"
         self.cross_attention = None
         if multimodal and config.fusion != "label":
@@ -222,19 +209,27 @@ class LemerModel(LemerPreTrainedModel):
             if module is not None:
                 module.requires_grad_(False)
         if self.speech_model is not None:
-            config = self.speech_model.config
-            if config.model_type == "wav2vec2-conformer":
-                self.speech_model.encoder.pos_conv_embed.requires_grad_(False)
-            masks_time = getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0
-            if hasattr(self.speech_model, "masked_spec_embed") and not masks_time:
-                self.speech_model.masked_spec_embed.requires_grad_(False)
+            freeze_uncalled(self.speech_model)
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model._freeze_uncalled()  # loading puts new parameters in the place of the frozen ones
+        if model.untrained:
+            logger.warning(f"never trained or set, so this model's scores mean nothing yet: {', '.join(model.untrained)}")
         return loaded
+
+    @property
+    def untrained(self) -> list[str]:
+        """
+        Names of what stands between the towers and an answer and was never trained or set: a model with any is not for use.
+
+        A new classifier has a bias of exactly 0, which the first update ends; label embeddings that nobody set are 0.
+        """
+        parts = {"classifier": self.classifier.bias}
+        parts.update((name, getattr(self, name)) for name in ("semantic_label_embeddings", "tonal_label_embeddings"))
+        return [name for name, tensor in parts.items() if tensor is not None and not tensor.detach().any()]
 
     def _register_labels(self, name: str, labels: int, size: int):
         if size == 0:
@@ -264,33 +259,20 @@ class LemerModel(LemerPreTrainedModel):
             text: Folder or Hub name of a BERT checkpoint; None for `modality="speech"`.
             **config: Fields of [`LemerConfig`]; `speech_config` and `text_config` are dicts of changes to the towers' own.
         """
-        modality = config.get("modality", "multimodal")
-        changes = {name: config.pop(name, None) or {} for name in ("speech_config", "text_config")}
-        for name, tower, needed in (("speech", speech, modality != "text"), ("text", text, modality != "speech")):
-            if needed and tower is None:
-                raise ValueError(f"modality={modality!r} needs a {name} tower, got None: give a folder or a Hub name")
-        quantized = None
-        if modality != "text":
-            speech_config = _changed_config(speech, changes["speech_config"])
-            speech_model, quantized = _load_speech_tower(speech, speech_config)
-            config["speech_config"] = speech_config
-            config["keep_quantizer"] = quantized is not None and config.get("keep_quantizer", True)
-        if modality != "speech":
-            config["text_config"] = _changed_config(text, changes["text_config"])
-            text_model = AutoModel.from_pretrained(
-                text, config=config["text_config"], dtype=torch.float32, **_without_pooler(config["text_config"])
-            )
-
+        towers = load_towers(speech, text, config)
+        if towers.speech_config is not None:
+            keep = towers.pretraining is not None and config.get("keep_quantizer", True)
+            config = {**config, "speech_config": towers.speech_config, "keep_quantizer": keep}
+        if towers.text_config is not None:
+            config = {**config, "text_config": towers.text_config}
         model = cls(LemerConfig(**config))
-        if model.speech_model is not None:
-            model.speech_model.load_state_dict(speech_model.state_dict())
-        if model.text_model is not None:
-            model.text_model.load_state_dict(text_model.state_dict())
-        if quantized is not None:
+        towers.copy_into(model)
+        if towers.pretraining is not None:
+            projected = model.config.speech_label_space == "projected"  # else it leads into another space
             for module, source in (
-                (model.speech_label_projection, quantized.project_hid),
-                (model.speech_quantizer, quantized.quantizer),
-                (model.speech_code_projection, quantized.project_q),
+                (model.speech_label_projection if projected else None, towers.pretraining.project_hid),
+                (model.speech_quantizer, towers.pretraining.quantizer),
+                (model.speech_code_projection, towers.pretraining.project_q),
             ):
                 if module is not None:
                     module.load_state_dict(source.state_dict())
@@ -441,46 +423,6 @@ class LemerModel(LemerPreTrainedModel):
             out.speech_label_loss = nn.functional.cross_entropy(out.speech_label_logits.float(), labels)
             loss = loss + config.speech_label_loss_weight * out.speech_label_loss
         out.loss = loss
-
-
-def _changed_config(tower: str, changes: dict):
-    """Configuration of a tower's checkpoint with fields changed; a field that it does not have is an error."""
-    try:
-        config = AutoConfig.from_pretrained(tower)
-    except OSError as error:
-        raise OSError(f"{tower} is no folder with a checkpoint, and no Hub name that can be reached: {error}") from error
-    unknown = [name for name in changes if not hasattr(config, name)]
-    if unknown:
-        raise ValueError(f"{', '.join(unknown)}: no such field in the configuration of {tower} ({config.model_type})")
-    return AutoConfig.from_pretrained(tower, **changes)
-
-
-def _without_pooler(text_config) -> dict:
-    """Arguments that leave out BERT's pooler, which is not used: an unused parameter stops training on several processes."""
-    accepted = inspect.signature(MODEL_MAPPING[type(text_config)].__init__).parameters
-    return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
-
-
-def _load_speech_tower(speech: str, config) -> tuple[nn.Module, nn.Module | None]:
-    """The speech tower of a checkpoint, and the pre-training model around it if that has a trained quantizer."""
-    if type(config) in MODEL_FOR_PRETRAINING_MAPPING and hasattr(config, "num_codevector_groups"):
-        model, info = AutoModelForPreTraining.from_pretrained(
-            speech, config=config, dtype=torch.float32, output_loading_info=True
-        )
-        missing = sorted(
-            key for key in info["missing_keys"] if key.split(".")[0] in ("quantizer", "project_q", "project_hid")
-        )
-        if not missing:
-            return model.base_model, model
-        tower = model.base_model
-    else:
-        tower = AutoModel.from_pretrained(speech, config=config, dtype=torch.float32)
-        missing = ["quantizer", "project_hid", "project_q"]
-    logger.warning(
-        f"{speech} has no {', '.join(missing)}: tonal labels cannot be taken from a codebook, and the projection of frames "
-        "into the label space starts at random. Use a ...ForPreTraining checkpoint, or label embeddings from another source."
-    )
-    return tower, None
 
 
 LemerModel.register_for_auto_class("AutoModel")

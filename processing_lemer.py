@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Sequence
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
@@ -20,6 +21,8 @@ try:
     import soxr
 except ImportError:
     soxr = None
+if TYPE_CHECKING:  # no need of it here: a checkpoint gets the files that its processor's file names, and so this one too
+    from .pipeline_lemer import LemerPipeline  # noqa: F401
 
 logger = logging.get_logger(__name__)
 

@@ -11,11 +11,20 @@ Tables and caches of positions that remember an earlier input's precision are re
 In training, the batch norm of the conformer block keeps its running statistics, as in evaluation: statistics of a batch
 would make an utterance's frames depend on the other utterances, and fine-tuning batches are too small to estimate them.
 
-This file travels with every checkpoint. Shapes: B batch, S samples, F frames, D channels.
+A tower whose configuration says `front_end="log_mel"` reads the log-Mel of the samples instead of its first CNN layer (paper,
+section 3.1). It is computed in the tower, so that processor and inputs are the same for both; that layer's kernel and stride
+are the window and the step, so that all counting of frames is too.
+
+This file travels with every checkpoint. Shapes: B batch, S samples, P positions after the first CNN layer (10 ms steps in a
+log-Mel), F frames, D channels.
 """
 
+from functools import cache
+
+import numpy as np
 import torch
 from torch import nn
+from transformers.audio_utils import mel_filter_bank
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
     Wav2Vec2ConformerConvolutionModule,
@@ -23,6 +32,15 @@ from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
     Wav2Vec2ConformerRelPositionalEmbedding,
     Wav2Vec2ConformerRotaryPositionalEmbedding,
 )
+
+
+MEL_RATE = 16_000  # Hz
+MEL_BANDS = 80
+MEL_WINDOW = 400  # samples, 25 ms
+MEL_STEP = 160  # samples, 10 ms
+MEL_FFT = 512  # points; at 400 the narrowest bands would fall between two bins
+MEL_FLOOR = 1e-5  # of a band's energy, before the logarithm; samples have unit variance
+MEL_MASKS = 2  # SpecAugment's masks in time, and as many in frequency
 
 
 class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
@@ -94,14 +112,76 @@ class PaddingSafeGroupNormConvLayer(GradientCheckpointingLayer):
         return self.activation(hidden_states.to(dtype))
 
 
+@cache
+def _mel_filters() -> np.ndarray:
+    """Triangular filters from 0 Hz to half the rate, (bins, 80)."""
+    filters = mel_filter_bank(MEL_FFT // 2 + 1, MEL_BANDS, 0.0, MEL_RATE / 2, MEL_RATE, mel_scale="slaney")
+    return filters.astype(np.float32)
+
+
+def log_mel(samples: torch.Tensor) -> torch.Tensor:
+    """Natural logarithm of the energy in 80 Mel bands of 16 kHz samples (B, S), Hann window, in float32: (B, 80, P)."""
+    with torch.autocast(samples.device.type, enabled=False):
+        window = torch.hann_window(MEL_WINDOW, device=samples.device)
+        spectrum = torch.fft.rfft(samples.float().unfold(-1, MEL_WINDOW, MEL_STEP) * window, MEL_FFT)  # (B, P, bins)
+        filters = torch.from_numpy(_mel_filters()).to(samples.device)
+        return (spectrum.abs().square() @ filters).clamp(min=MEL_FLOOR).log().transpose(1, 2)
+
+
+class LogMelLayer(nn.Module):
+    """First layer of a CNN encoder: log-Mel, normalised per utterance and band over real positions, SpecAugment in training.
+
+    It has no parameters. Those of the convolution that stood here are kept, unused, so that a checkpoint has the keys that
+    transformers' own classes look for.
+    """
+
+    mask_bands: int  # bands that a mask hides at most
+    mask_share: float  # share of the utterance that a mask hides at most
+
+    @torch.no_grad()
+    def forward(self, samples: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        values = log_mel(samples)  # (B, 80, P)
+        positions = torch.arange(values.shape[-1], device=values.device)
+        if lengths is None:
+            lengths = torch.full((len(values),), values.shape[-1], device=values.device)
+        padding = (positions >= lengths[:, None])[:, None]  # (B, 1, P)
+        counts = lengths[:, None, None]
+        values = (values - values.masked_fill(padding, 0.0).sum(-1, keepdim=True) / counts).masked_fill(padding, 0.0)
+        values = values * torch.rsqrt(values.square().sum(-1, keepdim=True) / counts + 1e-5)
+        if self.training:
+            bands = torch.arange(MEL_BANDS, device=values.device)
+            hidden_bands = _spans(bands, torch.full_like(lengths, MEL_BANDS), self.mask_bands / MEL_BANDS)  # (B, 80)
+            hidden_positions = _spans(positions, lengths, self.mask_share)  # (B, P)
+            values = values.masked_fill(hidden_bands[:, :, None] | hidden_positions[:, None], 0.0)
+        return values.to(samples.dtype)
+
+
+def _spans(positions: torch.Tensor, lengths: torch.Tensor, share: float) -> torch.Tensor:
+    """Random spans (B, P) of positions below each row's length, each at most `share` of it long."""
+    drawn = torch.rand(2, len(lengths), MEL_MASKS, device=positions.device)
+    widths = drawn[0] * share * lengths[:, None]  # (B, masks)
+    starts = drawn[1] * (lengths[:, None] - widths)
+    distance = positions - starts[..., None]  # (B, masks, P)
+    return ((distance >= 0) & (distance < widths[..., None])).any(1)
+
+
 class PaddingSafeFeatureEncoder(nn.Module):
     """CNN encoder that takes samples and their counts as one argument, as the stock model hands it on untouched.
 
-    Only with a group norm; the layer-norm CNN encoder has no padding to leak.
+    Only with a group norm or a log-Mel; the layer-norm CNN encoder has no padding to leak.
     """
 
     def forward(self, input_values: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         input_values, lengths = input_values if isinstance(input_values, tuple) else (input_values, None)
+        first, *others = self.conv_layers
+        positions = None if lengths is None else _convolved_length(lengths, first.conv.kernel_size, first.conv.stride)
+        if isinstance(first, LogMelLayer):
+            hidden_states = first(input_values, positions)  # (B, 80, P)
+            if self._requires_grad and self.training:  # checkpointed layers need an input that requires grad
+                hidden_states.requires_grad = True
+            for layer in others:
+                hidden_states = layer(hidden_states)
+            return hidden_states
         if lengths is not None:
             # A constant offset passes the convolution as one, and the norm takes it out; taken out here, nothing cancels.
             offset = input_values.sum(-1, keepdim=True) / lengths[:, None]
@@ -151,6 +231,13 @@ def receptive_field(config, frames: int = 1) -> int:
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
         frames = (frames - 1) * stride + kernel
     return frames
+
+
+def count_frames(config, samples):
+    """Frames that a clip of so many samples gives (an integer or a tensor of them); at least one, see `prepare_samples`."""
+    shortest = receptive_field(config)
+    samples = samples.clamp(min=shortest) if isinstance(samples, torch.Tensor) else max(samples, shortest)
+    return _convolved_length(samples, config.conv_kernel, config.conv_stride)
 
 
 def prepare_samples(
@@ -205,8 +292,9 @@ def encode_speech(
         What stands at padded frames means nothing.
     """
     config = speech_model.config
-    # SpecAugment refuses a batch whose longest row is shorter than one masked span.
+    # SpecAugment refuses a batch whose longest row is shorter than one masked span, where it draws the masks itself.
     masks_time = speech_model.training and getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0
+    masks_time = masks_time and kwargs.get("mask_time_indices") is None
     input_values, lengths, frame_counts = prepare_samples(
         config, input_values, input_values_mask, config.mask_time_length if masks_time and padding_safe else 1
     )

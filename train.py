@@ -17,6 +17,7 @@ import csv
 import io
 import json
 import math
+import shlex
 import shutil
 import sys
 import time
@@ -30,16 +31,17 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import AutoFeatureExtractor, AutoTokenizer, Wav2Vec2FeatureExtractor, get_scheduler
+from transformers import get_scheduler
 from transformers.utils import logging
 
-from lemer import LemerConfig, LemerModel, LemerProcessor
+from lemer import LemerProcessor
 from lemer.corpora.iemocap import load_iemocap
 from lemer.evaluation.ser_metrics import emotion_scores
 from lemer.evaluation.summary import format_summary, summarise
-from lemer.labels.label_embeddings import build_label_embeddings
+from lemer.files import whole_folder, write_atomically, writing
+from lemer.folds import MODELS, check_protocol, prepare_model, split_rows
+from lemer.labels.label_embeddings import SEMANTIC, TONAL
 from lemer.recipes import format_recipes, get_recipe
-from lemer.towers import make_small_towers
 from lemer.training import (
     Collator,
     IndexedRows,
@@ -50,8 +52,6 @@ from lemer.training import (
     optimizer_groups,
     predict,
     share_pairs,
-    whole_folder,
-    write_atomically,
 )
 
 # What the paper does not say, and what towers of random weights need instead.
@@ -74,7 +74,19 @@ DEFAULTS = {
     },
 }
 # Settings that do not change what comes out.
-FREE = {"output_dir", "cache_dir", "folds", "seeds", "num_workers", "checkpoint_steps", "max_bad", "list"}
+FREE = {
+    "output_dir",
+    "data_dir",
+    "cache_dir",
+    "fuse",
+    "second_stage",
+    "folds",
+    "seeds",
+    "num_workers",
+    "checkpoint_steps",
+    "max_bad",
+    "list",
+}
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -93,6 +105,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         "speech_config.hidden_dropout=0.2; may be given several times",
     )
     what.add_argument("--output_dir", help="folder of the run, one for each recipe and setting")
+    what.add_argument(
+        "--fuse",
+        nargs=2,
+        metavar="RUN",
+        help="of --recipe score_fusion: two finished runs whose logits are added (default: A5 and B5 beside --output_dir)",
+    )
     data = parser.add_argument_group("data")
     data.add_argument("--corpus", default="iemocap", choices=["iemocap"], help="layout of the corpus")
     data.add_argument("--data_dir", help="folder of the release")
@@ -118,13 +136,23 @@ def parse_args(argv=None) -> argparse.Namespace:
         default="google-bert/bert-base-uncased",
         help="folder or Hub name of a BERT, or 'small' for a tiny one of random weights",
     )
-    towers.add_argument("--words", type=int, default=9, metavar="K", help="key words a class (paper: 9)")
-    towers.add_argument("--codes", type=int, default=100, metavar="K", help="key frames' codes a class (paper: 100)")
+    towers.add_argument(
+        "--second_stage",
+        metavar="FOLDER",
+        help="second-stage pre-training of the speech tower, one for each fold, of recipes that have it: made there "
+        "once by pretrain.py, or here where it is missing, and shared by all recipes (default: second_stage beside "
+        "--output_dir); 'none': the tower as it is",
+    )
     towers.add_argument(
         "--freeze_feature_encoder",
         action=argparse.BooleanOptionalAction,
         help="keep the CNN encoder as it is (default: for published towers)",
     )
+    labels = parser.add_argument_group("label embeddings", "default: the recipe's")
+    labels.add_argument("--semantic_labels", choices=SEMANTIC, help="what describes the labels of the text branch")
+    labels.add_argument("--tonal_labels", choices=TONAL, help="what describes the labels of the speech branch")
+    labels.add_argument("--words", type=int, metavar="K", help="key words a class (paper: 9)")
+    labels.add_argument("--codes", type=int, metavar="K", help="key frames' codes a class (paper: 100)")
     training = parser.add_argument_group(
         "training",
         "defaults in brackets: with published towers / with all towers 'small'; the paper's where it names them",
@@ -151,12 +179,13 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.list:
         return args
-    for name in ("data_dir", "output_dir"):
+    fuses = args.recipe == "score_fusion"
+    for name in ("output_dir",) if fuses else ("data_dir", "output_dir"):
         if getattr(args, name) is None:
             parser.error(f"--{name} is needed")
     checks = {
-        "words": args.words >= 1,
-        "codes": args.codes >= 1,
+        "words": args.words is None or args.words >= 1,
+        "codes": args.codes is None or args.codes >= 1,
         "batch_size": args.batch_size >= 1,
         "gradient_accumulation_steps": args.gradient_accumulation_steps >= 1,
         "checkpoint_steps": args.checkpoint_steps >= 1,
@@ -170,8 +199,15 @@ def parse_args(argv=None) -> argparse.Namespace:
     return args
 
 
-def set_defaults(args: argparse.Namespace, modality: str) -> None:
-    """Fill the training options that were not given, from the kind of towers."""
+def set_defaults(args: argparse.Namespace, recipe, modality: str) -> None:
+    """Fill the options that were not given, from the recipe and the kind of towers."""
+    for name in ("semantic_labels", "tonal_labels", "words", "codes"):
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(recipe, name))
+    if not recipe.second_stage or modality == "text" or args.second_stage == "none":
+        args.second_stage = None
+    elif args.second_stage is None:
+        args.second_stage = str(Path(args.output_dir).parent / "second_stage")
     used = [args.speech_model] * (modality != "text") + [args.text_model] * (modality != "speech")
     kind = "small" if set(used) == {"small"} else "published"
     for name, value in DEFAULTS[kind].items():
@@ -180,10 +216,11 @@ def set_defaults(args: argparse.Namespace, modality: str) -> None:
 
 
 def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
-    """Fields of `LemerConfig` and of `LemerProcessor`: the recipe's, changed by `--set`."""
+    """Fields of the model's configuration and of `LemerProcessor`: the recipe's, changed by `--set`."""
+    config_class = MODELS[recipe.model].config_class
     config, processor = {"speech_config": {}, "text_config": {}, **recipe.config}, dict(recipe.processor)
     config["speech_config"]["layerdrop"] = 0.0  # a layer left out has no gradient, which stops several processes
-    known = {name for name in LemerConfig.__annotations__ if name != "sub_configs_defaults"}
+    known = {name for name in config_class.__annotations__ if name != "sub_configs_defaults"}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         try:
@@ -202,58 +239,13 @@ def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
                 f"--set {assignment}: expected FIELD=VALUE with a field of {', '.join(sorted(known))}, speech_config.NAME, "
                 "text_config.NAME, max_history, max_text_length or max_audio_seconds"
             )
+    semantic = {"semantic_size": 1} if config.get("speech_label_space") == "semantic" else {}  # known when BERT is
+    config_class(**semantic, **{name: value for name, value in config.items() if not name.endswith("_config")})
     return config, processor
 
 
-def split_rows(dataset, fold: int, share: float, seed: int):
-    """Training, validation and test split of one fold; validation is cut from the training sessions by whole dialogs."""
-    sessions, dialogs = np.asarray(dataset["session"]), np.asarray(dataset["dialog"])
-    train = sessions != fold
-    validation = np.zeros(len(dataset), dtype=bool)
-    if share > 0:
-        names = sorted(set(dialogs[train]))
-        for name in np.random.default_rng([seed, fold]).permutation(names):
-            if validation.sum() >= share * train.sum():
-                break
-            validation |= dialogs == name
-    splits = [np.flatnonzero(mask) for mask in (train & ~validation, validation, ~train)]
-    if len(splits[0]) == 0 or len(splits[2]) == 0:
-        raise ValueError(
-            f"fold {fold} has {len(splits[0])} training and {len(splits[2])} test utterances (sessions of the corpus: "
-            f"{sorted(set(sessions.tolist()))}): a fold needs its own session and another"
-        )
-    return [dataset.select(indices) for indices in splits]
-
-
-def prepare_model(args, config: dict, processor_settings: dict, dataset, seed: int, folder: Path, progress: bool) -> None:
-    """Write the model that training starts from, label embeddings built, and its processor."""
-    modality = config.get("modality", "multimodal")
-    speech, text = args.speech_model, args.text_model
-    with whole_folder(folder) as temporary:
-        if "small" in (speech, text):
-            small_speech, small_text = make_small_towers(temporary / "towers", dataset["text"], seed)
-            speech = small_speech if speech == "small" else speech
-            text = small_text if text == "small" else text
-        set_seed(seed)  # of the new layers
-        names = dataset.features["label"].names
-        config = {"id2label": dict(enumerate(names)), **config}
-        model = LemerModel.from_towers(
-            None if modality == "text" else speech, None if modality == "speech" else text, **config
-        )
-        feature_extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
-        if modality != "text":
-            feature_extractor = AutoFeatureExtractor.from_pretrained(speech)
-        processor = LemerProcessor(feature_extractor, AutoTokenizer.from_pretrained(text), **processor_settings)
-        if model.config.use_label_embeddings and not model.config.train_label_embeddings:
-            model.to("cuda" if torch.cuda.is_available() else "cpu")
-            build_label_embeddings(model, processor, dataset, args.words, args.codes, args.batch_size, progress)
-        model.save_pretrained(temporary)
-        processor.save_pretrained(temporary)
-        shutil.rmtree(temporary / "towers", ignore_errors=True)
-
-
-def train_fold(args, config: dict, processor_settings: dict, dataset, fold: int, seed: int, folder: Path) -> dict | None:
-    """Train and score one fold with one seed; returns its results on the main process."""
+def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path) -> None:
+    """Train and score one fold with one seed."""
     begin = time.monotonic()
     tracker = JsonLinesTracker(folder / "log.jsonl")
     accelerator = Accelerator(
@@ -269,13 +261,20 @@ def train_fold(args, config: dict, processor_settings: dict, dataset, fold: int,
     if args.batch_size % accelerator.num_processes:
         raise ValueError(f"--batch_size {args.batch_size} cannot be split among {accelerator.num_processes} processes")
     train_rows, validation_rows, test_rows = split_rows(dataset, fold, args.validation_share, seed)
+    speech = args.speech_model
+    if args.second_stage is not None:
+        from lemer.pretraining import second_stage
+
+        speech = second_stage(Path(args.second_stage), dataset, fold, speech, protocol["corpus_fingerprint"])
     if main:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "start").exists():
-            prepare_model(args, config, processor_settings, train_rows, seed, folder / "start", progress=True)
+            towers = (str(speech), args.text_model)
+            prepare_model(protocol, *towers, train_rows, seed, folder / "start", args.batch_size, progress=True)
     accelerator.wait_for_everyone()
 
-    model = LemerModel.from_pretrained(folder / "start", dtype=torch.float32)
+    model_class = MODELS[protocol["model"]]
+    model = model_class.from_pretrained(folder / "start", dtype=torch.float32)
     processor = LemerProcessor.from_pretrained(folder / "start")
     model_config = model.config
     if args.freeze_feature_encoder and model.speech_model is not None:
@@ -346,22 +345,22 @@ def train_fold(args, config: dict, processor_settings: dict, dataset, fold: int,
             if progress["best_score"] is None or score["ua"] > progress["best_score"]:
                 progress.update(best_score=score["ua"], best_step=progress["step"])
                 if main:
-                    with whole_folder(folder / "states" / f"best-{progress['step']}") as best:
+                    name = f"best-{progress['step']}"
+                    with whole_folder(folder / "states" / name) as best, writing(folder / "states" / name):
                         accelerator.unwrap_model(model).save_pretrained(best)
         states.save(progress)
     bar.close()
 
     if validation_loader is not None:
         best = folder / "states" / f"best-{progress['best_step']}"
-        weights = LemerModel.from_pretrained(best, dtype=torch.float32).state_dict()
+        weights = model_class.from_pretrained(best, dtype=torch.float32).state_dict()
         accelerator.unwrap_model(model).load_state_dict(weights)
     loader = accelerator.prepare(evaluation_loader(test_rows, collator, args.batch_size))
     labels, logits = predict(model, loader, accelerator)
     for one in accelerator.trackers:
         one.finish()
-    results = None
     if main:
-        with whole_folder(folder / "checkpoint") as checkpoint:
+        with whole_folder(folder / "checkpoint") as checkpoint, writing(folder / "checkpoint"):
             accelerator.unwrap_model(model).save_pretrained(checkpoint)
             processor.save_pretrained(checkpoint)
         names = list(accelerator.unwrap_model(model).config.id2label.values())
@@ -387,7 +386,6 @@ def train_fold(args, config: dict, processor_settings: dict, dataset, fold: int,
             shutil.rmtree(folder / leftover, ignore_errors=True)
     accelerator.wait_for_everyone()
     accelerator.free_memory(model, optimizer, scheduler)
-    return results
 
 
 def stop_on_loss(out, ids: list[str], step: int):
@@ -413,29 +411,18 @@ def format_predictions(ids: list[str], labels: np.ndarray, logits: np.ndarray, n
     return file.getvalue()
 
 
-def check_protocol(folder: Path, protocol: dict) -> None:
-    """Refuse to mix runs of different settings in one folder; write down the settings of a new one."""
-    path = folder / "protocol.json"
-    protocol = json.loads(json.dumps(protocol))
-    if path.exists() and any(folder.glob("fold*/seed*/*")):
-        old = json.loads(path.read_text())
-        differing = [name for name in {**old, **protocol} if old.get(name) != protocol.get(name)]
-        if differing:
-            changes = "; ".join(f"{name} was {old.get(name)!r}, is {protocol.get(name)!r}" for name in sorted(differing))
-            raise ValueError(f"{folder} holds a run with other settings ({changes}): give another --output_dir")
-    elif folder.exists() and any(entry != path for entry in folder.iterdir() if not entry.name.startswith("fold")):
-        raise ValueError(f"{folder} is not empty and holds no run of train.py: give another --output_dir")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(protocol, indent=1))
-
-
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, command: str) -> None:
     logging.disable_progress_bar()  # of loading and saving weights: they take moments
     recipe = get_recipe(args.recipe)
+    if recipe.fuses:
+        from lemer.evaluation.score_fusion import fuse_runs
+
+        first, second = args.fuse or [Path(args.output_dir).parent / name for name in recipe.fuses]
+        paper = {"wa": recipe.paper_wa, "ua": recipe.paper_ua}
+        fuse_runs(Path(first), Path(second), Path(args.output_dir), paper)
+        return
     config, processor_settings = changed_settings(args.set, recipe)
-    LemerConfig(**{name: value for name, value in config.items() if not name.endswith("_config")})  # wrong values fail now
-    set_defaults(args, config.get("modality", "multimodal"))
+    set_defaults(args, recipe, config.get("modality", "multimodal"))
     processes = PartialState(cpu=not torch.accelerator.is_available())  # else torchrun's processes do not find each other
     with processes.main_process_first():
         dataset, report = load_iemocap(args.data_dir, cache_dir=args.cache_dir, max_bad=args.max_bad)
@@ -449,14 +436,17 @@ def run(args: argparse.Namespace) -> None:
     if unknown:
         raise ValueError(f"--folds {unknown}: the corpus has utterances in the sessions {sessions}")
     output = Path(args.output_dir)
-    protocol = {name: value for name, value in vars(args).items() if name not in FREE | {"data_dir"}}
+    protocol = {name: value for name, value in vars(args).items() if name not in FREE}
     protocol.update(
         split="leave one session out; speakers of a session occur in no other",
         selection="best UA on validation dialogs of the training sessions" if args.validation_share else "last update",
         history="every earlier turn of the dialog, both speakers, whatever its label, with the corpus's transcripts",
+        second_stage=None if args.second_stage is None else "on the utterances of the training sessions, without labels",
+        model=recipe.model,
         config=config,
         processor=processor_settings,
         corpus_fingerprint=report.fingerprints["all"],
+        command=command,
     )
     if processes.is_main_process:
         check_protocol(output, protocol)
@@ -466,12 +456,13 @@ def run(args: argparse.Namespace) -> None:
         for seed in args.seeds:
             folder = output / f"fold{fold}" / f"seed{seed}"
             if not (folder / "results.json").exists():
-                train_fold(args, config, processor_settings, dataset, fold, seed, folder)
+                train_fold(args, protocol, dataset, fold, seed, folder)
     if processes.is_main_process:
         runs = [json.loads(path.read_text()) for path in sorted(output.glob("fold*/seed*/results.json"))]
         summary = summarise(runs, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
         text = format_summary(f"{args.recipe}: {recipe.description}", runs, summary, report.is_standard)
-        write_atomically(output / "results.json", json.dumps({"recipe": args.recipe, **summary}, indent=1))
+        row = {"recipe": args.recipe, "comparable": report.is_standard, **summary}
+        write_atomically(output / "results.json", json.dumps(row, indent=1))
         write_atomically(output / "results.md", text)
         print(f"\n{text}\n{output / 'results.md'}")
     processes.wait_for_everyone()
@@ -482,13 +473,14 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
+    command = shlex.join(["python", "train.py", *(sys.argv[1:] if argv is None else argv)])
     if args.list:
         print(format_recipes())
         return 0
     try:
-        run(args)
+        run(args, command)
     except (ValueError, OSError, FloatingPointError, DatasetsError, StrictDataclassError) as error:
-        print(f"train.py: {' '.join(str(error).split())}", file=sys.stderr)
+        tqdm.write(f"train.py: {' '.join(str(error).split())}", file=sys.stderr)  # above the bar of what was stopped
         return 1
     return 0
 

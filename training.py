@@ -8,13 +8,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate.tracking import GeneralTracker, on_main_process
 from torch.utils.data import DataLoader, Sampler
+
+from lemer.files import write_atomically, writing
 
 LENGTH_JITTER = 0.15  # standard deviation of the noise on the logarithm of a length
 
@@ -140,33 +141,6 @@ def predict(model, loader: DataLoader, accelerator) -> tuple[np.ndarray, np.ndar
     return labels[first], logits[first]
 
 
-def write_atomically(path: Path, text: str):
-    """Write a file so that a kill leaves the old one or the new one, never a part."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-@contextmanager
-def whole_folder(path: Path):
-    """Fill `path` through a temporary neighbour that takes its name only when the block has ended well."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    for leftover in (temporary, path):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    os.replace(temporary, path)
-
-
 class States:
     """
     The states of one training run, `step-<n>` folders of which the newest complete one is kept.
@@ -196,7 +170,8 @@ class States:
         if self.accelerator.is_main_process:
             shutil.rmtree(temporary, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(temporary))
+        with writing(target):
+            self.accelerator.save_state(str(temporary))
         self.accelerator.wait_for_everyone()  # save_state has no barrier of its own
         if self.accelerator.is_main_process:
             (temporary / "progress.json").write_text(json.dumps(progress))

@@ -15,6 +15,18 @@ FUNCTION_WORDS = (
     - {"amount", "bill", "bottom", "cry", "describe", "detail", "fire", "found", "interest", "mill", "serious", "sincere"}
     - {"system", "thick", "thin"}
 ) | {"ai", "ain", "ca", "did", "does", "doing", "don", "just", "sha", "wo", "ll", "re", "ve", "oh", "uh", "um", "yeah", "mm"}
+# IEMOCAP's labels are abbreviations.
+LABEL_NAMES = {
+    "ang": "angry",
+    "hap": "happy",
+    "exc": "excited",
+    "neu": "neutral",
+    "sad": "sad",
+    "fru": "frustrated",
+    "fea": "fearful",
+    "sur": "surprised",
+    "dis": "disgusted",
+}
 _WORD = r"(?u)\b\w[\w'’]*\b"
 
 
@@ -68,20 +80,27 @@ def key_words(texts: Sequence[str], labels: Sequence[int], label_names: Sequence
     return chosen
 
 
+def name_words(label_names: Sequence[str]) -> dict[str, list[str]]:
+    """The words that the labels are called by, IEMOCAP's abbreviations written out (row A4)."""
+    return {name: LABEL_NAMES.get(name, name).replace("_", " ").replace("-", " ").split() for name in label_names}
+
+
 @torch.no_grad()
-def semantic_label_embeddings(model, tokenizer, words: dict[str, list[str]]) -> torch.Tensor:
+def semantic_label_embeddings(
+    text_model, tokenizer, words: dict[str, list[str]], label_names: Sequence[str]
+) -> torch.Tensor:
     """
     L_t (C, d_t): the text tower's last hidden states over each class's words in rank order, averaged over word pieces.
 
     Special tokens are left out of the average. One sequence at a time, so that no class depends on the others.
     """
-    was_training = model.training
-    model.eval()
+    was_training = text_model.training
+    text_model.eval()
     rows = []
-    for name in model.config.id2label.values():
+    for name in label_names:
         encoded = tokenizer(" ".join(words[name]), truncation=True, return_special_tokens_mask=True, return_tensors="pt")
         word_pieces = ~encoded.pop("special_tokens_mask")[0].bool()  # (T,)
-        hidden = model.text_model(**encoded.to(model.device)).last_hidden_state[0]  # (T, d_t)
+        hidden = text_model(**encoded.to(text_model.device)).last_hidden_state[0]  # (T, d_t)
         rows.append(hidden[word_pieces.to(hidden.device)].mean(0))
-    model.train(was_training)
+    text_model.train(was_training)
     return torch.stack(rows)

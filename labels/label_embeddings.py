@@ -1,17 +1,30 @@
-"""Label embeddings of a model from a training split: find key words and key frames, write buffers and configuration."""
+"""Label embeddings of a model from a training split: describe every label, write buffers and configuration."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
+from transformers import AutoModel
 
 from .key_frames import frame_codes, key_codes, tonal_label_embeddings
-from .key_words import key_words, semantic_label_embeddings
+from .key_words import key_words, name_words, semantic_label_embeddings
+
+SEMANTIC = ("key_words", "names", "random")
+TONAL = ("key_frames", "semantic", "random")
 
 
 def build_label_embeddings(
-    model, processor, dataset, words: int = 9, codes: int = 100, batch_size: int = 16, progress: bool = True
+    model,
+    processor,
+    dataset,
+    semantic: str = "key_words",
+    tonal: str = "key_frames",
+    words: int = 9,
+    codes: int = 100,
+    text_tower: str | None = None,
+    batch_size: int = 16,
+    progress: bool = True,
 ) -> None:
     """
     Set a model's `semantic_label_embeddings` and `tonal_label_embeddings`, and its config's `label_words` and `label_codes`.
@@ -20,21 +33,44 @@ def build_label_embeddings(
         model: A `LemerModel` with label embeddings; what its modality lacks is left out.
         processor: Its `LemerProcessor`.
         dataset: The training split alone, rows of the corpus schema with a label each.
+        semantic: What describes the labels of the text branch: "key_words" (TF-IDF), "names" (the labels' own words), or
+            "random": nothing, the embeddings stay as they were drawn.
+        tonal: What describes those of the speech branch: "key_frames" (the codebook), "semantic" (the semantic labels of
+            a BERT, with `speech_label_space="semantic"`), or "random".
         words, codes: K, number of key words and of key frames a class.
+        text_tower: Folder or Hub name of the BERT that makes semantic labels for a model without text tower; it is
+            loaded for that and dropped.
         batch_size: Utterances a batch of the speech pass, which runs the CNN encoder and the quantizer once over the corpus.
         progress: Show a progress bar.
 
     Raises:
-        ValueError: a class has no utterance, no key word or no key frame, or the model has no quantizer.
+        ValueError: a class has no utterance, no key word or no key frame, the model has no quantizer, or the tonal labels
+            do not fit the model's label space.
     """
     config = model.config
     names = list(config.id2label.values())
+    for name, value, choices in (("semantic", semantic, SEMANTIC), ("tonal", tonal, TONAL)):
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    with_semantic = model.semantic_label_embeddings is not None and semantic != "random"
+    with_tonal = model.tonal_label_embeddings is not None and tonal != "random"
+    if with_tonal and (tonal == "semantic") != (config.speech_label_space == "semantic"):
+        raise ValueError(f"tonal labels from {tonal!r} do not fit speech_label_space={config.speech_label_space!r}")
     with torch.no_grad():
-        if model.semantic_label_embeddings is not None:
-            config.label_words = key_words(dataset["text"], dataset["label"], names, words)
-            embeddings = semantic_label_embeddings(model, processor.tokenizer, config.label_words)
+        if with_semantic or (with_tonal and tonal == "semantic"):
+            if semantic == "names":
+                config.label_words = name_words(names)
+            else:
+                config.label_words = key_words(dataset["text"], dataset["label"], names, words)
+            text_model = model.text_model
+            if text_model is None:
+                text_model = AutoModel.from_pretrained(text_tower, dtype=torch.float32).to(model.device)
+            embeddings = semantic_label_embeddings(text_model, processor.tokenizer, config.label_words, names)
+        if with_semantic:
             model.semantic_label_embeddings.copy_(embeddings)
-        if model.tonal_label_embeddings is not None:
+        if with_tonal and tonal == "semantic":
+            model.tonal_label_embeddings.copy_(embeddings)
+        elif with_tonal:
             pass_over_speech = _codes_of_corpus(model, processor, dataset, batch_size, progress)
             config.label_codes = key_codes(pass_over_speech, names, codes)
             model.tonal_label_embeddings.copy_(tonal_label_embeddings(model, config.label_codes))

@@ -13,7 +13,7 @@ from lemer import LemerModel
 from lemer.corpora.iemocap import load_iemocap
 from lemer.labels.class_tfidf import best_terms, class_tfidf
 from lemer.labels.key_frames import frame_codes, key_codes, tonal_label_embeddings
-from lemer.labels.key_words import is_function_word, key_words, semantic_label_embeddings
+from lemer.labels.key_words import is_function_word, key_words, name_words, semantic_label_embeddings
 from lemer.labels.label_embeddings import build_label_embeddings
 
 NAMES = ("ang", "hap", "neu", "sad")
@@ -109,7 +109,7 @@ def test_key_words_that_cannot_be_found_are_an_error(texts, labels, k, message):
 def test_semantic_label_embeddings_are_means_over_word_pieces_without_special_tokens():
     model, tokenizer = tiny_model(), tiny_tokenizer()
     words = {"ang": ["hate", "furious"], "hap": ["great"], "neu": ["table", "day", "you"], "sad": ["zz"]}
-    got = semantic_label_embeddings(model, tokenizer, words)
+    got = semantic_label_embeddings(model.text_model, tokenizer, words, NAMES)
     for name, row in zip(NAMES, got.double(), strict=True):
         pieces = tokenizer.tokenize(" ".join(words[name]))
         ids = tokenizer.convert_tokens_to_ids(["[CLS]", *pieces, "[SEP]"])
@@ -122,7 +122,7 @@ def test_label_embeddings_follow_the_order_of_the_classes_and_not_of_the_words()
     model, tokenizer = tiny_model(), tiny_tokenizer()
     words = {"sad": ["late"], "neu": ["day"], "hap": ["great"], "ang": ["hate"]}
     turned = dict(reversed(words.items()))
-    one, other = (semantic_label_embeddings(model, tokenizer, each) for each in (words, turned))
+    one, other = (semantic_label_embeddings(model.text_model, tokenizer, each, NAMES) for each in (words, turned))
     assert torch.equal(one, other)
 
 
@@ -130,7 +130,7 @@ def test_label_embeddings_follow_the_order_of_the_classes_and_not_of_the_words()
 def test_label_embeddings_are_made_without_dropout_and_the_mode_is_put_back(train):
     model, tokenizer = tiny_model(text={"hidden_dropout_prob": 0.5}).train(train), tiny_tokenizer()
     words = {name: ["hate", "day"] for name in NAMES}
-    one, other = (semantic_label_embeddings(model, tokenizer, words) for _ in range(2))
+    one, other = (semantic_label_embeddings(model.text_model, tokenizer, words, NAMES) for _ in range(2))
     assert torch.equal(one, other) and model.training is train
 
 
@@ -278,7 +278,7 @@ def processor():
 
 
 def build(model, processor, release, **settings):
-    build_label_embeddings(model, processor, release, words=3, codes=4, progress=False, **settings)
+    build_label_embeddings(model, processor, release, **{"words": 3, "codes": 4, "progress": False, **settings})
     return model
 
 
@@ -293,7 +293,7 @@ def test_key_words_of_a_release_are_its_classes_words(built):
 
 
 def test_build_sets_the_semantic_buffer_from_the_configs_words(built, processor):
-    expected = semantic_label_embeddings(built, processor.tokenizer, built.config.label_words)
+    expected = semantic_label_embeddings(built.text_model, processor.tokenizer, built.config.label_words, NAMES)
     assert torch.equal(built.semantic_label_embeddings, expected)
 
 
@@ -326,3 +326,42 @@ def test_a_unimodal_model_gets_its_own_modalitys_labels_alone(release, processor
 def test_trained_label_embeddings_may_start_from_the_built_ones(built, release, processor):
     model = build(tiny_model(train_label_embeddings=True), processor, release)
     assert torch.equal(model.tonal_label_embeddings, built.tonal_label_embeddings)
+
+
+def test_labels_may_be_described_by_their_names(release, processor):
+    model = build(tiny_model(modality="text"), processor, release, semantic="names")
+    assert model.config.label_words == {"ang": ["angry"], "hap": ["happy"], "neu": ["neutral"], "sad": ["sad"]}
+    expected = semantic_label_embeddings(model.text_model, processor.tokenizer, model.config.label_words, NAMES)
+    assert torch.equal(model.semantic_label_embeddings, expected)
+
+
+def test_names_that_are_no_abbreviations_are_taken_word_by_word():
+    assert name_words(["pleasant_surprise", "Anger"]) == {"pleasant_surprise": ["pleasant", "surprise"], "Anger": ["Anger"]}
+
+
+def test_random_labels_stay_as_they_were_drawn(release, processor):
+    model, drawn = tiny_model(train_label_embeddings=True), tiny_model(train_label_embeddings=True)
+    build(model, processor, release, semantic="random", tonal="random")
+    assert torch.equal(model.semantic_label_embeddings, drawn.semantic_label_embeddings)
+    assert torch.equal(model.tonal_label_embeddings, drawn.tonal_label_embeddings)
+    assert model.config.label_words is None and model.config.label_codes is None
+
+
+def test_tonal_labels_may_be_the_semantic_ones_of_a_bert_that_is_not_kept(release, processor, tmp_path):
+    bert = tiny_model(modality="text").text_model
+    bert.save_pretrained(tmp_path)
+    semantic = {"modality": "speech", "speech_label_space": "semantic", "semantic_size": bert.config.hidden_size}
+    model = build(tiny_model(**semantic), processor, release, tonal="semantic", text_tower=str(tmp_path))
+    expected = semantic_label_embeddings(bert, processor.tokenizer, model.config.label_words, NAMES)
+    assert model.text_model is None
+    torch.testing.assert_close(model.tonal_label_embeddings, expected)
+
+
+def test_tonal_labels_of_another_space_than_the_models_are_refused(release, processor):
+    with pytest.raises(ValueError, match="do not fit speech_label_space='projected'"):
+        build(tiny_model(), processor, release, tonal="semantic")
+
+
+def test_an_unknown_description_of_labels_names_the_choices(release, processor):
+    with pytest.raises(ValueError, match="key_words, names, random, got 'tfidf'"):
+        build(tiny_model(), processor, release, semantic="tfidf")

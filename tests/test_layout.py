@@ -11,12 +11,9 @@ from transformers.dynamic_module_utils import get_relative_imports
 
 ROOT = Path(__file__).parents[1]
 HOMES = ("corpora", "labels", "evaluation")
-SCRIPTS = ("train", "training", "pretrain", "predict", "publish", "app")
+SCRIPTS = ("train", "training", "folds", "pretrain", "pretraining", "predict", "publish", "app")
 # What transformers copies beside a checkpoint: these, and every sibling that they import.
-REMOTE = sorted(
-    path.stem for kind in ("configuration", "modeling", "processing", "pipeline") for path in ROOT.glob(f"{kind}_*.py")
-)
-REMOTE += ["speech_encoder_lemer"]
+REMOTE = sorted({path.stem for pattern in ("*_lemer.py", "*_cross_modal.py") for path in ROOT.glob(pattern)})
 LIBRARIES = {"numpy", "torch", "transformers", "huggingface_hub"}  # of remote files, beside the standard library
 OPTIONAL = {"soundfile", "soxr"}  # of remote files, inside a try only
 SOURCES = sorted([*ROOT.glob("*.py"), *(path for home in (*HOMES, "benchmarks") for path in (ROOT / home).rglob("*.py"))])

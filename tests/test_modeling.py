@@ -542,3 +542,36 @@ def test_a_checkpoint_loads_with_other_labels_and_forgets_the_words_of_its_own(t
     loaded = LemerModel.from_pretrained(tmp_path / "four", num_labels=5, ignore_mismatched_sizes=True)
     loaded.save_pretrained(tmp_path / "five")
     assert loaded.config.label_words is None and loaded.semantic_label_embeddings.shape[0] == 5
+
+
+# ------------------------------------------------------------------------------------------------- not for use yet
+
+
+def test_a_new_model_says_what_was_never_trained_or_set_and_training_ends_it():
+    model = seeded(lambda: LemerModel(tiny_config()))
+    assert model.untrained == ["classifier", "semantic_label_embeddings", "tonal_label_embeddings"]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    model(**tiny_batch(labels=True)).loss.backward()
+    optimizer.step()
+    assert model.untrained == ["semantic_label_embeddings", "tonal_label_embeddings"]
+    with torch.no_grad():
+        model.semantic_label_embeddings.normal_()
+        model.tonal_label_embeddings.normal_()
+    assert model.untrained == []
+
+
+def test_label_embeddings_that_are_trained_need_no_setting():
+    assert seeded(lambda: LemerModel(tiny_config(train_label_embeddings=True))).untrained == ["classifier"]
+
+
+def test_labels_that_nobody_set_give_no_label_more_than_another():
+    out = seeded(lambda: LemerModel(tiny_config())).eval()(**tiny_batch())
+    assert not out.text_label_logits.any() and not out.speech_label_logits.any()
+
+
+def test_loading_with_another_number_of_labels_warns_of_the_new_parts(tmp_path, caplog):
+    tiny_model().save_pretrained(tmp_path)
+    assert LemerModel.from_pretrained(tmp_path).untrained == [] and "never trained" not in caplog.text
+    model = LemerModel.from_pretrained(tmp_path, num_labels=5, ignore_mismatched_sizes=True)
+    assert model.untrained == ["classifier", "semantic_label_embeddings", "tonal_label_embeddings"]
+    assert "mean nothing yet: classifier, semantic_label_embeddings, tonal_label_embeddings" in caplog.text

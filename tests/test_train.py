@@ -15,10 +15,11 @@ import torch
 from releases import write_release
 from transformers import AutoModel, AutoProcessor
 
+import lemer.folds
 import lemer.train
 from lemer import LemerModel
 from lemer.corpora.iemocap import load_iemocap
-from lemer.towers import make_small_towers
+from lemer.small_towers import make_small_speech_tower, make_small_text_tower
 
 TRAIN = Path(lemer.train.__file__)
 NO_DROPOUT = [
@@ -44,9 +45,10 @@ def towers(tmp_path_factory):
     speech = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lemer.towers.SPEECH", {**lemer.towers.SPEECH, **speech, "conv_dim": (16,) * 7})
-        patch.setattr("lemer.towers.TEXT", text)
-        return make_small_towers(folder, ["what you say to me now", "this is one more line of words"] * 20)
+        patch.setattr("lemer.small_towers.SPEECH", {**lemer.small_towers.SPEECH, **speech, "conv_dim": (16,) * 7})
+        patch.setattr("lemer.small_towers.TEXT", text)
+        lines = ["what you say to me now", "this is one more line of words"] * 20
+        return make_small_speech_tower(folder / "speech"), make_small_text_tower(folder / "text", lines)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def arguments(corpus, towers, tmp_path_factory):
             str(towers[1]),
         ),
         *("--batch_size", "4", "--epochs", "2", "--warmup_steps", "2", "--speech_lr", "1e-3", "--text_lr", "1e-3"),
-        *("--validation_share", "0.3", "--codes", "5", "--words", "3"),
+        *("--validation_share", "0.3", "--codes", "5", "--words", "3", "--second_stage", "none"),
     ]
 
 
@@ -130,7 +132,7 @@ def test_the_checkpoint_shows_words_and_codes_of_its_labels(finished):
 
 def test_validation_and_test_dialogs_are_not_trained_on(corpus, tmp_path):
     dataset, _ = load_iemocap(corpus, cache_dir=tmp_path)
-    train, validation, test = lemer.train.split_rows(dataset, fold=2, share=0.3, seed=0)
+    train, validation, test = lemer.folds.split_rows(dataset, fold=2, share=0.3, seed=0)
     assert set(test["session"]) == {2} and 2 not in {*train["session"], *validation["session"]}
     assert len(validation) and not set(train["dialog"]) & set(validation["dialog"])
     assert len(train) + len(validation) + len(test) == len(dataset)
@@ -212,7 +214,16 @@ def test_small_towers_need_no_checkpoint(corpus, tmp_path):
         "--validation_share",
         "0",
     ]
-    options += ["--data_dir", str(corpus), "--cache_dir", str(tmp_path), "--output_dir", str(tmp_path / "run")]
+    options += [
+        "--second_stage",
+        "none",
+        "--data_dir",
+        str(corpus),
+        "--cache_dir",
+        str(tmp_path),
+        "--output_dir",
+        str(tmp_path / "run"),
+    ]
     assert lemer.train.main(options) == 0
     assert json.loads((tmp_path / "run/protocol.json").read_text())["speech_lr"] == 1e-3
 

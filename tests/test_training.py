@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from lemer.training import JsonLinesTracker, LengthBuckets, States, optimizer_groups, whole_folder, write_atomically
+from lemer.files import whole_folder, write_atomically
+from lemer.training import JsonLinesTracker, LengthBuckets, States, optimizer_groups
 
 LENGTHS = list(range(1000, 4700, 100))  # 37 utterances
 

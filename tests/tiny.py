@@ -5,6 +5,8 @@
     out = model(**batch, output_attentions=True)
     slow_forward(model, out, batch)      # the same by the paper's equations, one number at a time in float64
 
+and `tiny_cross_modal`, `slow_cross_modal` for the model after Krishna 2021.
+
 Nothing is drawn from a global generator, and nothing in a tiny model is at its neutral start: norms, biases, running
 statistics and label embeddings are perturbed, so that a term left out of a sum is seen.
 """
@@ -16,7 +18,7 @@ import numpy as np
 import torch
 from transformers import BertTokenizerFast, Wav2Vec2FeatureExtractor
 
-from lemer import LemerConfig, LemerModel, LemerProcessor
+from lemer import CrossModalConfig, CrossModalModel, LemerConfig, LemerModel, LemerProcessor
 
 # Default kernels and strides of the CNN encoder: a frame reads 400 samples, and one comes every 320. No dropout, no
 # LayerDrop, no SpecAugment: training mode is as deterministic as evaluation.
@@ -73,15 +75,26 @@ VARIANTS = {
     "text without labels": {"modality": "text", "use_label_embeddings": False},
 }
 
+# The same of the model after Krishna 2021.
+CROSS_MODAL_VARIANTS = {
+    "cross": {},
+    "self": {"attention": "self"},
+    "wide kernel": {"kernel_size": 5, "num_attention_heads": 4},
+    "speech": {"modality": "speech"},
+    "text": {"modality": "text"},
+}
+
+
+def tiny_towers(modality: str, speech: dict | None = None, text: dict | None = None) -> dict:
+    """Configurations of the towers that a modality has; `speech` and `text` are changes to them."""
+    towers = {"speech_config": {**SPEECH, **(speech or {})}, "text_config": {**TEXT, **(text or {})}}
+    unused = {"speech": "text_config", "text": "speech_config"}.get(modality)
+    return {name: config for name, config in towers.items() if name != unused}
+
 
 def tiny_config(speech: dict | None = None, text: dict | None = None, **changes) -> LemerConfig:
     """A config of tiny towers; `speech` and `text` are changes to theirs, the rest are fields of LemerConfig."""
-    modality = changes.get("modality", "multimodal")
-    if modality != "text":
-        changes["speech_config"] = {**SPEECH, **(speech or {})}
-    if modality != "speech":
-        changes["text_config"] = {**TEXT, **(text or {})}
-    return LemerConfig(**changes)
+    return LemerConfig(**tiny_towers(changes.get("modality", "multimodal"), speech, text), **changes)
 
 
 def perturb(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -109,6 +122,13 @@ def tiny_model(config: LemerConfig | None = None, seed: int = 0, **changes) -> L
     """A perturbed model in evaluation mode, the same one for the same arguments (those of `tiny_config`)."""
     config = tiny_config(**changes) if config is None else config
     return perturb(seeded(lambda: LemerModel(config), seed), seed).eval()
+
+
+def tiny_cross_modal(speech: dict | None = None, text: dict | None = None, seed: int = 0, **changes) -> CrossModalModel:
+    """The same of the model after Krishna 2021; `changes` are fields of CrossModalConfig."""
+    towers = tiny_towers(changes.get("modality", "multimodal"), speech, text)
+    config = CrossModalConfig(**{**towers, "hidden_size": 12, "num_attention_heads": 2, "dropout": 0.0, **changes})
+    return perturb(seeded(lambda: CrossModalModel(config), seed), seed).eval()
 
 
 def tiny_tokenizer(words=WORDS) -> BertTokenizerFast:
@@ -261,3 +281,91 @@ def slow_fusion(model, expected, hidden, weights, tokens, frames):
             aligned = sum(sum(part[b, t, f] for part in use) * hidden["speech"][b, f] for f in range(frames[b]))
             joined[b, t] = np.concatenate([hidden["text"][b, t], aligned])
     return joined
+
+
+# ----------------------------------------------------------------------------------- after Krishna 2021, slowly
+
+
+def slow_linear(weights, name, vector):
+    return weights[f"{name}weight"] @ vector + weights[f"{name}bias"]
+
+
+def slow_convolution(weights, name, rows):
+    """Same-padded convolution of (N, d), one tap at a time."""
+    kernel, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]  # (D, d, taps)
+    convolved = np.tile(bias, (len(rows), 1))
+    for n in range(len(rows)):
+        for tap in range(kernel.shape[2]):
+            read = n + tap - kernel.shape[2] // 2
+            if 0 <= read < len(rows):
+                convolved[n] += kernel[:, :, tap] @ rows[read]
+    return convolved
+
+
+def slow_attending(weights, name, rows, others, heads, eps=1e-5):
+    """Attention of (N, D) onto (M, D), residual and layer norm; and the maps (h, N, M)."""
+    size = rows.shape[1]
+    into = {"weight": weights[f"{name}.attention.in_proj_weight"], "bias": weights[f"{name}.attention.in_proj_bias"]}
+    query, key, value = (
+        [into["weight"][part : part + size] @ row + into["bias"][part : part + size] for row in source]
+        for part, source in ((0, rows), (size, others), (2 * size, others))
+    )
+    maps, attended = np.zeros((heads, len(rows), len(others))), np.zeros((len(rows), size))
+    for head in range(heads):
+        columns = slice(head * size // heads, (head + 1) * size // heads)
+        for n in range(len(rows)):
+            scores = [sum(query[n][columns] * one[columns]) / math.sqrt(size / heads) for one in key]
+            total = sum(math.exp(score) for score in scores)
+            maps[head, n] = [math.exp(score) / total for score in scores]
+            attended[n, columns] = sum(weight * one[columns] for weight, one in zip(maps[head, n], value, strict=True))
+    normed = []
+    for n in range(len(rows)):
+        summed = rows[n] + slow_linear(weights, f"{name}.attention.out_proj.", attended[n])
+        centred = summed - sum(summed) / size
+        deviation = math.sqrt(sum(centred**2) / size + eps)
+        normed.append(centred / deviation * weights[f"{name}.layer_norm.weight"] + weights[f"{name}.layer_norm.bias"])
+    return normed, maps
+
+
+def slow_statistics(rows, eps=1e-5):
+    mean = sum(rows) / len(rows)
+    return [*mean, *np.sqrt(sum((row - mean) ** 2 for row in rows) / len(rows) + eps)]
+
+
+def slow_cross_modal(model, out, batch) -> dict[str, np.ndarray | float | list]:
+    """
+    Every field of the output but the towers', in float64, from the towers' last hidden states.
+
+    Attentions are lists of each utterance's real part, (h, N, M).
+    """
+    config = model.config
+    weights = {name: tensor.detach().double().numpy() for name, tensor in model.state_dict().items()}
+    hidden, counts = {}, {}
+    if config.uses_text:
+        hidden["text"] = out.text_model_output.last_hidden_state.detach().double().numpy()
+        counts["text"] = batch["attention_mask"].sum(1).tolist()
+    expected = {f"{name}_attentions": [] for name in ("text", "speech")[not config.uses_text : 1 + config.uses_speech]}
+    if config.uses_speech:
+        hidden["speech"] = out.speech_model_output.last_hidden_state.detach().double().numpy()
+        counts["speech"] = [frames_of(samples) for samples in batch["input_values_mask"].sum(1).tolist()]
+        expected["frame_mask"] = np.arange(hidden["speech"].shape[1]) < np.array(counts["speech"])[:, None]
+    others = {"text": "speech", "speech": "text"} if len(hidden) == 2 and config.attention == "cross" else {}
+    pooled, logits = [], []
+    for b in range(len(batch["labels"])):
+        rows = {
+            name: slow_convolution(weights, f"{name}_convolution", hidden[name][b, : counts[name][b]]) for name in hidden
+        }
+        statistics = []
+        for name in hidden:
+            other = rows[others.get(name, name)]
+            attended, maps = slow_attending(weights, f"{name}_attends", rows[name], other, config.num_attention_heads)
+            expected[f"{name}_attentions"].append(maps)
+            statistics += slow_statistics(attended)
+        pooled.append(statistics)
+        logits.append(
+            slow_linear(weights, "classifier.3.", np.maximum(slow_linear(weights, "classifier.0.", statistics), 0))
+        )
+    entropies = [cross_entropy(row, label) for row, label in zip(logits, batch["labels"].tolist(), strict=True)]
+    loss = sum(entropies) / len(entropies)
+    expected.update(pooler_output=np.array(pooled), logits=np.array(logits), loss=loss, classification_loss=loss)
+    return expected

@@ -2,7 +2,7 @@
 
 from transformers import AutoTokenizer
 
-from lemer.towers import make_small_towers
+from lemer.small_towers import make_small_speech_tower, make_small_text_tower
 
 TEXTS = [f"some words, {word} and {word}s again: it's so" for word in ("angry", "happy", "sad", "plain", "zebra", "quick")]
 
@@ -10,12 +10,12 @@ TEXTS = [f"some words, {word} and {word}s again: it's so" for word in ("angry", 
 def test_the_same_texts_and_seed_give_the_same_files(tmp_path):
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
-        make_small_towers(folder, TEXTS, seed=3)
+        make_small_speech_tower(folder / "speech", seed=3)
+        make_small_text_tower(folder / "text", TEXTS, seed=3)
     for path in sorted(path.relative_to(folders[0]) for path in folders[0].rglob("*.*")):
         assert (folders[0] / path).read_bytes() == (folders[1] / path).read_bytes()
 
 
 def test_known_words_are_whole_and_others_are_spelled(tmp_path):
-    _, text = make_small_towers(tmp_path, TEXTS)
-    tokenizer = AutoTokenizer.from_pretrained(text)
+    tokenizer = AutoTokenizer.from_pretrained(make_small_text_tower(tmp_path, TEXTS))
     assert tokenizer.tokenize("Angry again, pad") == ["angry", "again", ",", "p", "##a", "##d"]

@@ -33,31 +33,29 @@ SPEECH = {
     "mask_time_prob": 0.5,
     "feat_proj_dropout": 0.2,
 }
+SMALL_SPEECH_TOWERS = ("small",)  # names that the scripts take in the place of a checkpoint
 TEXT = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128}
 VOCABULARY = 1000  # whole words at most
 
 
-def make_small_towers(folder: Path, texts: Sequence[str], seed: int = 0) -> tuple[Path, Path]:
-    """
-    Write a conformer and a BERT of random weights.
-
-    Args:
-        folder: Where to; gets `speech/` and `text/`.
-        texts: The training split's transcripts, whose words make the vocabulary.
-        seed: Of the weights.
-
-    Returns:
-        The folders of the speech and the text tower.
-    """
-    speech_folder, text_folder = Path(folder) / "speech", Path(folder) / "text"
-    tokenizer = _make_tokenizer(texts)
-    tokenizer.save_pretrained(text_folder)
+def make_small_speech_tower(folder: Path, seed: int = 0, name: str = "small") -> Path:
+    """Write a conformer with quantizer, of random weights, and its feature extractor; returns the folder."""
+    settings = {"small": SPEECH}[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        Wav2Vec2ConformerForPreTraining(Wav2Vec2ConformerConfig(**SPEECH)).save_pretrained(speech_folder)
-        BertModel(BertConfig(vocab_size=len(tokenizer), **TEXT), add_pooling_layer=False).save_pretrained(text_folder)
-    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(speech_folder)
-    return speech_folder, text_folder
+        Wav2Vec2ConformerForPreTraining(Wav2Vec2ConformerConfig(**settings)).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    return Path(folder)
+
+
+def make_small_text_tower(folder: Path, texts: Sequence[str], seed: int = 0) -> Path:
+    """Write a BERT of random weights, and its tokenizer with the vocabulary of `texts`, the training split's transcripts."""
+    tokenizer = _make_tokenizer(texts)
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        BertModel(BertConfig(vocab_size=len(tokenizer), **TEXT), add_pooling_layer=False).save_pretrained(folder)
+    return Path(folder)
 
 
 def _make_tokenizer(texts: Sequence[str]) -> BertTokenizerFast:

@@ -1,0 +1,289 @@
+"""Cross-modal attention with statistics pooling for emotion recognition, after Krishna 2021 (arXiv 2108.09669).
+
+Only that paper's abstract was at hand: two pre-trained towers, attention in both directions between speech and words,
+statistics pooling, early fusion, and unimodal models beside it. Everything finer is this package's choice.
+
+This file travels with every checkpoint.
+
+Shapes: B batch, S samples, T text tokens, F speech frames, N positions of either, M those attended to, h attention heads,
+C emotion classes, D `hidden_size`, d a tower's width.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput, ModelOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple, logging
+
+from .configuration_cross_modal import CrossModalConfig
+from .speech_encoder_lemer import encode_speech
+from .towers_lemer import build_speech_tower, build_text_tower, freeze_uncalled, load_towers
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class CrossModalOutput(ModelOutput):
+    """
+    What [`CrossModalModel`] returns. Values at padded tokens or frames mean nothing; no softmax and no statistic saw them.
+
+    Attributes:
+        loss, classification_loss: the cross-entropy, twice: training logs are those of LE-MER; with `labels`.
+        logits (B, C): classification scores.
+        pooler_output (B, 4 D): mean and standard deviation over tokens, then over frames; (B, 2 D) in a unimodal model.
+        frame_mask (B, F): True where a frame is real; `attention_mask` says it of tokens.
+        text_attentions (B, h, T, M), speech_attentions (B, h, F, M): what tokens and frames attend to; each row sums to 1
+            over real positions. M is F and T with cross-modal attention, T and F with self-attention. With
+            `output_attentions`.
+        text_model_output, speech_model_output: what the towers returned, `last_hidden_state` (B, T, d) and (B, F, d).
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    classification_loss: torch.FloatTensor | None = None
+    pooler_output: torch.FloatTensor | None = None
+    frame_mask: torch.BoolTensor | None = None
+    text_attentions: torch.FloatTensor | None = None
+    speech_attentions: torch.FloatTensor | None = None
+    text_model_output: BaseModelOutput | None = None
+    speech_model_output: BaseModelOutput | None = None
+
+    def to_tuple(self) -> tuple:
+        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in super().to_tuple())
+
+
+def statistics_pooling(values: torch.Tensor, mask: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
+    """
+    Mean and standard deviation of (B, N, D) over the positions where `mask` (B, N) is True, (B, 2 D).
+
+    The deviation is the square root of the variance (divided by N, not N - 1) plus `eps`: one position has one, and its
+    gradient is finite where all positions are equal. Sums run in float32.
+    """
+    padding, count = ~mask[..., None], mask.sum(1, keepdim=True)  # (B, N, 1), (B, 1)
+    hidden = values.float().masked_fill(padding, 0.0)
+    mean = hidden.sum(1) / count  # (B, D)
+    variance = (hidden - mean[:, None]).masked_fill(padding, 0.0).square().sum(1) / count  # (B, D)
+    return torch.cat([mean, torch.sqrt(variance + eps)], dim=-1).to(values.dtype)  # (B, 2 D)
+
+
+class MaskedConvolution(nn.Conv1d):
+    """Convolution over positions that reads zeros where padding is, (B, N, d) -> (B, N, D)."""
+
+    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        hidden_states = hidden_states.masked_fill(~mask[..., None], 0.0)
+        return super().forward(hidden_states.transpose(1, 2)).transpose(1, 2)
+
+
+class AttendingBlock(nn.Module):
+    """Multi-head attention of one sequence (B, N, D) onto another (B, M, D) or itself, residual and layer norm."""
+
+    def __init__(self, hidden_size: int, num_attention_heads: int):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(hidden_size, num_attention_heads, batch_first=True)
+        self.layer_norm = nn.LayerNorm(hidden_size)
+
+    def forward(
+        self, hidden_states: torch.Tensor, others: torch.Tensor, others_mask: torch.Tensor, output_attentions: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        attended, weights = self.attention(
+            hidden_states,
+            others,
+            others,
+            key_padding_mask=~others_mask,
+            need_weights=output_attentions,
+            average_attn_weights=False,
+        )  # (B, N, D), (B, h, N, M)
+        return self.layer_norm(hidden_states + attended), weights
+
+
+class CrossModalModel(PreTrainedModel):
+    """
+    Two towers, a branch on each, early fusion and a classifier.
+
+    A branch is a convolution to the common width, attention onto the other branch (or itself), and statistics pooling.
+
+    Modules (None where the modality has none): `speech_model` and `text_model`, the towers; `speech_convolution`,
+    `text_convolution`, `speech_attends`, `text_attends`, the branches; `classifier`.
+    """
+
+    config: CrossModalConfig
+    config_class = CrossModalConfig
+    base_model_prefix = "cross_modal"
+    main_input_name = "input_values"
+    input_modalities = ("audio", "text")
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a mean over the batch: Trainer has to divide by accumulation steps
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _no_split_modules = ["Wav2Vec2ConformerEncoderLayer", "PaddingSafeConformerLayer"]
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        # Else the towers' own initialisation is skipped for modules that own no tensor themselves. Safe, since this
+        # class has no initialisation of its own.
+        return False
+
+    def __init__(self, config: CrossModalConfig):
+        super().__init__(config)
+        # A checkpoint may have been loaded with other labels than its own.
+        config.label2id = {label: index for index, label in config.id2label.items()}
+        size, multimodal = config.hidden_size, config.modality == "multimodal"
+
+        self.text_model = self.text_convolution = self.text_attends = None
+        if config.uses_text:
+            self.text_model = build_text_tower(config.text_config)
+            self.text_convolution = self._convolution(config.text_config.hidden_size)
+            self.text_attends = AttendingBlock(size, config.num_attention_heads)
+        self.speech_model = self.speech_convolution = self.speech_attends = None
+        if config.uses_speech:
+            self.speech_model = build_speech_tower(config.speech_config, config.padding_safe)
+            self.speech_convolution = self._convolution(config.speech_config.hidden_size)
+            self.speech_attends = AttendingBlock(size, config.num_attention_heads)
+        self.classifier = nn.Sequential(
+            nn.Linear((4 if multimodal else 2) * size, size),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(size, config.num_labels),
+        )
+        self.main_input_name = "input_values" if config.uses_speech else "input_ids"
+        self.post_init()
+        self._freeze_uncalled()
+
+    def _convolution(self, tower_size: int) -> MaskedConvolution:
+        return MaskedConvolution(tower_size, self.config.hidden_size, self.config.kernel_size, padding="same")
+
+    def _freeze_uncalled(self):
+        if self.speech_model is not None:
+            freeze_uncalled(self.speech_model)
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model._freeze_uncalled()  # loading puts new parameters in the place of the frozen ones
+        if model.untrained:
+            logger.warning(f"never trained, so the scores of this model mean nothing yet: {', '.join(model.untrained)}")
+        return loaded
+
+    @property
+    def untrained(self) -> list[str]:
+        """`["classifier"]` of a model that is not for use: a new one has a bias of exactly 0, which the first update ends."""
+        return [] if self.classifier[-1].bias.detach().any() else ["classifier"]
+
+    def get_input_embeddings(self) -> nn.Module | None:
+        return self.text_model.get_input_embeddings() if self.text_model is not None else None
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.text_model.set_input_embeddings(value)
+
+    @classmethod
+    def from_towers(cls, speech: str | None, text: str | None, **config) -> "CrossModalModel":
+        """
+        A model over two pre-training checkpoints, in evaluation mode; branches and classifier are new.
+
+        Args:
+            speech: Folder or Hub name of a wav2vec 2.0 checkpoint; None for `modality="text"`.
+            text: Folder or Hub name of a BERT checkpoint; None for `modality="speech"`.
+            **config: Fields of [`CrossModalConfig`]; `speech_config` and `text_config` are dicts of changes to the towers'
+                own.
+        """
+        towers = load_towers(speech, text, config)
+        configs = {"speech_config": towers.speech_config, "text_config": towers.text_config}
+        model = cls(CrossModalConfig(**{**config, **configs}))
+        towers.copy_into(model)
+        return model.eval()
+
+    def _check_inputs(self, input_values, input_ids):
+        given = {"input_values": input_values is not None, "input_ids": input_ids is not None}
+        taken = {"input_values": self.config.uses_speech, "input_ids": self.config.uses_text}
+        if given != taken:
+            needs, got = (" and ".join(name for name in names if names[name]) for names in (taken, given))
+            raise ValueError(f"a model with modality={self.config.modality!r} takes {needs}, got {got or 'neither'}")
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        input_values_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> CrossModalOutput:
+        r"""
+        Args:
+            input_values (B, S): samples at 16 kHz, normalised per utterance as [`LemerProcessor`] does.
+            input_ids (B, T): tokens of the earlier turns and the current one.
+            input_values_mask (B, S): nonzero where a sample is real. None: all are.
+            attention_mask (B, T): nonzero where a token is real. None: all are.
+            token_type_ids (B, T): 0 for the earlier turns, 1 for the current one.
+            labels (B,): index of the class; -100 is left out of the cross-entropy.
+            output_attentions: return the branches' attentions, and the towers' own where they run with "eager".
+            output_hidden_states: return the hidden states of every layer of the towers.
+
+        A unimodal model takes only its own modality, a multimodal one needs both.
+        """
+        self._check_inputs(input_values, input_ids)
+        config = self.config
+        if output_attentions is None:
+            output_attentions = config.output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = config.output_hidden_states
+        kwargs.pop("num_items_in_batch", None)
+        out = CrossModalOutput()
+
+        # Each branch: hidden states (B, N, D) and which positions are real (B, N).
+        text = speech = None
+        if config.uses_text:
+            token_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            segments = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+            out.text_model_output = self.text_model(
+                input_ids=input_ids,
+                attention_mask=token_mask,
+                output_attentions=output_attentions and config.text_config._attn_implementation == "eager",
+                output_hidden_states=output_hidden_states,
+                return_dict=True,
+                **segments,
+                **kwargs,
+            )
+            token_mask = token_mask.bool()
+            text = self.text_convolution(out.text_model_output.last_hidden_state, token_mask), token_mask
+        if config.uses_speech:
+            out.speech_model_output, out.frame_mask = encode_speech(
+                self.speech_model,
+                input_values,
+                input_values_mask,
+                padding_safe=config.padding_safe,
+                output_attentions=output_attentions and config.speech_config._attn_implementation == "eager",
+                output_hidden_states=output_hidden_states,
+                **kwargs,
+            )
+            speech = self.speech_convolution(out.speech_model_output.last_hidden_state, out.frame_mask), out.frame_mask
+
+        crossed = config.modality == "multimodal" and config.attention == "cross"
+        pooled = []
+        if text is not None:
+            others = speech if crossed else text
+            hidden_states, out.text_attentions = self.text_attends(text[0], *others, output_attentions)  # (B, T, D)
+            pooled.append(statistics_pooling(hidden_states, text[1]))
+        if speech is not None:
+            others = text if crossed else speech
+            hidden_states, out.speech_attentions = self.speech_attends(speech[0], *others, output_attentions)  # (B, F, D)
+            pooled.append(statistics_pooling(hidden_states, speech[1]))
+        out.pooler_output = torch.cat(pooled, dim=-1)  # (B, 4 D) or (B, 2 D)
+        out.logits = self.classifier(out.pooler_output)  # (B, C)
+        if labels is not None:
+            out.loss = out.classification_loss = nn.functional.cross_entropy(out.logits.float(), labels)
+        # A ModelOutput keeps the order of assignment; as a tuple it has to begin with the loss and the logits.
+        return CrossModalOutput(**{field.name: getattr(out, field.name) for field in fields(out)})
+
+
+CrossModalModel.register_for_auto_class("AutoModel")
+
+__all__ = ["CrossModalModel", "CrossModalOutput"]

@@ -1,0 +1,351 @@
+"""Recordings, words and dialogs -> emotions with scores: the pipeline "speech-emotion-recognition".
+
+    recognise = pipeline(model="user/name", trust_remote_code=True)        # a folder, or a name on the Hub
+    recognise({"audio": "recording.wav", "text": "I was so happy!", "history": ["Did they call you?"]})
+    # [{"label": "hap", "score": 0.87, "modality": "multimodal"}, {"label": "neu", "score": 0.06, ...}, ...]
+
+This file travels with every checkpoint.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from itertools import groupby
+from numbers import Real
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+from transformers.pipelines.base import ChunkPipeline
+from transformers.pipelines.pt_utils import PipelineChunkIterator
+from transformers.utils import logging
+
+from .processing_lemer import load_audio
+
+logger = logging.get_logger(__name__)
+
+INPUT_KEYS = {"audio", "text", "history", "segments", "turns"}
+AUDIO_KEYS = {"array", "sampling_rate", "path", "bytes"}  # of a dict that is one recording
+WINDOW_SECONDS = 30.0  # what Whisper hears at once; hardly an utterance is longer
+END_TOLERANCE = 0.1  # seconds by which a segment may end after its recording, since times are rounded
+
+
+class LemerPipeline(ChunkPipeline):
+    """
+    Emotions of utterances, long recordings and dialogs.
+
+    An input is one of these; a list, a column of `datasets`, a `KeyDataset` or a generator holds several of them:
+
+    - a recording: a path, bytes, an array, `{"array", "sampling_rate"}`, a torchcodec decoder;
+    - `{"audio": recording, "text": words, "history": [earlier turns, oldest first]}`, of which any may be left out;
+    - `{"audio": recording, "segments": [(start, end), {"start", "end", "text", "history"}, ...]}`, times in seconds;
+    - `{"turns": [one of the first two, ...]}`, a dialog from its begin: every turn's history is the turns before it.
+
+    `text`, `history` and `segments` may also be named arguments beside one input. Blank words are none. History goes before
+    words: where there are none it has no effect.
+
+    The answer is `[{"label", "score", "modality"}, ...]`, highest score first; scores sum to 1. `modality` says what
+    answered: "multimodal", or "speech" or "text" alone. A multimodal model without words or without a recording answers
+    from the label branch that is left: its scores are the softmax of cosines, which lie in -1 to 1, and so are flat, at
+    most e^2 = 7.4 times one another; their order counts, not their size. A unimodal model leaves out what it does not take.
+
+    A recording without words that is longer than `window_seconds` is cut into equal windows of at most that length; the
+    answer is then, as with segments, a list in time order of `{"start", "end", "text", "label", "score", "modality",
+    "scores"}`: `scores` is what the part alone would give, and label and score are the first of them. A recording with
+    words is one utterance, whole, since nobody knows which words belong where. A dialog's answer is a list with each turn's.
+
+    Args:
+        batch_size (`int`, defaults to 1): Utterances in one forward pass. The scores do not depend on it.
+        top_k (`int`, *optional*, defaults to all): Number of labels in an answer.
+        asr (`Callable`, *optional*):
+            Transcribes recordings without words before anything else: an "automatic-speech-recognition" pipeline, or
+            whatever takes `{"raw": samples, "sampling_rate": Hz}` and returns `{"text": words}`.
+        window_seconds (`float`, defaults to 30): Longest recording without words taken as one utterance; at most the
+            processor's `max_audio_seconds`.
+        sampling_rate (`int`, *optional*): Rate of bare arrays in Hz. Every other form of audio knows its own.
+
+    Raises:
+        ValueError: the checkpoint is not trained; an input is not one of these, or has nothing that the model takes.
+    """
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_feature_extractor = False
+    _load_image_processor = False
+    _load_video_processor = False
+
+    def __init__(self, model, processor=None, **kwargs):
+        if processor is None:
+            raise ValueError("LemerPipeline needs the checkpoint's processor beside the model: processor=...")
+        untrained = getattr(model, "untrained", None)
+        if untrained:
+            raise ValueError(
+                f"{', '.join(untrained)} of this checkpoint are not trained, so that its answers would be random: train it "
+                "first, or check that the checkpoint is whole"
+            )
+        super().__init__(model, processor=processor, **kwargs)
+
+    def _sanitize_parameters(self, sampling_rate=None, window_seconds=None, asr=None, top_k=None):
+        longest = self.processor.max_audio_seconds
+        if window_seconds is not None and not 0 < window_seconds <= longest:
+            raise ValueError(
+                f"window_seconds must be above 0 and at most the processor's max_audio_seconds={longest:g}, "
+                f"got {window_seconds}"
+            )
+        if asr is not None and not callable(asr):
+            raise ValueError(f"asr must be a pipeline or another callable, got {asr!r:.80}: pass pipeline(model=...)")
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise ValueError(f"top_k must be a whole number of at least 1, got {top_k!r}")
+        preprocess = {"sampling_rate": sampling_rate, "window_seconds": window_seconds, "asr": asr}
+        preprocess = {name: value for name, value in preprocess.items() if value is not None}
+        return preprocess, {}, {} if top_k is None else {"top_k": top_k}
+
+    def __call__(self, inputs, text=None, history=None, segments=None, **kwargs):
+        """One input -> its answer; a list or a column -> a list; a torch dataset or a generator -> a generator."""
+        named = {"text": text, "history": history, "segments": segments}
+        named = {name: value for name, value in named.items() if value is not None}
+        single = isinstance(inputs, (dict, str, os.PathLike, bytes, bytearray))
+        single = single or hasattr(inputs, "__array__") or hasattr(inputs, "get_all_samples")
+        if named and not single:
+            raise ValueError(
+                f"{', '.join(named)} beside one input only; for several, put it into each: {{'audio': ..., 'text': ...}}"
+            )
+        if single:
+            return super().__call__({**as_input(inputs), **named}, **kwargs)
+        if isinstance(inputs, Dataset):
+            return super().__call__(inputs, **kwargs)
+        if not hasattr(inputs, "__iter__"):
+            raise ValueError(f"an input must be a recording or a dict, got {inputs!r:.80}")
+        answers = super().__call__((one for one in inputs), **kwargs)
+        return answers if isinstance(inputs, Iterator) else list(answers)
+
+    def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
+        """As in the base class, but utterances with words and without may meet in a batch."""
+        pieces = PipelineChunkIterator(inputs, self.preprocess, preprocess_params)
+        loader = DataLoader(pieces, batch_size=batch_size, num_workers=min(num_workers, 1), collate_fn=list)
+        done = []
+        for batch in loader:
+            for piece in self.forward(batch, **forward_params):
+                done.append(piece)
+                if piece["is_last"]:
+                    yield self.postprocess(done, **postprocess_params)
+                    done = []
+
+    # ------------------------------------------------------------------------------- one input -> pieces of one forward
+
+    def preprocess(self, inputs, sampling_rate=None, window_seconds=None, asr=None) -> Iterator[dict]:
+        """
+        One input -> its pieces, each one row of a batch.
+
+        A piece has `audio` (samples at the processor's rate, or None), `text` (or None), `history`, `start` and `end`
+        (seconds; None without audio), `cut` (if it is a part of its recording), `turn` (or None), `is_last`.
+        """
+        one = as_input(inputs)
+        settings = {"sampling_rate": sampling_rate, "window_seconds": window_seconds, "asr": asr}
+        if one.get("turns") is None:
+            yield from self._pieces(one, turn=None, is_last=True, **settings)
+            return
+        extra = sorted(name for name in one if one[name] is not None and name != "turns")
+        if extra or isinstance(one["turns"], (str, dict)) or not len(one["turns"]):
+            raise ValueError(
+                f"a dialog is {{'turns': [turn, ...]}} with at least one turn, got {one['turns']!r:.80}"
+                + (f" and beside it {', '.join(extra)}, which belong into the turns" if extra else "")
+            )
+        history = []
+        for number, turn in enumerate(one["turns"]):
+            turn = as_input(turn)
+            wrong = sorted(name for name in ("history", "segments", "turns") if turn.get(name) is not None)
+            if wrong:
+                raise ValueError(f"turn {number} of a dialog has {', '.join(wrong)}: a turn takes audio and text alone")
+            pieces = list(
+                self._pieces({**turn, "history": history}, turn=number, is_last=number == len(one["turns"]) - 1, **settings)
+            )
+            yield from pieces
+            spoken = nonblank(turn.get("text")) or " ".join(piece["text"] for piece in pieces if piece["text"])
+            history = [*history, spoken] if spoken else history
+
+    def _pieces(self, one, turn, is_last, sampling_rate, window_seconds, asr) -> Iterator[dict]:
+        """Pieces of an input that is not a dialog."""
+        config, rate = self.model.config, self.processor.feature_extractor.sampling_rate
+        text, history, segments = self._words(one)
+        samples = None
+        if one.get("audio") is not None and (config.uses_speech or text is None):  # no text model decodes beside words
+            samples = self._samples(one["audio"], sampling_rate)
+        parts = [{"start": None, "end": None}]
+        if segments is not None:
+            parts = [self._as_segment(segment, samples) for segment in segments]
+        elif samples is not None:
+            longest = min(WINDOW_SECONDS, self.processor.max_audio_seconds) if window_seconds is None else window_seconds
+            whole = text is not None and config.uses_text
+            parts = cut_evenly(len(samples), len(samples) if whole else int(longest * rate), rate)
+        cut = segments is not None or len(parts) > 1
+        for number, part in enumerate(parts):
+            piece = {"audio": samples, "text": text, "history": history, **part}
+            if samples is not None:
+                piece["audio"] = self._utterance(samples, part["start"], part["end"])
+            if config.uses_text and piece["text"] is None and samples is not None and asr is not None:
+                piece["text"] = transcribe(asr, piece["audio"], rate)
+            if not config.uses_text:
+                piece["text"] = None
+            if not config.uses_speech:
+                piece["audio"] = None
+            if piece["audio"] is None and piece["text"] is None:
+                raise ValueError(self._nothing_to_take(one, asr))
+            yield {**piece, "cut": cut, "turn": turn, "is_last": is_last and number == len(parts) - 1}
+
+    def _words(self, one) -> tuple[str | None, list[str], list | None]:
+        """Text, history and segments of an input, checked."""
+        segments = one.get("segments")
+        if segments is not None and (isinstance(segments, (str, dict)) or not len(segments)):
+            raise ValueError(f"segments must be a list of (start, end) or dicts, with at least one, got {segments!r:.80}")
+        text = nonblank(one.get("text"))
+        if text is not None and segments is not None:
+            raise ValueError("got text for a whole recording in segments: put each segment's words into it, as 'text'")
+        return text, earlier_turns(one.get("history")), segments
+
+    def _samples(self, audio, sampling_rate) -> np.ndarray:
+        rate = self.processor.feature_extractor.sampling_rate
+        bare = hasattr(audio, "__array__") or isinstance(audio, (list, tuple))
+        if bare and sampling_rate is None:
+            logger.warning_once(f"LemerPipeline got samples without sampling_rate and takes them as {rate} Hz")
+        if not (bare or isinstance(audio, (dict, str, os.PathLike, bytes, bytearray)) or hasattr(audio, "get_all_samples")):
+            raise ValueError(f"audio must be a path, bytes, an array or {{'array', 'sampling_rate'}}, got {audio!r:.80}")
+        return load_audio(audio, sampling_rate, rate)
+
+    def _as_segment(self, segment, samples: np.ndarray | None) -> dict:
+        """(start, end) or a dict of a segment -> what it changes of a piece."""
+        if samples is None:
+            raise ValueError("got segments without audio: give the recording that they are of")
+        seconds = len(samples) / self.processor.feature_extractor.sampling_rate
+        given = segment
+        if isinstance(segment, (list, tuple)) and len(segment) == 2:
+            segment = {"start": segment[0], "end": segment[1]}
+        fine = isinstance(segment, dict) and not set(segment) - {"start", "end", "text", "history"}
+        start, end = (segment.get("start"), segment.get("end")) if fine else (None, None)
+        fine = isinstance(start, Real) and isinstance(end, Real)
+        if not (fine and 0 <= start < end <= seconds + END_TOLERANCE and start < seconds):
+            raise ValueError(
+                "a segment must be (start, end) or {'start', 'end', 'text', 'history'} with 0 <= start < end <= "
+                f"{seconds:.3f} s, which the recording has, got {given!r:.120}"
+            )
+        part = {"start": float(start), "end": min(float(end), seconds), "text": nonblank(segment.get("text"))}
+        return part if segment.get("history") is None else {**part, "history": earlier_turns(segment["history"])}
+
+    def _utterance(self, samples: np.ndarray, start: float, end: float) -> np.ndarray:
+        rate, longest = self.processor.feature_extractor.sampling_rate, self.processor.max_audio_seconds
+        samples = samples[round(start * rate) : round(end * rate)]
+        if len(samples) == 0:
+            raise ValueError(f"the segment from {start} to {end} s is shorter than one sample")
+        if len(samples) > longest * rate:
+            raise ValueError(
+                f"an utterance has {len(samples) / rate:.1f} s, above the processor's max_audio_seconds={longest:g}: give "
+                "its parts as segments=[{'start': ..., 'end': ..., 'text': ...}, ...], or no words: then windows are cut"
+            )
+        return samples
+
+    def _nothing_to_take(self, one, asr) -> str:
+        config = self.model.config
+        if one.get("audio") is None and nonblank(one.get("text")) is None:
+            return "got neither audio nor words: give at least one"
+        if not config.uses_speech:
+            return "this model reads words only" + (
+                ", and asr heard none in the recording" if asr is not None else ": give text, or asr=... to transcribe audio"
+            )
+        return "this model hears speech only: give audio"
+
+    # ------------------------------------------------------------------------------------------------ pieces -> answer
+
+    def _forward(self, pieces: list[dict]) -> list[dict]:
+        """Pieces, in a list -> the same without `audio` and `history`, with `modality` and `logits` (C,)."""
+        by_modality = {}  # who has no words cannot stand in a batch with who has
+        for index, piece in enumerate(pieces):
+            modality = "text" if piece["audio"] is None else "speech" if piece["text"] is None else "multimodal"
+            by_modality.setdefault(modality, []).append(index)
+        done = list(pieces)
+        for modality, indices in by_modality.items():
+            inputs = {}
+            if modality != "text":
+                inputs["audio"] = [pieces[index]["audio"] for index in indices]
+                inputs["sampling_rate"] = self.processor.feature_extractor.sampling_rate
+            if modality != "speech":
+                inputs["text"] = [pieces[index]["text"] for index in indices]
+                inputs["history"] = [pieces[index]["history"] for index in indices]
+            batch = self.processor(**inputs, return_tensors="pt").to(self.device)
+            if modality != "text":
+                batch["input_values"] = batch["input_values"].to(self.model.dtype)
+            for index, logits in zip(indices, self.model(**batch).logits.float(), strict=True):
+                kept = {name: value for name, value in pieces[index].items() if name not in ("audio", "history")}
+                done[index] = {**kept, "modality": modality, "logits": logits}
+        return done
+
+    def postprocess(self, pieces: list[dict], top_k: int | None = None) -> list:
+        """All pieces of one input, in order -> its answer."""
+        answers = []
+        for _, group in groupby(pieces, key=lambda piece: piece["turn"]):
+            group = list(group)
+            parts = []
+            for piece in group:
+                scores = self.scores(piece)[:top_k]
+                parts.append({**{name: piece[name] for name in ("start", "end", "text")}, **scores[0], "scores": scores})
+            answers.append(parts if group[0]["cut"] else parts[0]["scores"])
+        return answers[0] if pieces[0]["turn"] is None else answers
+
+    def scores(self, piece: dict) -> list[dict]:
+        """What `forward` returned for one piece -> `{"label", "score", "modality"}` for every label, highest first."""
+        scores = piece["logits"].softmax(-1).tolist()
+        labelled = [
+            {"label": self.model.config.id2label[index], "score": score, "modality": piece["modality"]}
+            for index, score in enumerate(scores)
+        ]
+        return sorted(labelled, key=lambda one: -one["score"])
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Write model, processor and their code into a folder that `pipeline` opens."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory)
+
+
+def as_input(given) -> dict:
+    """An input in any form -> a dict with INPUT_KEYS."""
+    if not isinstance(given, dict) or (given and set(given) <= AUDIO_KEYS):
+        return {"audio": given}
+    unknown = sorted(set(given) - INPUT_KEYS, key=str)
+    if unknown or not given:
+        raise ValueError(
+            f"an input takes {', '.join(sorted(INPUT_KEYS))}, got {', '.join(map(str, unknown)) or 'nothing'}: of a dataset "
+            "with more columns, pass dataset.select_columns(['audio', 'text', 'history'])"
+        )
+    return given
+
+
+def nonblank(text) -> str | None:
+    """A text, or None where it is blank."""
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"text must be a string, got {text!r:.80}")
+    return text if text and text.strip() else None
+
+
+def earlier_turns(history) -> list[str]:
+    """A history, checked; empty for None."""
+    if history is None:
+        return []
+    if isinstance(history, str) or not all(turn is None or isinstance(turn, str) for turn in history):
+        raise ValueError(f"history must be a list of earlier turns, each a string, got {history!r:.80}")
+    return list(history)
+
+
+def cut_evenly(length: int, longest: int, rate: int) -> list[dict]:
+    """Start and end in seconds of the fewest equal parts of `length` samples that have at most `longest` each."""
+    count = math.ceil(length / longest)
+    bounds = [length * index // count / rate for index in range(count + 1)]
+    return [{"start": start, "end": end} for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def transcribe(asr, samples: np.ndarray, rate: int) -> str | None:
+    """Words that `asr` hears in samples (N,); None where it hears none."""
+    answer = asr({"raw": samples, "sampling_rate": rate})
+    if not isinstance(answer, dict) or "text" not in answer:
+        raise ValueError(f"asr must return {{'text': words}}, got {answer!r:.80}")
+    return nonblank(answer["text"])
+
+
+__all__ = ["LemerPipeline"]

@@ -1,0 +1,147 @@
+"""train.py killed with -9 at chosen and at random moments, and on a full disk: nothing is lost, nothing half there."""
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from releases import write_release
+
+import lemer.small_towers
+from lemer.small_towers import make_small_speech_tower, make_small_text_tower
+
+FOLD = "fold2/seed0"
+# A process forked from one that has imported everything starts in no time.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["lemer.train"])
+
+
+def train(arguments: list[str], largest_file: int | None = None):
+    """The script in a process of its own; `largest_file` in bytes stands for a full disk."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    import lemer.train
+
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+        log = os.open(arguments[arguments.index("--output_dir") + 1] + ".log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 2)
+    else:
+        os.dup2(null, 2)
+    raise SystemExit(lemer.train.main(arguments))
+
+
+def start(*arguments):
+    process = SERVER.Process(target=train, args=arguments)
+    process.start()
+    return process
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kills")
+    corpus = write_release(folder / "release", sessions=2, dialogs_per_session=4)
+    tiny = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lemer.small_towers.SPEECH", {**lemer.small_towers.SPEECH, **tiny, "conv_dim": (16,) * 7})
+        patch.setattr("lemer.small_towers.TEXT", tiny)
+        speech = make_small_speech_tower(folder / "speech")
+        text = make_small_text_tower(folder / "text", ["what you say to me now", "this is one more line of words"] * 20)
+    options = {"data_dir": corpus, "cache_dir": folder / "cache", "speech_model": speech, "text_model": text}
+    options |= {"batch_size": 4, "epochs": 3, "warmup_steps": 2, "speech_lr": 1e-3, "text_lr": 1e-3, "checkpoint_steps": 1}
+    options |= {"validation_share": 0.3, "codes": 5, "words": 3, "folds": 2, "second_stage": "none"}
+    return [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+
+
+@pytest.fixture(scope="module")
+def whole(arguments, tmp_path_factory):
+    """An undisturbed run and the seconds it took."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    begin = time.monotonic()
+    process = start([*arguments, "--output_dir", str(output)])
+    process.join(100)
+    assert process.exitcode == 0
+    return output, time.monotonic() - begin
+
+
+def same_results(one: Path, other: Path):
+    for name in ("predictions.csv", "log.jsonl"):
+        assert (one / FOLD / name).read_text() == (other / FOLD / name).read_text()
+    kept = [json.loads((run / "results.json").read_text()) for run in (one, other)]
+    assert kept[0] == kept[1]
+    assert not list(other.rglob("*.tmp"))
+
+
+def kill_when(process, folder: Path, pattern: str):
+    """Kill a process with -9 as soon as a file is there."""
+    while process.is_alive() and not any(folder.glob(pattern)):
+        time.sleep(0.0005)
+    if process.is_alive():
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+MOMENTS = {
+    "while the model is prepared": "start.tmp",
+    "after the model is prepared": "start/model.safetensors",
+    "while a state is written": "states/step-*.tmp/*",
+    "while the best is written": "states/best-*.tmp",
+    "while the checkpoint is written": "checkpoint.tmp",
+    "before the results are written": "checkpoint/config.json",
+}
+
+
+def test_killed_at_every_stage_the_same_command_ends_alike(arguments, whole, tmp_path):
+    output = tmp_path / "run"
+    for pattern in MOMENTS.values():
+        process = start([*arguments, "--output_dir", str(output)])
+        kill_when(process, output / FOLD, pattern)
+    process = start([*arguments, "--output_dir", str(output)])
+    process.join(100)
+    assert process.exitcode == 0
+    same_results(whole[0], output)
+
+
+def test_killed_at_random_moments_the_same_command_ends_alike(arguments, whole, tmp_path):
+    output, rng = tmp_path / "run", random.Random(0)
+    for _ in range(6):
+        process = start([*arguments, "--cache_dir", str(tmp_path / "cache"), "--output_dir", str(output)])
+        process.join(rng.uniform(0.1, 0.8) * whole[1])
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    process = start([*arguments, "--cache_dir", str(tmp_path / "cache"), "--output_dir", str(output)])
+    process.join(100)
+    assert process.exitcode == 0
+    same_results(whole[0], output)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(begun, arguments, whole, tmp_path):
+    output = tmp_path / "run"
+    if begun:
+        process = start([*arguments, "--output_dir", str(output)])
+        kill_when(process, output / FOLD, "states/step-000001/progress.json")
+    process = start([*arguments, "--output_dir", str(output)], 60_000)
+    process.join(100)
+    assert process.exitcode == 1
+    (error,) = [line for line in (tmp_path / "run.log").read_text().splitlines() if line.startswith("train.py: ")]
+    assert str(output / FOLD) in error and "could not be written" in error
+    assert ("states" if begun else "start") in error
+    process = start([*arguments, "--output_dir", str(output)])
+    process.join(100)
+    assert process.exitcode == 0
+    same_results(whole[0], output)
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_clear_error(arguments, tmp_path, capsys):
+    import lemer.train
+
+    (tmp_path / "file").write_text("")
+    assert lemer.train.main([*arguments, "--output_dir", str(tmp_path / "file" / "run")]) == 1
+    assert "file" in capsys.readouterr().err.strip().splitlines()[-1]

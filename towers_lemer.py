@@ -1,0 +1,135 @@
+"""The two towers: made from a configuration, or loaded from pre-training checkpoints. Shared by both papers' models.
+
+This file travels with every checkpoint.
+"""
+
+import inspect
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import (
+    MODEL_FOR_PRETRAINING_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForPreTraining,
+    PreTrainedConfig,
+)
+from transformers.utils import logging
+
+from .speech_encoder_lemer import make_padding_safe
+
+logger = logging.get_logger(__name__)
+
+
+def build_speech_tower(config: PreTrainedConfig, padding_safe: bool) -> nn.Module:
+    """A speech tower of new weights."""
+    speech_model = AutoModel.from_config(config)
+    if padding_safe:
+        make_padding_safe(speech_model)
+    return speech_model
+
+
+def build_text_tower(config: PreTrainedConfig) -> nn.Module:
+    """A text tower of new weights."""
+    return AutoModel.from_config(config, **_without_pooler(config))
+
+
+def freeze_uncalled(speech_model: nn.Module) -> None:
+    """Freeze what a speech tower never calls: a parameter without a gradient stops training on several processes."""
+    config = speech_model.config
+    if config.model_type == "wav2vec2-conformer":
+        speech_model.encoder.pos_conv_embed.requires_grad_(False)
+    masks_time = getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0
+    if hasattr(speech_model, "masked_spec_embed") and not masks_time:
+        speech_model.masked_spec_embed.requires_grad_(False)
+
+
+@dataclass
+class Towers:
+    """Loaded towers and their configurations, None where the modality needs none.
+
+    `pretraining` is the model that the speech tower was pre-trained in, with its quantizer, None if there is none.
+    """
+
+    speech_config: PreTrainedConfig | None = None
+    text_config: PreTrainedConfig | None = None
+    speech_model: nn.Module | None = None
+    text_model: nn.Module | None = None
+    pretraining: nn.Module | None = None
+
+    def copy_into(self, model: nn.Module) -> None:
+        """Copy the weights into a model's `speech_model` and `text_model`."""
+        for name in ("speech_model", "text_model"):
+            if getattr(self, name) is not None:
+                getattr(model, name).load_state_dict(getattr(self, name).state_dict())
+
+
+def load_towers(speech: str | None, text: str | None, config: dict) -> Towers:
+    """
+    Load the towers that a modality needs, in float32.
+
+    Args:
+        speech, text: Folders or Hub names of pre-training checkpoints.
+        config: Fields of a model's configuration: `modality`, and in `speech_config` and `text_config` what changes in
+            the towers' own.
+
+    Raises:
+        ValueError: a tower is missing, or a field that it does not have.
+        OSError: there is no such checkpoint.
+    """
+    modality = config.get("modality", "multimodal")
+    for name, tower, needed in (("speech", speech, modality != "text"), ("text", text, modality != "speech")):
+        if needed and tower is None:
+            raise ValueError(f"modality={modality!r} needs a {name} tower, got None: give a folder or a Hub name")
+    towers = Towers()
+    if modality != "text":
+        towers.speech_config = _changed_config(speech, config.get("speech_config") or {})
+        towers.speech_model, towers.pretraining = _load_speech_tower(speech, towers.speech_config)
+    if modality != "speech":
+        towers.text_config = _changed_config(text, config.get("text_config") or {})
+        towers.text_model = AutoModel.from_pretrained(
+            text, config=towers.text_config, dtype=torch.float32, **_without_pooler(towers.text_config)
+        )
+    return towers
+
+
+def _changed_config(tower: str, changes: dict) -> PreTrainedConfig:
+    """Configuration of a tower's checkpoint with fields changed; a field that it does not have is an error."""
+    try:
+        config = AutoConfig.from_pretrained(tower)
+    except OSError as error:
+        raise OSError(f"{tower} is no folder with a checkpoint, and no Hub name that can be reached: {error}") from error
+    unknown = [name for name in changes if not hasattr(config, name)]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: no such field in the configuration of {tower} ({config.model_type})")
+    return AutoConfig.from_pretrained(tower, **changes)
+
+
+def _without_pooler(config: PreTrainedConfig) -> dict:
+    """Arguments that leave out BERT's pooler, which is not used: an unused parameter stops training on several processes."""
+    accepted = inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
+
+
+def _load_speech_tower(speech: str, config: PreTrainedConfig) -> tuple[nn.Module, nn.Module | None]:
+    """The speech tower of a checkpoint, and the pre-training model around it if that has a trained quantizer."""
+    if type(config) in MODEL_FOR_PRETRAINING_MAPPING and hasattr(config, "num_codevector_groups"):
+        model, info = AutoModelForPreTraining.from_pretrained(
+            speech, config=config, dtype=torch.float32, output_loading_info=True
+        )
+        missing = sorted(
+            key for key in info["missing_keys"] if key.split(".")[0] in ("quantizer", "project_q", "project_hid")
+        )
+        if not missing:
+            return model.base_model, model
+        tower = model.base_model
+    else:
+        tower = AutoModel.from_pretrained(speech, config=config, dtype=torch.float32)
+        missing = ["quantizer", "project_hid", "project_q"]
+    logger.warning(
+        f"{speech} has no {', '.join(missing)}: tonal labels cannot be taken from a codebook, and the projection of frames "
+        "into the label space starts at random. Use a ...ForPreTraining checkpoint, or label embeddings from another source."
+    )
+    return tower, None
