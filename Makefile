@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo test style install
+.PHONY: demo test common style install
 
 # The main job on a spoken corpus made here: corpus, training, table, checkpoint opened in a fresh process.
 demo: $(VENV)/installed
@@ -12,6 +12,19 @@ test: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m pytest
+
+# transformers' own tests of any model and processor, on ours. Its source distribution has them, the installed package not.
+COMMON = .common/$(subst ==,-,$(shell grep ^transformers== constraints.txt))
+common: $(VENV)/installed $(COMMON)/ready
+	PYTHONPATH=$(COMMON):.common/libraries $(VENV)/bin/python -m pytest tests/common -o addopts=-q -rs \
+		-W ignore::pytest.PytestUnknownMarkWarning
+
+$(COMMON)/ready: constraints.txt | $(VENV)/installed
+	$(VENV)/bin/python -m pip download -q --no-deps --no-binary transformers -c constraints.txt -d .common transformers
+	tar -xzf $(COMMON).tar.gz -C .common
+	touch $(COMMON)/tests/__init__.py
+	$(VENV)/bin/python -m pip install -q --upgrade --target .common/libraries parameterized
+	touch $@
 
 style: $(VENV)/installed
 	$(VENV)/bin/ruff check --fix .

@@ -24,6 +24,29 @@ EMOTIONS = ("ang", "hap", "neu", "sad")
 PADDING_SAFE = ("wav2vec2-conformer", "wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
 
 
+def _check_front_end(speech: PreTrainedConfig, padding_safe: bool) -> None:
+    """A log-Mel front end is told by fields that transformers' own configurations do not have."""
+    front_end = getattr(speech, "front_end", "waveform")
+    if front_end == "waveform":
+        return
+    if front_end != "log_mel":
+        raise ValueError(f"speech_config.front_end must be 'waveform' or 'log_mel', got {front_end!r}")
+    first = speech.conv_dim[0], speech.conv_kernel[0], speech.conv_stride[0]
+    if first != (80, 400, 160):
+        raise ValueError(
+            "speech_config.front_end='log_mel' has 80 bands, a window of 400 samples and a step of 160: conv_dim, "
+            f"conv_kernel and conv_stride must begin with them, and begin with {first}"
+        )
+    if not padding_safe:
+        raise ValueError("speech_config.front_end='log_mel' needs padding_safe=True: the stock encoder has no log-Mel")
+    bands, share = (getattr(speech, name, None) for name in ("mel_mask_bands", "mel_mask_share"))
+    if bands is None or share is None or not (0 <= bands <= 80 and 0 <= share <= 1):
+        raise ValueError(
+            "speech_config.front_end='log_mel' needs mel_mask_bands (0 to 80) and mel_mask_share (0 to 1), what a mask of "
+            f"SpecAugment may hide, got {bands} and {share}"
+        )
+
+
 class TowersAndLabels:
     """
     Part of both papers' configurations: the towers that `modality` needs, and the classes.
@@ -81,6 +104,8 @@ class TowersAndLabels:
             raise ValueError(f"id2label must name at least two classes, got {self.id2label}")
         if sorted(self.id2label) != list(range(self.num_labels)) or len(set(self.id2label.values())) < self.num_labels:
             raise ValueError(f"id2label must give 0..{self.num_labels - 1} one name each, got {self.id2label}")
+        if self.problem_type not in (None, "single_label_classification"):  # else the loss would stay one of single labels
+            raise ValueError(f"problem_type {self.problem_type!r} is not supported: an utterance has one label")
 
     def validate_towers(self):
         """Part of `@strict` validation: every tower that the modality needs is there and can do what is asked."""
@@ -98,6 +123,7 @@ class TowersAndLabels:
                     f"{getattr(speech, 'conv_pos_batch_norm', False)}: use one of {', '.join(PADDING_SAFE)} without it, or "
                     "padding_safe=False, with answers that depend on the batch"
                 )
+            _check_front_end(speech, self.padding_safe)
             if getattr(speech, "add_adapter", False):
                 raise ValueError("speech_config.add_adapter=True is not supported: the adapter mixes padding into frames")
         if self.uses_text and hasattr(self.text_config, "model_type") and hasattr(self.text_config, "conv_kernel"):
@@ -112,6 +138,7 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     Args:
         speech_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a wav2vec 2.0 conformer):
             The speech tower: `wav2vec2-conformer`, `wav2vec2` or another encoder of that family.
+            Its own field `front_end="log_mel"` (see `speech_encoder_lemer.py`) makes it read a log-Mel of the waveform.
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to BERT):
             The text tower: `bert` or another bidirectional encoder. Its width may differ from the speech tower's.
         modality (`str`, defaults to `"multimodal"`):

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, Wav2Ve
 from lemer import CrossModalModel, LemerModel, LemerProcessor
 from lemer.files import whole_folder, write_atomically, writing
 from lemer.labels.label_embeddings import build_label_embeddings
-from lemer.small_towers import make_small_speech_tower, make_small_text_tower
+from lemer.small_towers import SMALL_SPEECH_TOWERS, make_small_speech_tower, make_small_text_tower
 
 MODELS = {"lemer": LemerModel, "cross_modal": CrossModalModel}
 
@@ -37,9 +37,7 @@ def split_rows(dataset, fold: int, share: float, seed: int):
     return [dataset.select(indices) for indices in splits]
 
 
-def prepare_model(
-    protocol: dict, speech: str, text: str, dataset, seed: int, folder: Path, batch_size: int, progress: bool
-) -> None:
+def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, folder: Path, batch_size: int) -> None:
     """
     Write the model that training starts from, label embeddings built, and its processor.
 
@@ -51,8 +49,8 @@ def prepare_model(
     config = protocol["config"]
     modality = config.get("modality", "multimodal")
     with whole_folder(folder) as temporary:
-        if speech == "small" and modality != "text":
-            speech = make_small_speech_tower(temporary / "towers" / "speech", seed)
+        if speech in SMALL_SPEECH_TOWERS and modality != "text":
+            speech = make_small_speech_tower(temporary / "towers" / "speech", seed, speech)
         if text == "small":
             text = make_small_text_tower(temporary / "towers" / "text", dataset["text"], seed)
         set_seed(seed)  # of the new layers
@@ -77,7 +75,6 @@ def prepare_model(
                 codes=protocol["codes"],
                 text_tower=text,
                 batch_size=batch_size,
-                progress=progress,
             )
         with writing(folder):
             model.save_pretrained(temporary)

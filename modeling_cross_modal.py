@@ -170,7 +170,7 @@ class CrossModalModel(PreTrainedModel):
 
     @property
     def untrained(self) -> list[str]:
-        """`["classifier"]` of a model that is not for use: a new one has a bias of exactly 0, which the first update ends."""
+        """`["classifier"]` of a model that was never trained: its bias is exactly 0, which the first update ends."""
         return [] if self.classifier[-1].bias.detach().any() else ["classifier"]
 
     def get_input_embeddings(self) -> nn.Module | None:

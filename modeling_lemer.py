@@ -7,6 +7,7 @@ d_q width of the space in which frames meet tonal labels. The paper's letters st
 L label embeddings, G label attention, A_r cross-modal attention, A_l label-guided attention.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -19,6 +20,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging
 
 from .configuration_lemer import LemerConfig
+from .labels_lemer import set_labels
 from .speech_encoder_lemer import encode_speech
 from .towers_lemer import build_speech_tower, build_text_tower, freeze_uncalled, load_towers
 
@@ -225,11 +227,46 @@ class LemerModel(LemerPreTrainedModel):
         """
         Names of what stands between the towers and an answer and was never trained or set: a model with any is not for use.
 
-        A new classifier has a bias of exactly 0, which the first update ends; label embeddings that nobody set are 0.
+        A new classifier has a bias of exactly 0, which the first update ends; a label embedding that was not set is 0.
         """
-        parts = {"classifier": self.classifier.bias}
+        parts = {"classifier": self.classifier.bias[None]}
         parts.update((name, getattr(self, name)) for name in ("semantic_label_embeddings", "tonal_label_embeddings"))
-        return [name for name, tensor in parts.items() if tensor is not None and not tensor.detach().any()]
+        return [name for name, rows in parts.items() if rows is not None and not rows.detach().any(1).all()]
+
+    def set_labels(
+        self,
+        labels: Sequence[str],
+        words: dict[str, Sequence[str]] | None = None,
+        recordings: dict[str, Sequence] | None = None,
+        processor=None,
+    ) -> None:
+        """
+        Give the model other emotions, described by a few words, a few recordings, or both; in place, without training.
+
+            model.set_labels(["ang", "neu", "proud"], words={"proud": ["proud", "pride"]}, recordings={"proud": ["a.wav"]},
+                             processor=processor)
+
+        `text_label_logits` and `speech_label_logits` answer for the new labels at once. `logits` of a model with both
+        modalities do not: where a label is new, so is the whole classifier, and `untrained` says it until it is trained.
+        Without a new label the classifier's rows follow their labels. Make optimisers after this, not before.
+
+        Args:
+            labels: All labels from now on, in the order of the logits. Those that the model has already keep their
+                embeddings, unless described anew; those that are not named are dropped.
+            words: For a label its words, best first: the mean of the text tower's states over their word pieces is its row
+                of L_t (and of L_s, where that is made of words).
+            recordings: For a label its clips, in any form that the processor takes (bare samples are taken as 16 kHz): the
+                mean code vector of all their frames is its row of L_s. Its `label_codes` are the commonest codes.
+            processor: The checkpoint's `LemerProcessor`.
+
+        A label described to one branch only has a row of 0 in the other (drawn at random with `train_label_embeddings`,
+        which training ends): that branch cannot answer for it, a warning says so, and `untrained` names the embeddings.
+
+        Raises:
+            ValueError: a new label without a description, a description without a label, or of a modality that the model
+                does not have; the model has no label embeddings, or no quantizer to hear recordings with.
+        """
+        set_labels(self, labels, words, recordings, processor)
 
     def _register_labels(self, name: str, labels: int, size: int):
         if size == 0:
@@ -237,7 +274,7 @@ class LemerModel(LemerPreTrainedModel):
         elif self.config.train_label_embeddings:
             setattr(self, name, nn.Parameter(torch.empty(labels, size)))
         else:
-            self.register_buffer(name, torch.empty(labels, size))
+            self.register_buffer(name, torch.zeros(labels, size))  # unset
 
     def get_input_embeddings(self) -> nn.Module | None:
         return self.text_model.get_input_embeddings() if self.text_model is not None else None

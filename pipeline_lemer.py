@@ -9,7 +9,7 @@ This file travels with every checkpoint.
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from numbers import Real
 
@@ -188,11 +188,10 @@ class LemerPipeline(ChunkPipeline):
                 piece["text"] = None
             if not config.uses_speech:
                 piece["audio"] = None
-            if piece["audio"] is None and piece["text"] is None:
-                raise ValueError(self._nothing_to_take(one, asr))
+            self._check_enough(piece, one)
             yield {**piece, "cut": cut, "turn": turn, "is_last": is_last and number == len(parts) - 1}
 
-    def _words(self, one) -> tuple[str | None, list[str], list | None]:
+    def _words(self, one) -> tuple[str | None, list[str | None], list | None]:
         """Text, history and segments of an input, checked."""
         segments = one.get("segments")
         if segments is not None and (isinstance(segments, (str, dict)) or not len(segments)):
@@ -242,15 +241,22 @@ class LemerPipeline(ChunkPipeline):
             )
         return samples
 
-    def _nothing_to_take(self, one, asr) -> str:
+    def _check_enough(self, piece: dict, one: dict):
+        """Can the model answer a piece of the input `one`?"""
         config = self.model.config
+        given = {"speech": piece["audio"] is not None, "words": piece["text"] is not None}
+        # Only label branches answer alone in a multimodal model.
+        alone = config.modality != "multimodal" or getattr(config, "use_label_embeddings", False)
+        if all(given.values()) or (any(given.values()) and alone):
+            return
         if one.get("audio") is None and nonblank(one.get("text")) is None:
-            return "got neither audio nor words: give at least one"
-        if not config.uses_speech:
-            return "this model reads words only" + (
-                ", and asr heard none in the recording" if asr is not None else ": give text, or asr=... to transcribe audio"
-            )
-        return "this model hears speech only: give audio"
+            raise ValueError("got neither audio nor words: give at least one")
+        takes = "speech and words together" if config.modality == "multimodal" else "words" if config.uses_text else "speech"
+        missing = " and ".join(name for name in given if not given[name] and name in takes)
+        raise ValueError(
+            f"this model takes {takes}, and got no {missing}: give "
+            + ("text beside the audio, or an asr that hears some" if missing == "words" else "audio")
+        )
 
     # ------------------------------------------------------------------------------------------------ pieces -> answer
 
@@ -318,19 +324,20 @@ def as_input(given) -> dict:
 
 
 def nonblank(text) -> str | None:
-    """A text, or None where it is blank."""
-    if text is not None and not isinstance(text, str):
+    """A text, checked, or None where it is blank."""
+    if text is None:
+        return None
+    if not isinstance(text, str):
         raise ValueError(f"text must be a string, got {text!r:.80}")
-    return text if text and text.strip() else None
+    text.encode("utf-8")  # half a surrogate pair, which no tokenizer takes, is a ValueError here
+    return text if text.strip() else None
 
 
-def earlier_turns(history) -> list[str]:
+def earlier_turns(history) -> list[str | None]:
     """A history, checked; empty for None."""
-    if history is None:
-        return []
-    if isinstance(history, str) or not all(turn is None or isinstance(turn, str) for turn in history):
+    if isinstance(history, str) or not isinstance(history, Iterable | None):
         raise ValueError(f"history must be a list of earlier turns, each a string, got {history!r:.80}")
-    return list(history)
+    return [nonblank(turn) for turn in history or ()]
 
 
 def cut_evenly(length: int, longest: int, rate: int) -> list[dict]:

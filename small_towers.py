@@ -33,14 +33,26 @@ SPEECH = {
     "mask_time_prob": 0.5,
     "feat_proj_dropout": 0.2,
 }
-SMALL_SPEECH_TOWERS = ("small",)  # names that the scripts take in the place of a checkpoint
+# The same on a log-Mel, of which two convolutions make a frame every 40 ms.
+LOG_MEL_SPEECH = {
+    **SPEECH,
+    "front_end": "log_mel",
+    "mel_mask_bands": 27,
+    "mel_mask_share": 0.2,
+    "conv_kernel": (400, 3, 3),
+    "conv_stride": (160, 2, 2),
+    "conv_dim": (80, 96, 96),
+    "feat_extract_norm": "layer",
+    "mask_time_length": 5,
+}
+SMALL_SPEECH_TOWERS = ("small", "small-log-mel")  # names that the scripts take in the place of a checkpoint
 TEXT = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128}
 VOCABULARY = 1000  # whole words at most
 
 
 def make_small_speech_tower(folder: Path, seed: int = 0, name: str = "small") -> Path:
     """Write a conformer with quantizer, of random weights, and its feature extractor; returns the folder."""
-    settings = {"small": SPEECH}[name]
+    settings = {"small": SPEECH, "small-log-mel": LOG_MEL_SPEECH}[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         Wav2Vec2ConformerForPreTraining(Wav2Vec2ConformerConfig(**settings)).save_pretrained(folder)

@@ -11,9 +11,9 @@ Tables and caches of positions that remember an earlier input's precision are re
 In training, the batch norm of the conformer block keeps its running statistics, as in evaluation: statistics of a batch
 would make an utterance's frames depend on the other utterances, and fine-tuning batches are too small to estimate them.
 
-A tower whose configuration says `front_end="log_mel"` reads the log-Mel of the samples instead of its first CNN layer (paper,
-section 3.1). It is computed in the tower, so that processor and inputs are the same for both; that layer's kernel and stride
-are the window and the step, so that all counting of frames is too.
+A tower whose configuration says `front_end="log_mel"` has the log-Mel of the samples in the place of its first CNN layer
+(paper, section 3.1). Processor and inputs are the same for both, and that layer's kernel and stride are the log-Mel's window
+and step, so that the counting of frames is too.
 
 This file travels with every checkpoint. Shapes: B batch, S samples, P positions after the first CNN layer (10 ms steps in a
 log-Mel), F frames, D channels.
@@ -32,7 +32,6 @@ from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
     Wav2Vec2ConformerRelPositionalEmbedding,
     Wav2Vec2ConformerRotaryPositionalEmbedding,
 )
-
 
 MEL_RATE = 16_000  # Hz
 MEL_BANDS = 80
@@ -124,8 +123,9 @@ def log_mel(samples: torch.Tensor) -> torch.Tensor:
     with torch.autocast(samples.device.type, enabled=False):
         window = torch.hann_window(MEL_WINDOW, device=samples.device)
         spectrum = torch.fft.rfft(samples.float().unfold(-1, MEL_WINDOW, MEL_STEP) * window, MEL_FFT)  # (B, P, bins)
+        power = torch.view_as_real(spectrum).square().sum(-1)
         filters = torch.from_numpy(_mel_filters()).to(samples.device)
-        return (spectrum.abs().square() @ filters).clamp(min=MEL_FLOOR).log().transpose(1, 2)
+        return (power @ filters).clamp(min=MEL_FLOOR).log().transpose(1, 2)
 
 
 class LogMelLayer(nn.Module):
@@ -168,20 +168,11 @@ def _spans(positions: torch.Tensor, lengths: torch.Tensor, share: float) -> torc
 class PaddingSafeFeatureEncoder(nn.Module):
     """CNN encoder that takes samples and their counts as one argument, as the stock model hands it on untouched.
 
-    Only with a group norm or a log-Mel; the layer-norm CNN encoder has no padding to leak.
+    Only with a group norm; the layer-norm CNN encoder has no padding to leak.
     """
 
     def forward(self, input_values: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         input_values, lengths = input_values if isinstance(input_values, tuple) else (input_values, None)
-        first, *others = self.conv_layers
-        positions = None if lengths is None else _convolved_length(lengths, first.conv.kernel_size, first.conv.stride)
-        if isinstance(first, LogMelLayer):
-            hidden_states = first(input_values, positions)  # (B, 80, P)
-            if self._requires_grad and self.training:  # checkpointed layers need an input that requires grad
-                hidden_states.requires_grad = True
-            for layer in others:
-                hidden_states = layer(hidden_states)
-            return hidden_states
         if lengths is not None:
             # A constant offset passes the convolution as one, and the norm takes it out; taken out here, nothing cancels.
             offset = input_values.sum(-1, keepdim=True) / lengths[:, None]
@@ -202,12 +193,33 @@ class PaddingSafeFeatureEncoder(nn.Module):
         self._requires_grad = False
 
 
+class LogMelFeatureEncoder(PaddingSafeFeatureEncoder):
+    """Log-Mel, then the other layers of the CNN encoder as convolutional subsampling."""
+
+    def forward(self, input_values: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        input_values, lengths = input_values if isinstance(input_values, tuple) else (input_values, None)
+        first, *others = self.conv_layers
+        if lengths is not None:
+            lengths = _convolved_length(lengths, [MEL_WINDOW], [MEL_STEP])
+        hidden_states = first(input_values, lengths)  # (B, 80, P)
+        if self._requires_grad and self.training:  # checkpointed layers need an input that requires grad
+            hidden_states.requires_grad = True
+        for layer in others:
+            hidden_states = layer(hidden_states)
+        return hidden_states  # (B, D, F)
+
+
 def make_padding_safe(speech_model: nn.Module) -> None:
     """Swap the classes of the modules through which padding leaks, in place; parameters and their names stay."""
-    feature_encoder = speech_model.feature_extractor
-    if isinstance(getattr(feature_encoder.conv_layers[0], "layer_norm", None), nn.GroupNorm):
-        feature_encoder.__class__ = PaddingSafeFeatureEncoder
-        feature_encoder.conv_layers[0].__class__ = PaddingSafeGroupNormConvLayer
+    config, feature_encoder = speech_model.config, speech_model.feature_extractor
+    first = feature_encoder.conv_layers[0]
+    if getattr(config, "front_end", "waveform") == "log_mel":
+        feature_encoder.__class__, first.__class__ = LogMelFeatureEncoder, LogMelLayer
+        augments = getattr(config, "apply_spec_augment", True)
+        first.mask_bands = config.mel_mask_bands if augments else 0
+        first.mask_share = config.mel_mask_share if augments else 0.0
+    elif isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
+        feature_encoder.__class__, first.__class__ = PaddingSafeFeatureEncoder, PaddingSafeGroupNormConvLayer
     for layer in speech_model.encoder.layers:
         if type(layer) is Wav2Vec2ConformerEncoderLayer:
             layer.__class__ = PaddingSafeConformerLayer

@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from .speech_encoder_lemer import make_padding_safe
+from .speech_encoder_lemer import LogMelLayer, make_padding_safe
 
 logger = logging.get_logger(__name__)
 
@@ -39,6 +39,9 @@ def build_text_tower(config: PreTrainedConfig) -> nn.Module:
 def freeze_uncalled(speech_model: nn.Module) -> None:
     """Freeze what a speech tower never calls: a parameter without a gradient stops training on several processes."""
     config = speech_model.config
+    first = speech_model.feature_extractor.conv_layers[0]
+    if isinstance(first, LogMelLayer):
+        first.requires_grad_(False)
     if config.model_type == "wav2vec2-conformer":
         speech_model.encoder.pos_conv_embed.requires_grad_(False)
     masks_time = getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0

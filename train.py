@@ -13,8 +13,6 @@ The same command goes on where it was killed, and leaves alone what is finished.
 """
 
 import argparse
-import csv
-import io
 import json
 import math
 import shlex
@@ -23,7 +21,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, PartialState
 from accelerate.utils import is_tensorboard_available, set_seed
@@ -35,13 +32,17 @@ from transformers import get_scheduler
 from transformers.utils import logging
 
 from lemer import LemerProcessor
-from lemer.corpora.iemocap import load_iemocap
+from lemer.corpora import command_line
+from lemer.evaluation.run_folder import format_predictions
+from lemer.evaluation.score_fusion import fuse_runs
 from lemer.evaluation.ser_metrics import emotion_scores
 from lemer.evaluation.summary import format_summary, summarise
 from lemer.files import whole_folder, write_atomically, writing
 from lemer.folds import MODELS, check_protocol, prepare_model, split_rows
 from lemer.labels.label_embeddings import SEMANTIC, TONAL
+from lemer.pretraining import second_stage
 from lemer.recipes import format_recipes, get_recipe
+from lemer.small_towers import SMALL_SPEECH_TOWERS
 from lemer.training import (
     Collator,
     IndexedRows,
@@ -74,19 +75,7 @@ DEFAULTS = {
     },
 }
 # Settings that do not change what comes out.
-FREE = {
-    "output_dir",
-    "data_dir",
-    "cache_dir",
-    "fuse",
-    "second_stage",
-    "folds",
-    "seeds",
-    "num_workers",
-    "checkpoint_steps",
-    "max_bad",
-    "list",
-}
+FREE = command_line.FREE | {"output_dir", "fuse", "second_stage", "seeds", "num_workers", "checkpoint_steps", "list"}
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -112,11 +101,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="of --recipe score_fusion: two finished runs whose logits are added (default: A5 and B5 beside --output_dir)",
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--corpus", default="iemocap", choices=["iemocap"], help="layout of the corpus")
-    data.add_argument("--data_dir", help="folder of the release")
-    data.add_argument("--cache_dir", help="where the prepared corpus is kept (default: the cache of `datasets`)")
-    data.add_argument("--max_bad", type=int, help="stop if the corpus has more damaged files, lines and turns than this")
-    data.add_argument("--folds", type=int, nargs="+", help="sessions to hold out, one fold each (default: all)")
+    command_line.add_corpus_options(data)
     data.add_argument(
         "--validation_share",
         type=float,
@@ -179,10 +164,10 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.list:
         return args
-    fuses = args.recipe == "score_fusion"
-    for name in ("output_dir",) if fuses else ("data_dir", "output_dir"):
-        if getattr(args, name) is None:
-            parser.error(f"--{name} is needed")
+    if args.output_dir is None:
+        parser.error("--output_dir is needed")
+    if args.recipe != "score_fusion" and args.corpus == "iemocap" and args.data_dir is None:
+        parser.error("--data_dir is needed")
     checks = {
         "words": args.words is None or args.words >= 1,
         "codes": args.codes is None or args.codes >= 1,
@@ -209,7 +194,7 @@ def set_defaults(args: argparse.Namespace, recipe, modality: str) -> None:
     elif args.second_stage is None:
         args.second_stage = str(Path(args.output_dir).parent / "second_stage")
     used = [args.speech_model] * (modality != "text") + [args.text_model] * (modality != "speech")
-    kind = "small" if set(used) == {"small"} else "published"
+    kind = "small" if set(used) <= {"small", *SMALL_SPEECH_TOWERS} else "published"
     for name, value in DEFAULTS[kind].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -244,8 +229,8 @@ def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
     return config, processor
 
 
-def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path) -> None:
-    """Train and score one fold with one seed."""
+def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path, speech: str) -> None:
+    """Train and score one fold with one seed, from the speech tower `speech`."""
     begin = time.monotonic()
     tracker = JsonLinesTracker(folder / "log.jsonl")
     accelerator = Accelerator(
@@ -261,20 +246,17 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     if args.batch_size % accelerator.num_processes:
         raise ValueError(f"--batch_size {args.batch_size} cannot be split among {accelerator.num_processes} processes")
     train_rows, validation_rows, test_rows = split_rows(dataset, fold, args.validation_share, seed)
-    speech = args.speech_model
-    if args.second_stage is not None:
-        from lemer.pretraining import second_stage
-
-        speech = second_stage(Path(args.second_stage), dataset, fold, speech, protocol["corpus_fingerprint"])
     if main:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "start").exists():
-            towers = (str(speech), args.text_model)
-            prepare_model(protocol, *towers, train_rows, seed, folder / "start", args.batch_size, progress=True)
+            prepare_model(protocol, speech, args.text_model, train_rows, seed, folder / "start", args.batch_size)
     accelerator.wait_for_everyone()
 
     model_class = MODELS[protocol["model"]]
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # a warning that the classifier is new, as it must be
     model = model_class.from_pretrained(folder / "start", dtype=torch.float32)
+    logging.set_verbosity(verbosity)
     processor = LemerProcessor.from_pretrained(folder / "start")
     model_config = model.config
     if args.freeze_feature_encoder and model.speech_model is not None:
@@ -401,46 +383,28 @@ def score_split(model, loader, accelerator, rows) -> dict:
     return emotion_scores(labels, logits.argmax(1), rows.features["label"].names)
 
 
-def format_predictions(ids: list[str], labels: np.ndarray, logits: np.ndarray, names: list[str]) -> str:
-    """predictions.csv: id, label, prediction and one logit a class; scores and score fusion are recomputed from it."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["id", "label", "prediction", *names])
-    for name, label, row in zip(ids, labels, logits, strict=True):
-        writer.writerow([name, names[label], names[row.argmax()], *(repr(float(value)) for value in row)])
-    return file.getvalue()
-
-
 def run(args: argparse.Namespace, command: str) -> None:
     logging.disable_progress_bar()  # of loading and saving weights: they take moments
     recipe = get_recipe(args.recipe)
     if recipe.fuses:
-        from lemer.evaluation.score_fusion import fuse_runs
-
         first, second = args.fuse or [Path(args.output_dir).parent / name for name in recipe.fuses]
         paper = {"wa": recipe.paper_wa, "ua": recipe.paper_ua}
         fuse_runs(Path(first), Path(second), Path(args.output_dir), paper)
+        results = Path(args.output_dir) / "results.md"
+        print(f"{results.read_text()}\n{results}")
         return
     config, processor_settings = changed_settings(args.set, recipe)
     set_defaults(args, recipe, config.get("modality", "multimodal"))
     processes = PartialState(cpu=not torch.accelerator.is_available())  # else torchrun's processes do not find each other
     with processes.main_process_first():
-        dataset, report = load_iemocap(args.data_dir, cache_dir=args.cache_dir, max_bad=args.max_bad)
+        dataset, report, folds, described = command_line.load_corpus(args, config.get("modality", "multimodal"))
     if processes.is_main_process:
         print(report.format(), flush=True)
-    samples = np.flatnonzero(np.asarray(dataset["label"]) >= 0)
-    dataset = dataset.select(samples)
-    sessions = sorted(set(dataset["session"]))
-    folds = args.folds or sessions
-    unknown = sorted(set(folds) - set(sessions))
-    if unknown:
-        raise ValueError(f"--folds {unknown}: the corpus has utterances in the sessions {sessions}")
     output = Path(args.output_dir)
     protocol = {name: value for name, value in vars(args).items() if name not in FREE}
     protocol.update(
-        split="leave one session out; speakers of a session occur in no other",
+        **described,
         selection="best UA on validation dialogs of the training sessions" if args.validation_share else "last update",
-        history="every earlier turn of the dialog, both speakers, whatever its label, with the corpus's transcripts",
         second_stage=None if args.second_stage is None else "on the utterances of the training sessions, without labels",
         model=recipe.model,
         config=config,
@@ -456,7 +420,11 @@ def run(args: argparse.Namespace, command: str) -> None:
         for seed in args.seeds:
             folder = output / f"fold{fold}" / f"seed{seed}"
             if not (folder / "results.json").exists():
-                train_fold(args, protocol, dataset, fold, seed, folder)
+                speech = args.speech_model
+                if args.second_stage is not None:  # before the fold's own Accelerator is made: the last one made rules
+                    stage, corpus = Path(args.second_stage), protocol["corpus_fingerprint"]
+                    speech = str(second_stage(stage, dataset, fold, speech, corpus, mixed_precision=args.mixed_precision))
+                train_fold(args, protocol, dataset, fold, seed, folder, speech)
     if processes.is_main_process:
         runs = [json.loads(path.read_text()) for path in sorted(output.glob("fold*/seed*/results.json"))]
         summary = summarise(runs, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})

@@ -110,7 +110,7 @@ def share_pairs(out, batch: dict, config, accelerator) -> None:
 
     Eq. 10 is a mean over pairs of tokens and frames, of which the shares of a batch have unequal numbers.
     """
-    if out.constraint_loss is None or accelerator.num_processes == 1:
+    if out.get("constraint_loss") is None or accelerator.num_processes == 1:
         return
     tokens = batch["attention_mask"].sum(1)
     pairs = (tokens * out.frame_mask.sum(1)).sum().float()

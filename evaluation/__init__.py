@@ -1,1 +1,1 @@
-"""Metrics, and later reports and figures."""
+"""Metrics, significance, score fusion, reports and figures of finished runs."""

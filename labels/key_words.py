@@ -1,10 +1,9 @@
-"""Key words of every class, and the semantic label embeddings L_t that BERT makes of them (paper, section 2.1)."""
+"""Key words of every class (paper, section 2.1): those that tell its transcripts from the other classes'."""
 
 import re
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
 from .class_tfidf import best_terms, class_tfidf
@@ -83,24 +82,3 @@ def key_words(texts: Sequence[str], labels: Sequence[int], label_names: Sequence
 def name_words(label_names: Sequence[str]) -> dict[str, list[str]]:
     """The words that the labels are called by, IEMOCAP's abbreviations written out (row A4)."""
     return {name: LABEL_NAMES.get(name, name).replace("_", " ").replace("-", " ").split() for name in label_names}
-
-
-@torch.no_grad()
-def semantic_label_embeddings(
-    text_model, tokenizer, words: dict[str, list[str]], label_names: Sequence[str]
-) -> torch.Tensor:
-    """
-    L_t (C, d_t): the text tower's last hidden states over each class's words in rank order, averaged over word pieces.
-
-    Special tokens are left out of the average. One sequence at a time, so that no class depends on the others.
-    """
-    was_training = text_model.training
-    text_model.eval()
-    rows = []
-    for name in label_names:
-        encoded = tokenizer(" ".join(words[name]), truncation=True, return_special_tokens_mask=True, return_tensors="pt")
-        word_pieces = ~encoded.pop("special_tokens_mask")[0].bool()  # (T,)
-        hidden = text_model(**encoded.to(text_model.device)).last_hidden_state[0]  # (T, d_t)
-        rows.append(hidden[word_pieces.to(hidden.device)].mean(0))
-    text_model.train(was_training)
-    return torch.stack(rows)

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoModel
 
-from .key_frames import frame_codes, key_codes, tonal_label_embeddings
-from .key_words import key_words, name_words, semantic_label_embeddings
+from lemer.labels_lemer import frame_codes, semantic_label_embeddings, tonal_label_embeddings
+from lemer.towers_lemer import load_towers
+
+from .key_frames import key_codes
+from .key_words import key_words, name_words
 
 SEMANTIC = ("key_words", "names", "random")
 TONAL = ("key_frames", "semantic", "random")
@@ -64,7 +66,7 @@ def build_label_embeddings(
                 config.label_words = key_words(dataset["text"], dataset["label"], names, words)
             text_model = model.text_model
             if text_model is None:
-                text_model = AutoModel.from_pretrained(text_tower, dtype=torch.float32).to(model.device)
+                text_model = load_towers(None, text_tower, {"modality": "text"}).text_model.to(model.device)
             embeddings = semantic_label_embeddings(text_model, processor.tokenizer, config.label_words, names)
         if with_semantic:
             model.semantic_label_embeddings.copy_(embeddings)
@@ -73,7 +75,7 @@ def build_label_embeddings(
         elif with_tonal:
             pass_over_speech = _codes_of_corpus(model, processor, dataset, batch_size, progress)
             config.label_codes = key_codes(pass_over_speech, names, codes)
-            model.tonal_label_embeddings.copy_(tonal_label_embeddings(model, config.label_codes))
+            model.tonal_label_embeddings.copy_(tonal_label_embeddings(model, config.label_codes, names))
 
 
 def _codes_of_corpus(model, processor, dataset, batch_size: int, progress: bool) -> Iterator[tuple[int, np.ndarray]]:

@@ -184,6 +184,7 @@ def test_tonal_label_size_is_the_width_of_the_label_space(speech, space, size):
         ({"fusion": "gate"}, "got gate"),
         ({"speech_label_space": "both"}, "got both"),
         ({"id2label": {0: "ang"}}, "{0: 'ang'}"),
+        ({"problem_type": "multi_label_classification"}, "'multi_label_classification'"),
         ({"id2label": {0: "ang", 2: "sad"}}, "{0: 'ang', 2: 'sad'}"),
         ({"id2label": {0: "ang", 1: "ang"}}, "{0: 'ang', 1: 'ang'}"),
         ({"num_labels": 1}, "LABEL_0"),

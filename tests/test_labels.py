@@ -12,9 +12,10 @@ from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerForPreTrainin
 from lemer import LemerModel
 from lemer.corpora.iemocap import load_iemocap
 from lemer.labels.class_tfidf import best_terms, class_tfidf
-from lemer.labels.key_frames import frame_codes, key_codes, tonal_label_embeddings
-from lemer.labels.key_words import is_function_word, key_words, name_words, semantic_label_embeddings
+from lemer.labels.key_frames import key_codes
+from lemer.labels.key_words import is_function_word, key_words, name_words
 from lemer.labels.label_embeddings import build_label_embeddings
+from lemer.labels_lemer import frame_codes, semantic_label_embeddings, tonal_label_embeddings
 
 NAMES = ("ang", "hap", "neu", "sad")
 LENGTHS = (3000, 1700, 400)
@@ -247,7 +248,7 @@ def test_tonal_label_embeddings_are_means_of_code_vectors(space):
     model = tiny_model(speech_label_space=space, speech={"codevector_dim": 16})
     codes = {"ang": [[0, 1], [5, 5], [0, 3]], "hap": [[2, 2]], "neu": [[4, 0], [1, 1]], "sad": [[3, 3]]}
     codebook = model.speech_quantizer.codevectors[0].detach().double()  # first group's 6 vectors, then the second's
-    got = tonal_label_embeddings(model, codes)
+    got = tonal_label_embeddings(model, codes, NAMES)
     for name, row in zip(NAMES, got.double(), strict=True):
         expected = sum(torch.cat([codebook[a], codebook[6 + b]]) for a, b in codes[name]) / len(codes[name])
         if space == "projected":
@@ -256,7 +257,7 @@ def test_tonal_label_embeddings_are_means_of_code_vectors(space):
         torch.testing.assert_close(row, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("call", [lambda m: frame_codes(m, torch.zeros(1, 400)), lambda m: tonal_label_embeddings(m, {})])
+@pytest.mark.parametrize("call", [lambda m: frame_codes(m, torch.ones(1, 400)), lambda m: tonal_label_embeddings(m, {}, [])])
 def test_a_model_without_quantizer_has_no_codes(call):
     with pytest.raises(ValueError, match="no quantizer"):
         call(tiny_model(modality="speech", keep_quantizer=False))
@@ -298,7 +299,7 @@ def test_build_sets_the_semantic_buffer_from_the_configs_words(built, processor)
 
 
 def test_build_sets_the_tonal_buffer_from_the_configs_codes(built):
-    assert torch.equal(built.tonal_label_embeddings, tonal_label_embeddings(built, built.config.label_codes))
+    assert torch.equal(built.tonal_label_embeddings, tonal_label_embeddings(built, built.config.label_codes, NAMES))
 
 
 def test_built_embeddings_tell_the_classes_apart(built):

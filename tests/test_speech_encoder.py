@@ -27,6 +27,20 @@ PLAIN = {
     for norm, stable in (("group", False), ("layer", True))
 }
 TOWERS = {**CONFORMERS, **PLAIN, "wavlm group": {"model_type": "wavlm"}}
+LOG_MEL = {
+    "front_end": "log_mel",
+    "mel_mask_bands": 0,
+    "mel_mask_share": 0.0,
+    "conv_dim": (80, 12, 8),
+    "conv_kernel": (400, 3, 3),
+    "conv_stride": (160, 2, 2),
+}
+LOG_MELS = {
+    "conformer log-Mel group": {**LOG_MEL, "feat_extract_norm": "group"},
+    "conformer log-Mel layer": {**LOG_MEL, "feat_extract_norm": "layer"},
+    "wav2vec2 log-Mel": {**LOG_MEL, "model_type": "wav2vec2", "feat_extract_norm": "layer"},
+}
+ALL = {**TOWERS, **LOG_MELS}  # TOWERS are those that transformers has too
 LENGTHS = (4000, 2900, 400, 1500)
 
 
@@ -47,7 +61,7 @@ def pad(waves, extra: int = 0, side: str = "right", fill: float = 0.0) -> dict[s
 
 def make(name: str, attention: str = "sdpa", train: bool = False, **changes):
     """A speech model; neither dropout, nor LayerDrop, nor SpecAugment in training either."""
-    model = tiny_model(modality="speech", speech=TOWERS[name], **changes)
+    model = tiny_model(modality="speech", speech=ALL[name], **changes)
     model.set_attn_implementation(attention)
     return model.train(train)
 
@@ -72,7 +86,7 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize("name", ALL)
 def test_an_utterance_has_the_same_frames_and_logits_alone_and_in_a_batch(name, attention, train):
     model = make(name, attention, train)
     together = answers(model, pad(clips()))
@@ -82,14 +96,14 @@ def test_an_utterance_has_the_same_frames_and_logits_alone_and_in_a_batch(name, 
 
 @pytest.mark.parametrize("extra", [1, 319, 320, 5000])
 @pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize("name", ALL)
 def test_padding_of_any_amount_on_either_side_changes_nothing(name, side, extra):
     model, wave = make(name), clips()[1]
     alone = answers(model, {"input_values": wave[None]})[0]
     assert_same(answers(model, pad([wave], extra, side, fill=9.0))[0], alone)
 
 
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize("name", ALL)
 def test_the_order_of_a_batch_changes_nothing(name):
     model, waves = make(name), clips()
     turned = answers(model, pad(waves[::-1]))[::-1]
@@ -97,7 +111,9 @@ def test_the_order_of_a_batch_changes_nothing(name):
         assert_same(one, other)
 
 
-@pytest.mark.parametrize("name", ["conformer relative group", "conformer rotary layer", "wav2vec2 group"])
+@pytest.mark.parametrize(
+    "name", ["conformer relative group", "conformer rotary layer", "wav2vec2 group", "conformer log-Mel layer"]
+)
 @settings(max_examples=12)
 @given(
     lengths=st.lists(st.integers(1, 2500), min_size=1, max_size=4),
@@ -155,7 +171,7 @@ def test_a_clip_too_short_for_a_frame_is_followed_by_silence(name, samples):
 
 
 @pytest.mark.parametrize("samples", [1, 399])
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_clip_too_short_for_a_frame_answers_the_same_in_a_batch(name, samples):
     model, (long, short) = make(name), clips([3000, samples])
     assert_same(answers(model, pad([long, short]))[1], answers(model, {"input_values": short[None]})[0])

@@ -344,7 +344,7 @@ def slow_cross_modal(model, out, batch) -> dict[str, np.ndarray | float | list]:
     if config.uses_text:
         hidden["text"] = out.text_model_output.last_hidden_state.detach().double().numpy()
         counts["text"] = batch["attention_mask"].sum(1).tolist()
-    expected = {f"{name}_attentions": [] for name in ("text", "speech")[not config.uses_text : 1 + config.uses_speech]}
+    expected = {}
     if config.uses_speech:
         hidden["speech"] = out.speech_model_output.last_hidden_state.detach().double().numpy()
         counts["speech"] = [frames_of(samples) for samples in batch["input_values_mask"].sum(1).tolist()]
@@ -352,19 +352,17 @@ def slow_cross_modal(model, out, batch) -> dict[str, np.ndarray | float | list]:
     others = {"text": "speech", "speech": "text"} if len(hidden) == 2 and config.attention == "cross" else {}
     pooled, logits = [], []
     for b in range(len(batch["labels"])):
-        rows = {
-            name: slow_convolution(weights, f"{name}_convolution", hidden[name][b, : counts[name][b]]) for name in hidden
-        }
+        real = {name: hidden[name][b, : counts[name][b]] for name in hidden}
+        rows = {name: slow_convolution(weights, f"{name}_convolution", real[name]) for name in hidden}
         statistics = []
         for name in hidden:
             other = rows[others.get(name, name)]
             attended, maps = slow_attending(weights, f"{name}_attends", rows[name], other, config.num_attention_heads)
-            expected[f"{name}_attentions"].append(maps)
+            expected.setdefault(f"{name}_attentions", []).append(maps)
             statistics += slow_statistics(attended)
         pooled.append(statistics)
-        logits.append(
-            slow_linear(weights, "classifier.3.", np.maximum(slow_linear(weights, "classifier.0.", statistics), 0))
-        )
+        rectified = np.maximum(slow_linear(weights, "classifier.0.", statistics), 0)
+        logits.append(slow_linear(weights, "classifier.3.", rectified))
     entropies = [cross_entropy(row, label) for row, label in zip(logits, batch["labels"].tolist(), strict=True)]
     loss = sum(entropies) / len(entropies)
     expected.update(pooler_output=np.array(pooled), logits=np.array(logits), loss=loss, classification_loss=loss)

@@ -1,0 +1,257 @@
+"""A page in the browser: record or upload an utterance, add its words, see which emotion a checkpoint hears and why.
+
+    python app.py runs/C1/fold5/seed0/checkpoint                then open http://127.0.0.1:7860
+    python app.py user/name --asr openai/whisper-base           a checkpoint of the Hub; words left blank are transcribed
+    python app.py CHECKPOINT --examples lines.jsonl             with examples to click on
+
+CHECKPOINT is a folder that train.py wrote, or a name on the Hub; one that is not trained is refused. --examples is a .csv or
+.jsonl as predict.py reads it, with audio (a path relative to it), text and history, such as
+    {"audio": "late.wav", "text": "You are so late again!", "history": ["Sorry, the train stood still."]}
+Show no recording there that may not be given away.
+
+The page answers one utterance of at most 30 seconds at a time; predict.py takes longer recordings, folders and dialogs. It
+loads nothing from elsewhere and sends nothing away. Recordings are kept in a temporary folder, each for about an hour, none
+when the server has ended. Only this machine can open the page; --host 0.0.0.0 opens it to the network, where browsers allow
+the microphone over https alone, and uploads always.
+
+As a Hugging Face Space (SDK: Gradio): put this file there, and a requirements.txt that names this package with its extra
+"app", as in `lemer[app] @ git+https://...`, and set the Space's variables LEMER_CHECKPOINT and, where wanted, LEMER_ASR and
+LEMER_EXAMPLES, which stand for the arguments.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from transformers import pipeline
+from transformers.utils import logging
+
+from lemer import LemerPipeline
+from lemer.pipeline_lemer import transcribe
+from lemer.predict import read_manifest
+from lemer.processing_lemer import load_audio
+
+MAX_SECONDS, MIN_SECONDS = 30.0, 0.1  # what Whisper hears at once; no word is shorter
+SILENCE = 1e-4  # of full scale, -80 dB: a muted microphone stays below
+MAX_CHARACTERS = 5_000  # of words and earlier turns: more than the model reads, little for a shared server
+MAX_UPLOAD = "64mb"  # 30 seconds of stereo at 192 kHz
+DELETE_EVERY, DELETE_AFTER = 600, 3600  # seconds
+NAMES = {"ang": "angry", "hap": "happy", "neu": "neutral", "sad": "sad"}
+
+CSS = "#attention :has(> img) {overflow-x: auto; align-items: safe center} #attention img {max-width: none}"
+TASKS = {  # of the person at the page, by the model's modality
+    "multimodal": "Record or upload a sentence and add its words and, where there are any, the turns before it",
+    "speech": "Record or upload a sentence",
+    "text": "Type a sentence and, where there are any, the turns before it",
+}
+ATTENTION = """### Attention to the emotions
+The blue line over the waveform shows how near each moment of the sound is to what describes the emotions.
+Orange bars show the same of the words, grey bars of the earlier turns. Both are cosines, from -1 to 1, averaged over the
+emotions."""
+LIMITS = """### What this is, and what it is not
+- The model tells how an utterance **sounds and reads**, among these emotions only. It does not know what anybody feels.
+- Models like this one learn from emotions that were **acted**, by few speakers, mostly in English. Real life, other
+  languages, children, accents and noise may mislead it.
+- The scores add up to 100 %. A high score is not the chance of being right.
+- It is made for research and for trying out. Do not judge people by it.
+- Recordings stay on the machine that runs this page and are deleted after about an hour."""
+
+
+class Refused(ValueError):
+    """The page cannot answer; the message is for the person who looks at it, and quotes nothing of the input."""
+
+
+def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    parser = argparse.ArgumentParser(
+        prog="app.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="folder, or name on the Hub")
+    parser.add_argument("--asr", metavar="MODEL", help="speech recognition model that transcribes where no words are given")
+    parser.add_argument("--examples", metavar="FILE", help="examples to click on, .csv or .jsonl")
+    parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME, else 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="default: GRADIO_SERVER_PORT, else the first free one from 7860")
+    parser.set_defaults(**{name: os.environ.get(f"LEMER_{name.upper()}") for name in ("checkpoint", "asr", "examples")})
+    args = parser.parse_args(argv)
+    if not args.checkpoint:
+        parser.error("name a CHECKPOINT, here or as LEMER_CHECKPOINT in the environment")
+    return parser, args
+
+
+def read_examples(path: Path) -> list[dict]:
+    """Rows of a manifest -> what fills the page's inputs: `audio`, `text`, `history`."""
+    examples = []
+    for number, row in enumerate(read_manifest(path), 1):
+        audio, history = row.get("audio") or row.get("path") or None, row.get("history") or []
+        if audio is not None and not (path.parent / audio).is_file():
+            raise ValueError(f"{path}, row {number}: there is no recording {path.parent / audio}")
+        if not isinstance(history, list) or not all(isinstance(turn, str) for turn in history):
+            raise ValueError(f"{path}, row {number}: history must be a list of earlier turns, got {history!r:.80}")
+        audio = audio and str(path.parent / audio)
+        examples.append({"audio": audio, "text": row.get("text") or "", "history": "\n".join(history)})
+    return examples
+
+
+def read_recording(path: str, rate: int, longest: float) -> np.ndarray:
+    """Samples (N,) at `rate` Hz of a recording of at most `longest` seconds that has something in it."""
+    try:
+        seconds = soundfile.info(path).duration
+        if seconds <= longest:  # nothing longer is decoded: a small file can hold hours
+            samples = load_audio(path, target_rate=rate)
+            seconds = len(samples) / rate
+    except (soundfile.LibsndfileError, OSError, ValueError) as error:
+        raise Refused("That file cannot be read as a recording. WAV, FLAC, OGG and MP3 can.") from error
+    if seconds > longest:
+        raise Refused(f"The recording has {seconds:.1f} seconds, this page takes {longest:g}: cut out one utterance.")
+    if seconds < MIN_SECONDS:
+        raise Refused("The recording is too short to hear anything in it: less than a tenth of a second.")
+    if np.ptp(samples) < SILENCE:
+        raise Refused("The recording is silent. Is the microphone on, and may the browser use it?")
+    return samples
+
+
+def recognise(pipe: LemerPipeline, asr, audio: str | None = None, text: str = "", history: str = "") -> dict:
+    """
+    Answer what stands on the page: a file, its words, earlier turns one a line.
+
+    Returns:
+        `scores` as the pipeline gives them; `audio`, `text` and `history` as the model got them; `answered`, what answered,
+        and `warnings`, both in plain words.
+
+    Raises:
+        Refused: there is nothing to answer, or the recording cannot be heard.
+    """
+    config, processor = pipe.model.config, pipe.processor
+    text, history = (text or "").strip(), (history or "").strip()
+    if len(text) + len(history) > MAX_CHARACTERS:
+        raise Refused(f"Words and earlier turns have more than {MAX_CHARACTERS:,} characters: give one utterance.")
+    if audio is None and not text:
+        wanted = {"speech": "a recording", "text": "words"}.get(config.modality, "a recording, words, or both")
+        raise Refused(f"There is nothing to answer yet: give {wanted}.")
+    heard = None
+    if audio is not None:
+        rate = processor.feature_extractor.sampling_rate
+        audio = {"array": read_recording(audio, rate, min(MAX_SECONDS, processor.max_audio_seconds)), "sampling_rate": rate}
+        if asr and not text:
+            text = heard = (transcribe(asr, audio["array"], rate) or "").strip()
+    if not text and not config.uses_speech:
+        raise Refused("No words were heard in the recording, and this model reads words only: type them.")
+    if config.modality == "multimodal" and not has_labels(config) and (audio is None or not text):
+        raise Refused("This model answers a recording and its words together only: give both.")
+    warnings = []
+    if history and not text:
+        warnings.append("Earlier turns go before words. Without words they changed nothing.")
+    if text and len(processor.tokenizer(text, verbose=False)["input_ids"]) > processor.max_text_length:
+        warnings.append(f"Not all words were read, only the first {processor.max_text_length} pieces of them.")
+    one = {"audio": audio, "text": text or None, "history": [turn for turn in history.splitlines() if turn.strip()]}
+    scores = pipe(one)
+    modality = scores[0]["modality"]
+    answered = {"multimodal": "Speech and words together.", "speech": "Speech alone.", "text": "Words alone."}[modality]
+    if modality != config.modality:
+        missing = "words" if modality == "speech" else "a recording"
+        answered += f" For want of {missing} the scores are flat: their order counts, not their size."
+    if heard is not None:
+        answered += f"\nHeard: {heard}" if heard else "\nNo words were heard in the recording."
+    return {**one, "scores": scores, "answered": answered, "warnings": warnings}
+
+
+def has_labels(config) -> bool:
+    """If a model has label embeddings: attention to draw, and a branch that answers without the other modality."""
+    return getattr(config, "use_label_embeddings", False)
+
+
+def make_page(pipe: LemerPipeline, asr=None, examples: list[dict] | None = None):
+    """The page, a `gradio.Blocks` that is not served yet."""
+    import gradio as gr
+
+    from lemer.evaluation.attention_figure import label_attention_figure
+
+    model, processor = pipe.model, pipe.processor
+
+    def respond(*filled):
+        try:
+            answer = recognise(pipe, asr, **dict(zip(names, filled, strict=True)))
+        except Refused as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        for warning in answer["warnings"]:
+            gr.Warning(warning, title="Please note")
+        shown = [{NAMES.get(one["label"], one["label"]): one["score"] for one in answer["scores"]}, answer["answered"]]
+        if has_labels(model.config):
+            figure, _ = label_attention_figure(model, processor, answer["audio"], answer["text"], answer["history"])
+            figure.axes[0].set_title("")  # the bars say it already
+            shown.append(figure)
+        return shown
+
+    settings = {"title": "Emotion of an utterance", "analytics_enabled": False, "delete_cache": (DELETE_EVERY, DELETE_AFTER)}
+    with gr.Blocks(**settings) as page:
+        emotions = [NAMES.get(label, label) for label in model.config.id2label.values()]
+        task = f"{TASKS[model.config.modality]}. The answer is one of {', '.join(emotions)}."
+        gr.Markdown(f"# Emotion of an utterance\n{task}")
+        with gr.Row():
+            with gr.Column():
+                inputs = {}
+                if model.config.uses_speech or asr:
+                    inputs["audio"] = gr.Audio(type="filepath", label="Recording", editable=False, buttons=[])
+                if model.config.uses_text:
+                    hint = "What is said in it." + (" Left blank, it is transcribed by machine." if asr else "")
+                    inputs["text"] = gr.Textbox(label="Words", info=hint, lines=2)
+                    inputs["history"] = gr.Textbox(label="Earlier turns", info="One a line, the oldest first.", lines=3)
+                button = gr.Button("Recognise", variant="primary")
+            with gr.Column():
+                outputs = [gr.Label(label="Emotion"), gr.Textbox(label="What answered", lines=2, interactive=False)]
+        if has_labels(model.config):
+            gr.Markdown(ATTENTION)
+            outputs.append(gr.Plot(label="Attention to the emotions", show_label=False, format="png", elem_id="attention"))
+        names = list(inputs)
+        if examples:
+            rows = [[example[name] for name in names] for example in examples]
+            gr.Examples(rows, list(inputs.values()), cache_examples=False)
+            for component in inputs.values():  # delete_cache would take the examples' recordings with the uploads
+                component.keep_in_cache |= component.temp_files
+        gr.Markdown(LIMITS)
+        button.click(respond, list(inputs.values()), outputs, api_name="recognise")
+    return page.queue(default_concurrency_limit=1, max_size=32)  # one answer at a time uses every core
+
+
+def main(argv=None) -> int:
+    parser, args = parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder is removed then too
+    with tempfile.TemporaryDirectory(prefix="lemer_app_") as folder:
+        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
+        logging.disable_progress_bar()
+        try:
+            import gradio as gr  # reads the environment
+
+            examples = read_examples(Path(args.examples)) if args.examples else None
+            asr = args.asr and pipeline("automatic-speech-recognition", model=args.asr)
+            pipe = pipeline("speech-emotion-recognition", model=args.checkpoint, pipeline_class=LemerPipeline)
+            page = make_page(pipe, asr, examples)
+            _, url, _ = page.launch(
+                server_name=args.host,
+                server_port=args.port,
+                max_file_size=MAX_UPLOAD,
+                theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+                css=CSS,
+                footer_links=[],
+                run_history=False,  # nothing is kept in the browser
+                enable_monitoring=False,
+                share=False,
+                ssr_mode=False,
+                prevent_thread_lock=True,
+                quiet=True,
+            )
+        except ImportError as error:
+            parser.error(f"{error}: the page needs gradio and matplotlib (pip install 'lemer[app]')")
+        except (OSError, ValueError, RuntimeError) as error:
+            parser.error(str(error))
+        print(f"The page is at {url} until Ctrl-C.", flush=True)
+        page.block_thread()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

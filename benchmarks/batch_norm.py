@@ -1,0 +1,41 @@
+"""What the conformer's batch norm should do in training: keep its statistics (the package's choice), or use the batch's.
+
+    python benchmarks/batch_norm.py batch --recipe B1 ...    the arguments of train.py; `kept` for `batch`: train.py as it is
+
+`batch` normalises by mean and variance over the batch's real frames and updates the running statistics with them, so that
+in training an utterance's frames depend on its neighbours. Shapes: B batch, F frames, D channels.
+"""
+
+import sys
+
+import torch
+from torch import nn
+
+import lemer.train
+from lemer.speech_encoder_lemer import PaddingSafeConvolutionModule
+
+
+def forward_with_batch_statistics(self, hidden_states: torch.Tensor) -> torch.Tensor:
+    hidden_states = self.layer_norm(hidden_states)
+    hidden_states = self.glu(self.pointwise_conv1(hidden_states.transpose(1, 2)))  # (B, D, F)
+    real = self.frame_mask[:, None]  # (B, 1, F)
+    hidden_states = self.depthwise_conv(hidden_states.masked_fill(~real, 0.0))
+    norm, mean, variance = self.batch_norm, self.batch_norm.running_mean, self.batch_norm.running_var
+    if self.training:
+        count = real.sum()
+        mean = hidden_states.masked_fill(~real, 0.0).sum((0, 2)) / count  # (D,)
+        variance = (hidden_states - mean[:, None]).masked_fill(~real, 0.0).square().sum((0, 2)) / count  # (D,)
+        with torch.no_grad():
+            norm.running_mean.lerp_(mean, norm.momentum)
+            norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+    hidden_states = nn.functional.batch_norm(hidden_states, mean, variance, norm.weight, norm.bias, False, eps=norm.eps)
+    hidden_states = self.pointwise_conv2(self.activation(hidden_states))
+    return self.dropout(hidden_states).transpose(1, 2)  # (B, F, D)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in ("kept", "batch"):
+        raise SystemExit(__doc__)
+    if sys.argv[1] == "batch":
+        PaddingSafeConvolutionModule.forward = forward_with_batch_statistics
+    raise SystemExit(lemer.train.main(sys.argv[2:]))

@@ -1,0 +1,202 @@
+"""Label attention of one utterance over its waveform and its tokens (figure 4 of the LE-MER paper).
+
+    python -m lemer.evaluation.attention_figure CHECKPOINT RECORDING --text "..." --history "..." "..." --output fig.png
+
+writes fig.png and the arrays behind it, fig.npz. What the figure shows is G_s (eq. 4) and G_t (eq. 1): how near each frame
+and each token is to the labels, by cosine, averaged over the classes, or for the one class of `--label`.
+
+Shapes: N samples, F frames, T tokens, C classes.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoConfig
+from transformers.utils import logging
+
+from lemer import LemerModel, LemerProcessor
+from lemer.processing_lemer import load_audio
+from lemer.speech_encoder_lemer import receptive_field
+
+from .plots import BLUE, GREY, ORANGE, new_figure, npz, plain, png, write_whole
+
+
+def frame_times(speech_config, frames: int, sampling_rate: int = 16_000) -> np.ndarray:
+    """Centres (F,) in seconds of what each frame of a speech tower reads: 12.5 ms, 32.5 ms ... of the published towers."""
+    stride = int(np.prod(speech_config.conv_stride))
+    return (np.arange(frames) * stride + receptive_field(speech_config) / 2) / sampling_rate
+
+
+@torch.no_grad()
+def label_attentions(model, processor, audio=None, text: str | None = None, history: list[str] | None = None) -> dict:
+    """
+    G_s and G_t of one utterance.
+
+    Args:
+        model: A `LemerModel` with label embeddings. A modality that it does not take is left out.
+        processor: Its `LemerProcessor`.
+        audio: One clip in any form that the processor takes, or None.
+        text, history: The current utterance and the earlier turns, oldest first, or None.
+
+    Returns:
+        Arrays: `labels` (C,), `scores` (C,), the model's probabilities (of a label branch alone, softmax of its cosines).
+        With audio: `samples` (N,), `sampling_rate` in Hz, `frame_times` (F,) in s, `label_frame_attentions` (F, C).
+        With text: `tokens` (T,), `is_current` (T,), False in the history, `label_token_attentions` (T, C).
+
+    Raises:
+        ValueError: the model has no label embeddings, or nothing is left that it takes.
+    """
+    config = model.config
+    if not getattr(config, "use_label_embeddings", False):
+        raise ValueError("the model has no label embeddings, so there is no attention to labels to draw: use another recipe")
+    audio, text = (audio if config.uses_speech else None), (text if config.uses_text else None)
+    if audio is None and text is None:
+        needed = {"speech": "a recording", "text": "a text", "multimodal": "a recording or a text"}[config.modality]
+        raise ValueError(f"a model with modality={config.modality!r} needs {needed}, got none")
+    batch = processor(audio=audio, text=text, history=history if text is not None else None, return_tensors="pt")
+    was_training = model.training
+    out = model.eval()(**batch.to(model.device))
+    model.train(was_training)
+    arrays = {
+        "labels": np.array(list(config.id2label.values())),
+        "scores": out.logits[0].float().softmax(-1).cpu().numpy(),
+    }
+    if audio is not None:
+        rate = processor.feature_extractor.sampling_rate
+        clip = audio[0] if isinstance(audio, (list, tuple)) and len(audio) == 1 else audio
+        attention = out.label_frame_attentions[0, out.frame_mask[0]].float().cpu().numpy()  # (F, C)
+        arrays.update(
+            samples=load_audio(clip, None, rate),
+            sampling_rate=np.array(rate),
+            frame_times=frame_times(config.speech_config, len(attention), rate),
+            label_frame_attentions=attention,
+        )
+    if text is not None:
+        tokens = processor.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
+        segments = batch["token_type_ids"][0].cpu().numpy() if "token_type_ids" in batch else np.zeros(len(tokens))
+        arrays.update(
+            tokens=np.array(tokens),
+            is_current=segments == segments.max(),
+            label_token_attentions=out.label_token_attentions[0].float().cpu().numpy(),  # (T, C)
+        )
+    return arrays
+
+
+def draw_label_attentions(arrays: dict, label: str | None = None):
+    """
+    Figure 4 from the arrays of [`label_attentions`].
+
+    Args:
+        label: Draw the attention to this class; None: the mean over the classes.
+
+    Returns:
+        the figure and its axes: that of the waveform, that of the tokens, or both.
+    """
+    names = arrays["labels"].tolist()
+    if label is not None and label not in names:
+        raise ValueError(f"there is no label {label!r}: choose one of {', '.join(names)}")
+
+    def chosen(attention: np.ndarray) -> np.ndarray:  # (N, C) -> (N,)
+        return attention.mean(1) if label is None else attention[:, names.index(label)]
+
+    what = "mean over labels" if label is None else f"label {plain(label)}"
+    drawn = [name for name in ("label_frame_attentions", "label_token_attentions") if name in arrays]
+    tokens = arrays.get("tokens", [])
+    width = float(np.clip(0.2 * len(tokens) + 2, 8, 30))
+    fig, axes = new_figure(width, 2.9 * len(drawn) + 0.3, len(drawn), 1, squeeze=False)
+    axes = axes[:, 0]
+    best = int(arrays["scores"].argmax())
+    axes[0].set_title(f"predicted: {plain(names[best])} ({arrays['scores'][best]:.2f})", fontsize=10)
+    if "label_frame_attentions" in arrays:
+        _draw_speech(axes[0], arrays, chosen(arrays["label_frame_attentions"]), what)
+    if "label_token_attentions" in arrays:
+        _draw_text(axes[-1], arrays, chosen(arrays["label_token_attentions"]), what)
+    return fig, axes
+
+
+def _draw_speech(ax, arrays: dict, attention: np.ndarray, what: str):
+    samples, rate = arrays["samples"], int(arrays["sampling_rate"])
+    ax.plot(np.arange(len(samples)) / rate, samples, color=GREY, linewidth=0.5)
+    ax.set_xlim(0, len(samples) / rate)
+    peak = max(float(np.abs(samples).max()), 1e-6)
+    ax.set_ylim(-1.05 * peak, 1.05 * peak)
+    ax.set_xlabel("time (s)")
+    ax.set_ylabel("waveform", color="#666666")
+    over = ax.twinx()
+    over.plot(arrays["frame_times"], attention, color=BLUE, linewidth=1.8, marker="." if len(attention) < 60 else None)
+    over.set_ylabel(f"$G_s$, cosine,\n{what}", color=BLUE)
+
+
+def _draw_text(ax, arrays: dict, attention: np.ndarray, what: str):
+    tokens, current = arrays["tokens"], arrays["is_current"]
+    places = np.arange(len(tokens))
+    for mask, colour, name in ((~current, GREY, "earlier turns"), (current, ORANGE, "current utterance")):
+        if mask.any():
+            ax.bar(places[mask], attention[mask], color=colour, width=0.8, label=name)
+    ax.axhline(0, color="black", linewidth=0.6)
+    ax.set_xticks(places, [plain(token) for token in tokens], rotation=90, fontsize=8)
+    ax.set_xlim(-0.7, len(tokens) - 0.3)
+    ax.set_xlabel("token")
+    ax.set_ylabel(f"$G_t$, cosine,\n{what}", color=ORANGE)
+    if not current.all():
+        ax.legend(fontsize=8, frameon=False)
+
+
+def label_attention_figure(model, processor, audio=None, text=None, history=None, label: str | None = None):
+    """
+    Figure 4 of the paper: G_s over the waveform and G_t over the tokens of one utterance.
+
+    Arguments are those of [`label_attentions`] and [`draw_label_attentions`].
+
+    Returns:
+        the figure, and the arrays of [`label_attentions`].
+    """
+    arrays = label_attentions(model, processor, audio, text, history)
+    return draw_label_attentions(arrays, label)[0], arrays
+
+
+def load_checkpoint(folder: str):
+    """A `LemerModel` in evaluation mode and its processor, from a folder or a Hub name."""
+    logging.disable_progress_bar()  # of loading weights: it takes a moment
+    kind = AutoConfig.from_pretrained(folder).model_type
+    if kind != "lemer":
+        raise ValueError(f"{folder} is a checkpoint of {kind!r}: attention to labels is LE-MER's")
+    return LemerModel.from_pretrained(folder).eval(), LemerProcessor.from_pretrained(folder)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m lemer.evaluation.attention_figure",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub name of a LE-MER checkpoint")
+    parser.add_argument("recording", metavar="RECORDING", nargs="?", help="audio file; leave it out for words alone")
+    parser.add_argument("--text", help="the current utterance; leave it out for speech alone")
+    parser.add_argument("--history", nargs="+", metavar="TURN", help="earlier turns of the dialog, oldest first")
+    parser.add_argument("--label", help="one class (default: the mean over all)")
+    parser.add_argument("--output", required=True, metavar="FILE.png", help="the figure; the arrays go to FILE.npz")
+    args = parser.parse_args(argv)
+    output = Path(args.output)
+    try:
+        if output.suffix != ".png":
+            raise ValueError(f"--output must end in .png, got {output}")
+        if args.history and args.text is None:
+            raise ValueError("--history needs --text, the utterance that it precedes")
+        model, processor = load_checkpoint(args.checkpoint)
+        fig, arrays = label_attention_figure(model, processor, args.recording, args.text, args.history, args.label)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(output, png(fig))
+        write_whole(output.with_suffix(".npz"), npz(arrays))
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    print(f"{output}\n{output.with_suffix('.npz')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""Figures of a report: confusion matrices, learning curves, the sweep over K. Arrays in, `(fig, ax)` out.
+
+Nothing here is global: figures are made without pyplot and drawn by Agg, so that no screen is needed and none stays open.
+Colours are Okabe and Ito's, which colour-blind readers tell apart.
+"""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+try:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise ImportError("figures are drawn with matplotlib: pip install 'lemer[plot]'") from error
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MAPS = "cividis"
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **settings):
+    """A figure of a size in inches and its axes, as `pyplot.subplots` gives them."""
+    fig = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(fig)
+    return fig, fig.subplots(rows, columns, **settings)
+
+
+def png(fig: Figure, dpi: int = 130) -> bytes:
+    """The figure as PNG, the same bytes for the same figure."""
+    file = io.BytesIO()
+    fig.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+    return file.getvalue()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a kill leaves the old one or the new one, never a part."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays as the content of a .npz file."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib shows as it is: a dollar would begin a formula."""
+    return str(text).replace("$", r"\$")
+
+
+def confusion_matrix(confusion: np.ndarray, names: Sequence[str], title: str = ""):
+    """
+    A confusion matrix, coloured by the share of each row.
+
+    Args:
+        confusion: (C, C) counts, rows are labels, columns predictions; means over seeds may have fractions.
+        names: the C labels.
+    """
+    confusion = np.asarray(confusion, dtype=np.float64)
+    totals = confusion.sum(1, keepdims=True)
+    shares = np.divide(confusion, totals, out=np.zeros_like(confusion), where=totals > 0)
+    side = 1.6 + 0.62 * len(names)
+    fig, ax = new_figure(side + 0.5, side)
+    image = ax.imshow(shares, cmap=MAPS, vmin=0, vmax=1)
+    for row, column in np.ndindex(shares.shape):
+        text = f"{100 * shares[row, column]:.0f}\n({confusion[row, column]:.4g})"
+        colour = "white" if shares[row, column] < 0.55 else "black"
+        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+    labels = [plain(name) for name in names]
+    ax.set_xticks(range(len(names)), labels)
+    ax.set_yticks(range(len(names)), labels)
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("label")
+    ax.set_title(plain(title), fontsize=10)
+    fig.colorbar(image, ax=ax, label="share of the label", shrink=0.85)
+    return fig, ax
+
+
+def learning_curves(curves: Mapping[str, Mapping[str, np.ndarray]], title: str = ""):
+    """
+    Training loss and validation UA over the epochs, a line for each fold and seed.
+
+    Args:
+        curves: name -> `epoch` and `loss`, both (E,), and `validation_epoch` and `validation_ua` (V,), shares of 1, which
+            may be empty. Epochs are counted from 1.
+
+    Returns:
+        the figure and its one axes, or two where there is a validation score.
+    """
+    validated = any(len(curve["validation_ua"]) for curve in curves.values())
+    fig, axes = new_figure(7.6 if validated else 4.2, 3.2, 1, 2 if validated else 1, squeeze=False)
+    loss, *others = axes[0]
+    for number, (name, curve) in enumerate(curves.items()):
+        style = {"color": COLOURS[number % len(COLOURS)], "label": plain(name), "linewidth": 1.5}
+        if number >= len(COLOURS):
+            style["linestyle"] = "--"
+        loss.plot(curve["epoch"], curve["loss"], marker="." if len(curve["epoch"]) < 2 else None, **style)
+        for ax in others:
+            ax.plot(curve["validation_epoch"], 100 * np.asarray(curve["validation_ua"]), marker=".", **style)
+    loss.set_ylabel("training loss, mean of the epoch")
+    for ax in others:
+        ax.set_ylabel("UA on validation (%)")
+    for ax in axes[0]:
+        ax.set_xlabel("epoch")
+        ax.grid(alpha=0.3)
+    loss.set_title(plain(title), fontsize=10)
+    if 1 < len(curves) <= 12:
+        loss.legend(fontsize=7, frameon=False)
+    return fig, axes[0] if validated else loss
+
+
+def k_sweep(points: Sequence[tuple[int, float, float]], name: str):
+    """
+    WA and UA against K (the paper's figure 3).
+
+    Args:
+        points: (K, WA, UA) in per cent.
+        name: what K counts, such as "key frames a class".
+    """
+    k, wa, ua = np.array(sorted(points), dtype=np.float64).T
+    fig, ax = new_figure(4.4, 3.4)
+    ax.plot(k, wa, marker="o", color=BLUE, label="WA")
+    ax.plot(k, ua, marker="s", linestyle="--", color=ORANGE, label="UA")
+    if k.max() >= 8 * k.min():
+        ax.set_xscale("log")
+    ax.set_xticks(sorted(set(k)), [f"{value:g}" for value in sorted(set(k))])
+    ax.minorticks_off()
+    ax.set_xlabel(f"K, {name}")
+    ax.set_ylabel("mean over folds (%)")
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False)
+    return fig, ax

@@ -1,0 +1,142 @@
+"""Score fusion: the logits of two finished runs added up, utterance by utterance; nothing is trained.
+
+The row of the paper's table 2 adds A5 (words) and B5 (speech): `python train.py --recipe score_fusion --output_dir
+runs/score_fusion` with finished runs/A5 and runs/B5, or `--fuse FIRST SECOND`.
+"""
+
+import json
+import shlex
+from pathlib import Path
+
+from lemer.files import whole_folder, write_atomically
+
+from .run_folder import Predictions, Run, format_predictions, read_json, read_run
+from .ser_metrics import emotion_scores
+from .summary import format_summary, summarise
+
+# What the two runs must have in common: else their scores are of other utterances, or were chosen by other rules. Model,
+# towers, labels, history and training may differ.
+MUST_AGREE = ("corpus", "corpus_fingerprint", "transcripts", "split", "selection", "validation_share")
+OF_ONE_RUN = ("recipe", "set", "command", "model", "config", "processor", "second_stage")
+
+
+def fuse_runs(first: Path, second: Path, output: Path, paper: dict) -> dict:
+    """
+    Add the logits of two finished runs and score the sums.
+
+    Writes OUTPUT/fold<k>/seed<s>/predictions.csv and results.json, and OUTPUT/protocol.json, results.json and results.md,
+    as train.py does. A second call with the same runs writes them anew.
+
+    Args:
+        first, second: Run folders, in the order in which they are named.
+        output: Folder of the fused run.
+        paper: the paper's `wa` and `ua` in per cent, or None.
+
+    Returns:
+        The row, as [`summarise`] gives it.
+
+    Raises:
+        ValueError: a run is not finished or damaged; the runs differ in corpus, transcripts, split, rule of selection,
+            folds, seeds, utterances or labels; or `output` holds something else.
+    """
+    first, second, output = Path(first), Path(second), Path(output)
+    if first.resolve() == second.resolve():
+        raise ValueError(f"score fusion needs two runs, got {first} twice")
+    runs = read_run(first), read_run(second)
+    check_fusable(*runs)
+    described = [{name: run.protocol.get(name) for name in OF_ONE_RUN} for run in runs]
+    command = ["python", "train.py", "--recipe", "score_fusion", "--fuse", str(first), str(second)]
+    one, other = (run.protocol for run in runs)
+    protocol = {
+        "recipe": "score_fusion",
+        **{name: value for name, value in one.items() if name not in OF_ONE_RUN and other.get(name) == value},
+        "fused": described,
+        "command": shlex.join([*command, "--output_dir", str(output)]),
+    }
+    _check_output(output, protocol)
+
+    results, comparable = [], all(run.comparable for run in runs)
+    with whole_folder(output) as folder:
+        for (fold, seed), part in runs[0].parts.items():
+            other = runs[1].parts[fold, seed]
+            fused = add_logits(part.predictions, other.predictions)
+            result = {
+                "fold": fold,
+                "seed": seed,
+                **emotion_scores(fused.labels, fused.predicted, fused.names),
+                "labels": fused.names,
+                "selected": "nothing: the sum of two finished runs",
+                "split": part.results.get("split"),
+                **{
+                    name: part.results.get(name, 0) + other.results.get(name, 0)
+                    for name in ("parameters", "trained_parameters")
+                },
+            }
+            results.append(result)
+            place = folder / f"fold{fold}" / f"seed{seed}"
+            place.mkdir(parents=True)
+            lines = format_predictions(fused.ids, fused.labels, fused.logits, fused.names)
+            write_atomically(place / "predictions.csv", lines)
+            write_atomically(place / "results.json", json.dumps(result, indent=1))
+        summary = summarise(results, paper)
+        row = {"recipe": "score_fusion", "comparable": comparable, **summary}
+        title = f"score_fusion: sum of the logits of {described[0]['recipe']} and {described[1]['recipe']}"
+        write_atomically(folder / "protocol.json", json.dumps(protocol, indent=1))
+        write_atomically(folder / "results.json", json.dumps(row, indent=1))
+        write_atomically(folder / "results.md", format_summary(title, results, summary, comparable))
+    return summary
+
+
+def add_logits(first: Predictions, second: Predictions) -> Predictions:
+    """The sum of the logits of the same utterances, in the order of the first."""
+    place = {name: row for row, name in enumerate(second.ids)}
+    order = [place[name] for name in first.ids]
+    return Predictions(first.ids, first.labels, first.logits + second.logits[order], first.names)
+
+
+def check_fusable(first: Run, second: Run) -> None:
+    """Raise a `ValueError` that names everything in which two runs differ and must not."""
+    differing = [
+        f"{name} ({first.protocol.get(name)!r} and {second.protocol.get(name)!r})"
+        for name in MUST_AGREE
+        if first.protocol.get(name) != second.protocol.get(name)
+    ]
+    for what, one, other in (
+        ("folds", first.folds, second.folds),
+        ("seeds", first.seeds, second.seeds),
+        ("classes", first.names, second.names),
+    ):
+        if one != other:
+            differing.append(f"{what} ({one} and {other})")
+    if not differing:
+        for (fold, seed), part in first.parts.items():
+            ours, others = (run.parts[fold, seed].predictions for run in (first, second))
+            labels, other_labels = (dict(zip(p.ids, p.labels.tolist(), strict=True)) for p in (ours, others))
+            apart = [name for name in {**labels, **other_labels} if labels.get(name) != other_labels.get(name)]
+            if apart:
+                differing.append(f"utterances or labels of fold {fold}, seed {seed} ({len(apart)}, such as {apart[0]})")
+            splits = part.results.get("split"), second.parts[fold, seed].results.get("split")
+            if splits[0] != splits[1]:
+                differing.append(f"split of fold {fold}, seed {seed} ({splits[0]} and {splits[1]})")
+    if differing:
+        raise ValueError(
+            f"{first.folder} and {second.folder} cannot be fused, they differ in {'; '.join(differing)}: train both on the "
+            "same corpus with the same folds, seeds and rule of selection"
+        )
+
+
+def _check_output(output: Path, protocol: dict) -> None:
+    """Refuse a folder that holds anything but an earlier fusion of the same kind of runs."""
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise ValueError(f"{output} is no folder: give another --output_dir")
+    ours = {"protocol.json", "results.json", "results.md"}
+    foreign = [entry.name for entry in output.iterdir() if entry.name not in ours and not entry.name.startswith("fold")]
+    path = output / "protocol.json"
+    old = read_json(path) if path.exists() else {}
+    if foreign or (any(output.iterdir()) and old.get("recipe") != "score_fusion"):
+        found = f" (among others {foreign[0]})" if foreign else ""
+        raise ValueError(f"{output} is not empty and holds no score fusion{found}: give another --output_dir")
+    if old and old["fused"] != json.loads(json.dumps(protocol["fused"])):
+        raise ValueError(f"{output} holds the fusion of other runs, {old['command']}: give another --output_dir")

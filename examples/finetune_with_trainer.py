@@ -1,0 +1,58 @@
+"""Fine-tune a published checkpoint on other emotions with `Trainer`; the package is not needed, only the checkpoint.
+
+    python finetune_with_trainer.py --checkpoint NAME --dataset NAME --output_dir tuned --num_train_epochs 5
+    torchrun --nproc_per_node 2 finetune_with_trainer.py ... --push_to_hub --hub_model_id me/tuned
+
+The dataset has the splits train, test and perhaps validation (else a tenth of train chooses the epoch), and the columns
+audio, text, label (a ClassLabel) and perhaps history (lists of earlier turns). All of TrainingArguments are options.
+"""
+
+import time
+from dataclasses import make_dataclass
+
+import numpy as np
+import torch
+from datasets import Audio, load_dataset
+from transformers import AutoModelForAudioClassification, AutoProcessor, HfArgumentParser, Trainer, TrainingArguments
+
+parser = HfArgumentParser((make_dataclass("Arguments", [("checkpoint", str), ("dataset", str)]), TrainingArguments))
+parser.set_defaults(eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True, metric_for_best_model="ua")
+parser.set_defaults(remove_unused_columns=False)  # the collator reads them
+parser.set_defaults(hub_strategy="end")  # pushes before the end would lack the model's code
+parser.set_defaults(ddp_find_unused_parameters=False)  # there are none
+names, args = parser.parse_args_into_dataclasses()
+torch.manual_seed(args.seed)  # of the new classifier
+
+data = load_dataset(names.dataset).cast_column("audio", Audio(decode=False))  # decoded by the processor
+data = data.filter(lambda label: label is not None and label >= 0, input_columns="label")
+if "validation" not in data:
+    data["train"], data["validation"] = data["train"].train_test_split(0.1, seed=args.seed).values()
+
+# A model without label embeddings is loaded with id2label=..., ignore_mismatched_sizes=True instead of `set_labels`.
+model = AutoModelForAudioClassification.from_pretrained(names.checkpoint, trust_remote_code=True, dtype=torch.float32)
+processor = AutoProcessor.from_pretrained(names.checkpoint, trust_remote_code=True)
+classes, labels = data["train"].features["label"].names, np.array(data["train"]["label"])
+words = {name: name.replace("_", " ").split() for name in classes}  # better: several words that tell the emotion
+clips = {name: data["train"][np.flatnonzero(labels == index)[:16]]["audio"] for index, name in enumerate(classes)}
+model.set_labels(classes, words if model.text_model else None, clips if model.speech_model else None, processor)
+taken = [("audio", model.speech_model), ("text", model.text_model), ("history", model.text_model)]
+columns = [name for name, tower in taken if tower and name in data["train"].column_names]
+
+
+def collate(rows):
+    batch = processor(**{name: [row[name] for row in rows] for name in columns}, return_tensors="pt")
+    return {**batch, "labels": torch.tensor([row["label"] for row in rows])}
+
+
+def scores(prediction):  # weighted and unweighted accuracy
+    right, labels = prediction.predictions.argmax(-1) == prediction.label_ids, prediction.label_ids
+    return {"wa": right.mean(), "ua": np.mean([right[labels == label].mean() for label in np.unique(labels)])}
+
+
+trainer = Trainer(model, args, collate, data["train"], data["validation"], processor, compute_metrics=scores)
+trainer.train()
+trainer.save_metrics("test", trainer.evaluate(data["test"], metric_key_prefix="test"))
+trainer.save_model()  # and pushes it, with --push_to_hub
+trainer.accelerator.wait_for_everyone()
+time.sleep(0.3)  # gloo's worker threads would abort a process that ends at once
+trainer.accelerator.end_training()

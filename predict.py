@@ -1,0 +1,419 @@
+"""Emotions of recordings: a table on the terminal, or a file.
+
+    python predict.py CHECKPOINT recording.wav interviews/            files, and folders with all that is in them
+    python predict.py CHECKPOINT utterances.csv --output out.csv      a manifest of recordings and words
+    python predict.py CHECKPOINT --dialog one.wav two.wav --asr openai/whisper-base
+
+CHECKPOINT is a folder that train.py wrote, or a name on the Hub. INPUT is any number of
+    audio files and folders     words are not known, unless --asr hears them: the speech branch answers alone
+    .csv                        columns audio (or path) and text, one of them at least; id; dialog and order
+    .jsonl                      the same as one JSON object a line, and history, a list of earlier turns, oldest first
+A manifest's paths are relative to it. Rows that share a dialog are its turns, in the order of the column order, else of
+the rows, and each is answered with the turns before it as history; a blank dialog is none.
+
+A recording without words of more than --window_seconds is cut into windows, a row each. A row has id, start and end in
+seconds, window and windows (its number, and how many of them the recording has), the text that was read, modality (what
+answered: multimodal, or speech or text alone), prediction, one score a class (they sum to 1; those of one branch of a
+multimodal model are flat, only their order counts) and checkpoint.
+
+The same command goes on where it was killed: what stands in --output is left alone. An input that cannot be answered is
+left out, and named with its reason at the end. Exit status: 0, 1 when an input was left out, 2 when nothing was begun.
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm.auto import tqdm
+from transformers import pipeline
+from transformers.utils import logging
+
+from lemer import LemerPipeline
+
+# Of what counts as a recording in a folder; what cannot be decoded is then named, not overlooked.
+AUDIO_SUFFIXES = set(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .m4a .aac .mp4 .wma .webm .amr".split())
+MANIFEST_SUFFIXES = {".csv", ".jsonl"}
+SHARD_BATCHES, SHARD_BYTES = 8, 64 * 2**20  # of recordings that are in memory at once
+
+
+class Utterance(NamedTuple):
+    """One input: its name in the output, its recording and its words, and its history where it is given, not found."""
+
+    id: str
+    audio: str | None = None
+    text: str | None = None
+    history: list[str] | None = None
+
+
+def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    parser = argparse.ArgumentParser(
+        prog="predict.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, or name on the Hub")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="audio file, folder, .csv or .jsonl")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write .csv or .jsonl instead of the table")
+    parser.add_argument(
+        "--dialog", action="store_true", help="all inputs together are the turns of one dialog, in this order"
+    )
+    parser.add_argument("--asr", metavar="MODEL", help="speech recognition model that hears words where none are given")
+    parser.add_argument(
+        "--figure", type=Path, metavar="DIR", help="draw each utterance's attention to the labels there, as png"
+    )
+    parser.add_argument("--window_seconds", type=float, help="cut longer recordings without words (default: 30)")
+    parser.add_argument("--batch_size", type=int, default=8, help="utterances in one forward pass (default: 8)")
+    parser.add_argument("--device", help="cpu, cuda:1, ... (default: the first accelerator, else cpu)")
+    args = parser.parse_intermixed_args(argv)
+    if args.batch_size < 1:
+        parser.error(f"--batch_size cannot be {args.batch_size}")
+    if args.output is not None and args.output.suffix not in MANIFEST_SUFFIXES:
+        parser.error(f"--output must end with .csv or .jsonl, got {args.output}")
+    return parser, args
+
+
+# ------------------------------------------------------------------------------------------------------------ inputs
+
+
+def read_inputs(names: list[str], one_dialog: bool) -> list[list[Utterance]]:
+    """Dialogs, each a list of turns, oldest first; an utterance that belongs to none is one of a single turn."""
+    dialogs = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file())
+            files = [file for file in files if not file.name.startswith(".")]
+            if not files:
+                raise ValueError(f"no recording in the folder {path} (looked for {' '.join(sorted(AUDIO_SUFFIXES))})")
+            dialogs += [[Utterance(printable(file), str(file))] for file in files]
+        elif path.suffix.lower() in MANIFEST_SUFFIXES:
+            rows = read_manifest(path)
+            if one_dialog and any(row.get("dialog") for row in rows):
+                raise ValueError(f"{path} names its dialogs, and --dialog says that all inputs are one: leave --dialog out")
+            dialogs += group_dialogs(path, rows)
+        else:
+            dialogs.append([Utterance(printable(path), name)])
+    utterances = [turn for dialog in dialogs for turn in dialog]
+    twice = [name for name, count in Counter(turn.id for turn in utterances).items() if count > 1]
+    if twice:
+        raise ValueError(f"{len(twice)} inputs have the id of another, such as {twice[0]!r}: every id must be there once")
+    return [utterances] if one_dialog else dialogs
+
+
+def printable(path: Path) -> str:
+    """A path as text, also where its bytes are none."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def read_manifest(path: Path) -> list[dict]:
+    """Rows of a .csv or .jsonl."""
+    rows, number = [], 0
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        try:
+            if path.suffix.lower() == ".csv":
+                reader = csv.DictReader(file, strict=True)
+                for row in reader:
+                    number = reader.line_num
+                    if None in row or None in row.values():
+                        raise ValueError("not as many fields as the header has; a text with commas must stand in quotes")
+                    rows.append(row)
+            else:
+                for number, line in enumerate(file, 1):
+                    rows += [json.loads(line)] if line.strip() else []
+        except (csv.Error, ValueError) as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path} has no rows" if not rows else f"{path}: every line must be a JSON object")
+    known = {name for row in rows for name in row}
+    if not known & {"audio", "path", "text"}:
+        raise ValueError(f"{path} has no column audio, path or text, but {', '.join(sorted(known))}")
+    return rows
+
+
+def group_dialogs(path: Path, rows: list[dict]) -> list[list[Utterance]]:
+    dialogs = {}
+    for number, row in enumerate(rows, 1):
+        audio = str(row.get("audio") or row.get("path") or "")
+        name = str(row.get("id") or audio or f"{path}:{number}")
+        turn = Utterance(name, str(path.parent / audio) if audio else None, row.get("text"), row.get("history") or None)
+        dialog, order = row.get("dialog") or None, row.get("order")
+        if dialog is not None and turn.history is not None:
+            raise ValueError(f"{path}, row {number} has both dialog and history: give one of them")
+        try:
+            order = number if dialog is None or order is None else float(order)
+        except ValueError:
+            raise ValueError(f"{path}, row {number}: order must be a number, got {order!r}") from None
+        dialogs.setdefault(("row", number) if dialog is None else ("dialog", dialog), []).append((order, turn))
+    return [[turn for _, turn in sorted(turns, key=lambda pair: pair[0])] for turns in dialogs.values()]
+
+
+def shards(dialogs: list[list[Utterance]], batch_size: int) -> Iterator[list[list[Utterance]]]:
+    """
+    Groups of whole dialogs whose recordings fit into memory together.
+
+    They depend on all inputs, not on what is done already, so that a resumed run makes the same batches.
+    """
+    shard, count, size = [], 0, 0
+    for dialog in dialogs:
+        more = sum(os.path.getsize(turn.audio) for turn in dialog if turn.audio and os.path.isfile(turn.audio))
+        if shard and (count + len(dialog) > SHARD_BATCHES * batch_size or size + more > SHARD_BYTES):
+            yield shard
+            shard, count, size = [], 0, 0
+        shard.append(dialog)
+        count, size = count + len(dialog), size + more
+    yield shard
+
+
+# ------------------------------------------------------------------------------------------------------------ output
+
+
+class Output:
+    """A .csv or .jsonl that is only ever appended to, by whole utterances."""
+
+    def __init__(self, path: Path, labels: list[str], checkpoint: str):
+        self.path, self.is_csv, self.checkpoint = path, path.suffix == ".csv", checkpoint
+        self.columns = ["id", "start", "end", "window", "windows", "text", "modality", "prediction"]
+        if self.is_csv and set(labels) & {*self.columns, "checkpoint"}:
+            raise ValueError(f"classes {', '.join(labels)} are called like a column: write .jsonl")
+        self.columns += [*labels, "checkpoint"] if self.is_csv else ["scores", "checkpoint"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.done = set()
+        if path.exists():
+            try:
+                self.done = self._mend()
+            except ValueError as error:
+                raise ValueError(
+                    f"{path} was not written by this command: {error}. Give another --output, or remove it"
+                ) from error
+
+    def _mend(self) -> set[str]:
+        """Cut off what a killed run left in parts; ids of what stands there whole."""
+        content = self.path.read_bytes()
+        begin = self._format([]).encode("utf-8") if self.is_csv else b'{"id": '
+        if content[: len(begin)] != begin[: len(content)]:
+            raise ValueError(f"it begins with {content[:80]!r}, not with {begin!r}")
+        lines = io.StringIO(content[: content.rfind(b"\n") + 1].decode("utf-8"), newline="").readlines()
+        rows = self._whole_rows(lines)
+        for _, row in rows:
+            if list(row) != self.columns or row["checkpoint"] != self.checkpoint:
+                raise ValueError(
+                    f"a row has {', '.join(map(str, row))} of {row.get('checkpoint')}, expected "
+                    f"{', '.join(self.columns)} of {self.checkpoint}"
+                )
+        if rows and int(rows[-1][1]["window"]) < int(rows[-1][1]["windows"]):
+            last = rows[-1][1]["id"]
+            rows = [row for row in rows if row[1]["id"] != last]
+        end = rows[-1][0] if rows else 0
+        os.truncate(self.path, len("".join(lines[:end]).encode("utf-8")))
+        return {row["id"] for _, row in rows}
+
+    def _whole_rows(self, lines: list[str]) -> list[tuple[int, dict]]:
+        """Every row, and the number of lines to its end."""
+        if not self.is_csv:
+            return [(number, json.loads(line)) for number, line in enumerate(lines, 1)]
+        rows, reader = [], csv.DictReader(lines, strict=True)
+        try:
+            for row in reader:
+                rows.append((reader.line_num, row))
+        except csv.Error as error:
+            if reader.reader.line_num < len(lines):  # else cut at a line feed in quotes
+                raise ValueError(f"line {reader.reader.line_num}: {error}") from error
+        return rows
+
+    def _format(self, rows: list[dict]) -> str:
+        """Lines of some rows; of a .csv after the header."""
+        text = io.StringIO(newline="")
+        if self.is_csv:
+            # All texts in quotes, since a carriage return alone would get none.
+            settings = {"extrasaction": "ignore", "lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC}
+            writer = csv.DictWriter(text, self.columns, **settings)
+            writer.writeheader()
+            writer.writerows({**row, **row["scores"]} for row in rows)
+        else:
+            for row in rows:
+                text.write(json.dumps({name: row[name] for name in self.columns}, ensure_ascii=False) + "\n")
+        return text.getvalue()
+
+    def append(self, rows: list[dict]):
+        text = self._format(rows)
+        if self.path.exists() and self.path.stat().st_size > 0:
+            text = text.removeprefix(self._format([]))
+        with open(self.path, "ab") as file:
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class Table:
+    """The same rows on the terminal."""
+
+    done = frozenset()
+
+    def __init__(self, ids: list[str], labels: list[str]):
+        self.labels = labels
+        self.folder = len(os.path.commonprefix(ids).rpartition("/")[0]) + 1 if "/" in os.path.commonprefix(ids) else 0
+        self.width = max(2, min(48, max(map(len, ids)) - self.folder))
+        scores = "  ".join(f"{label:>5}" for label in labels)
+        tqdm.write(f"{'id':{self.width}}  {'seconds':>13}  {'answer':>6}  {scores}  {'by':10}  text")
+
+    def append(self, rows: list[dict]):
+        lines = []
+        for row in rows:
+            name = row["id"][self.folder :]
+            name = name if len(name) <= self.width else "..." + name[3 - self.width :]
+            span = "" if row["start"] is None else f"{row['start']:.2f}-{row['end']:.2f}"
+            scores = "  ".join(f"{row['scores'][label]:{max(5, len(label))}.3f}" for label in self.labels)
+            text = " ".join((row["text"] or "").split())
+            line = f"{name:{self.width}}  {span:>13}  {row['prediction']:>6}  {scores}  {row['modality']:10}  {text}"
+            lines.append(line.rstrip())
+        if lines:
+            tqdm.write("\n".join(lines))
+
+
+# -------------------------------------------------------------------------------------------------------- prediction
+
+
+def predict_shard(
+    pipe, dialogs: list[list[Utterance]], settings: dict, batch_size: int, failed: dict[str, str], bar
+) -> dict[str, list[dict]]:
+    """Pieces of every utterance that can be answered, with `scores`; `failed` gets the reasons of the others."""
+    pieces = {}
+    for dialog in dialogs:
+        history = []
+        for turn in dialog:
+            one = {"audio": turn.audio, "text": turn.text, "history": history if turn.history is None else turn.history}
+            try:
+                pieces[turn.id] = list(pipe.preprocess(one, **settings))
+                text = " ".join(piece["text"] for piece in pieces[turn.id] if piece["text"])
+            except (OSError, ValueError, RuntimeError) as error:
+                failed[turn.id] = str(error)
+                text = turn.text if isinstance(turn.text, str) else ""
+                bar.update()
+            history = [*history, text] if text.strip() else history
+    # Like lengths meet in a batch, and what does not fit into memory fails at once.
+    order = [piece for own in pieces.values() for piece in own]
+    order.sort(key=lambda piece: 0 if piece["audio"] is None else -len(piece["audio"]))
+    for first in range(0, len(order), batch_size):
+        batch = order[first : first + batch_size]
+        for piece, answered in zip(batch, pipe.forward(batch), strict=True):
+            piece.update(answered, scores=pipe.scores(answered))
+            bar.update(piece["is_last"])
+    return pieces
+
+
+def rows_of(name: str, pieces: list[dict], labels: list[str], checkpoint: str) -> list[dict]:
+    rows = []
+    for number, piece in enumerate(pieces, 1):
+        scores = {one["label"]: one["score"] for one in piece["scores"]}
+        rows.append(
+            {
+                "id": name,
+                "start": piece["start"],
+                "end": piece["end"],
+                "window": number,
+                "windows": len(pieces),
+                "text": piece["text"],
+                "modality": piece["modality"],
+                "prediction": piece["scores"][0]["label"],
+                "scores": {label: round(scores[label], 6) for label in labels},
+                "checkpoint": checkpoint,
+            }
+        )
+    return rows
+
+
+def save_figures(draw, pipe, pieces: list[dict], stem: str, folder: Path):
+    """One png for each window of an utterance."""
+    from matplotlib import pyplot
+
+    rate = pipe.processor.feature_extractor.sampling_rate
+    for number, piece in enumerate(pieces, 1):
+        audio = None if piece["audio"] is None else {"array": piece["audio"], "sampling_rate": rate}
+        figure, _ = draw(pipe.model, pipe.processor, audio, piece["text"], piece["history"])
+        figure.savefig(folder / (f"{stem}-{number}.png" if len(pieces) > 1 else f"{stem}.png"), bbox_inches="tight")
+        pyplot.close(figure)
+
+
+def main(argv=None) -> int:
+    parser, args = parse_args(argv)
+    logging.disable_progress_bar()
+    try:
+        dialogs = read_inputs(args.inputs, args.dialog)
+        utterances = [turn for dialog in dialogs for turn in dialog]
+        settings = {} if args.window_seconds is None else {"window_seconds": args.window_seconds}
+        if args.asr is not None:
+            settings["asr"] = pipeline("automatic-speech-recognition", model=args.asr, device=args.device)
+        pipe = pipeline(
+            "speech-emotion-recognition",
+            model=args.checkpoint,
+            pipeline_class=LemerPipeline,
+            device=args.device,
+            **settings,
+        )
+        if not pipe.model.config.uses_speech and args.asr is None and not any(turn.text for turn in utterances):
+            raise ValueError(f"{args.checkpoint} reads words only, and no input has any: give a manifest, or --asr")
+        labels = list(pipe.model.config.id2label.values())
+        if args.output:
+            output = Output(args.output, labels, args.checkpoint)
+        else:
+            output = Table([turn.id for turn in utterances], labels)
+        if args.figure is not None:
+            import matplotlib
+
+            matplotlib.use("agg")
+            from lemer.evaluation.attention_figure import label_attention_figure
+
+            args.figure.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        parser.error(str(error))
+
+    failed, branches, number, new = {}, Counter(), 0, 0
+    todo = {turn.id for turn in utterances} - output.done
+    with tqdm(total=len(utterances), unit="utterance") as bar:
+        for shard in shards(dialogs, args.batch_size):
+            turns = [turn for dialog in shard for turn in dialog]
+            if not todo & {turn.id for turn in turns}:
+                bar.update(len(turns))
+                number += len(turns)
+                continue
+            pieces = predict_shard(pipe, shard, settings, args.batch_size, failed, bar)
+            rows = []
+            for turn in turns:
+                number += 1
+                if turn.id not in todo or turn.id not in pieces:
+                    continue
+                new += 1
+                rows += rows_of(turn.id, pieces[turn.id], labels, args.checkpoint)
+                if args.figure is not None:
+                    try:
+                        stem = re.sub(r"[^\w.-]+", "_", turn.id)[-80:]
+                        stem = f"{number:05d}_{stem}"
+                        save_figures(label_attention_figure, pipe, pieces[turn.id], stem, args.figure)
+                    except (OSError, ValueError, RuntimeError) as error:
+                        failed[turn.id] = f"answered, but not drawn: {error}"
+            output.append(rows)
+            branches.update(row["modality"] for row in rows)
+    if args.output:
+        print(f"{args.output}: {new} new of {len(utterances)} utterances")
+    for branch, missing in (("speech", "words (a manifest or --asr gives them)"), ("text", "recordings")):
+        if pipe.model.config.modality == "multimodal" and branches[branch]:
+            print(
+                f"{branches[branch]} rows are of the {branch} branch alone, for want of {missing}. Its scores are flat: "
+                "only their order counts",
+                file=sys.stderr,
+            )
+    if failed:
+        print(f"{len(failed)} of {len(utterances)} inputs failed:", file=sys.stderr)
+        for name, reason in failed.items():
+            print(f"  {name}: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

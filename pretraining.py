@@ -1,0 +1,567 @@
+"""Second-stage self-supervised pre-training of a speech tower (paper, row B2): wav2vec 2.0's own training, continued on the
+corpus.
+
+Spans of frames are masked, and the tower tells the quantized frame of each masked position from distractors of the same
+utterance (wav2vec 2.0, arXiv 2006.11477, eq. 3 and 4). Padding is neither masked, nor a distractor, nor in a loss.
+
+Masks and distractors depend on seed, epoch and utterance alone, so that they are the same with one process and with several,
+and in a run that was killed and resumed.
+
+Shapes: B batch, S samples, F frames, M masked frames of the batch, K distractors, G groups of the codebook, V code vectors a
+group, D the space in which frames and codes are compared.
+"""
+
+import json
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import broadcast_object_list, set_seed
+from filelock import FileLock, Timeout
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import AutoConfig, AutoFeatureExtractor, get_scheduler
+from transformers.modeling_outputs import ModelOutput
+
+from lemer.files import whole_folder, write_atomically
+from lemer.processing_lemer import load_audio
+from lemer.small_towers import SMALL_SPEECH_TOWERS, make_small_speech_tower
+from lemer.speech_encoder_lemer import count_frames, encode_speech, make_padding_safe
+from lemer.towers_lemer import freeze_uncalled, load_towers
+from lemer.training import IndexedRows, JsonLinesTracker, LengthBuckets, States
+
+SEED = 0
+# What the paper does not say. "small" is for towers of random weights, chosen on session 4 of the demo corpus of seed 1.
+SETTINGS = {
+    "published": {
+        "epochs": 20,
+        "batch_size": 16,
+        "learning_rate": 5e-5,
+        "warmup_share": 0.1,
+        "weight_decay": 0.01,
+        "max_grad_norm": 1.0,
+        "mask_probability": 0.65,
+        "mask_length": 10,
+        "negatives": 100,
+        "diversity_loss_weight": 0.1,
+        "gumbel_start": 0.5,
+        "gumbel_end": 0.5,
+        "freeze_feature_encoder": False,
+        "freeze_quantizer": False,
+        "max_seconds": 15.0,
+    },
+}
+SETTINGS["small"] = {
+    **SETTINGS["published"],
+    "epochs": 40,
+    "learning_rate": 1e-3,
+    "gumbel_start": 2.0,
+}
+HELP = {
+    "epochs": "passes over the training sessions",
+    "batch_size": "utterances of all processes together",
+    "learning_rate": "peak of Adam's, after the warm-up; linear to 0",
+    "warmup_share": "share of the updates that warm up",
+    "weight_decay": "of AdamW",
+    "max_grad_norm": "clip gradients to this norm",
+    "mask_probability": "share of frames that masked spans would cover if they did not overlap",
+    "mask_length": "frames of a masked span",
+    "negatives": "distractors of a masked frame",
+    "diversity_loss_weight": "weight of the loss that spreads the use of the codes",
+    "gumbel_start": "first temperature of the Gumbel softmax over the codes",
+    "gumbel_end": "last one; the decay is geometric",
+    "freeze_feature_encoder": "keep the CNN encoder as it is",
+    "freeze_quantizer": "keep the codes of all frames as they are: codebook, CNN encoder and its norm",
+    "max_seconds": "cut longer utterances",
+}
+
+
+# Sums of an update and what their means over the masked frames are called in the log.
+LOGGED = {
+    "loss": "loss",
+    "contrastive_loss": "contrastive_loss",
+    "diversity_loss": "diversity_loss",
+    "correct": "accuracy",
+    "code_perplexity": "code_perplexity",
+}
+
+
+class CodebookCollapse(ValueError):
+    """Nearly all frames have the same code: the pre-training has failed."""
+
+
+# ------------------------------------------------------------------------------------------------- masks and distractors
+
+
+def draw_mask(frames: int, probability: float, length: int, rng: np.random.Generator) -> np.ndarray:
+    """
+    Mask spans of one utterance, (F,), True where a frame is masked; the number of spans is rounded at random.
+
+    Spans may overlap. In short clips a span is at most half of the frames, and there is at least one; an utterance of fewer
+    than four frames has nothing masked, for its masked frames would have no distractor.
+    """
+    masked = np.zeros(frames, dtype=bool)
+    if frames < 4:
+        return masked
+    length = min(length, frames // 2)
+    spans = max(1, int(probability * frames / length + rng.random()))
+    starts = rng.choice(frames - length + 1, size=min(spans, frames - length + 1), replace=False)
+    masked[(starts[:, None] + np.arange(length)).ravel()] = True
+    return masked
+
+
+def draw_negatives(masked: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Distractors (masked, count) of each of an utterance's masked frames: others of them, with replacement."""
+    if masked < 2:
+        return np.zeros((masked, count), dtype=np.int64)
+    others = rng.integers(masked - 1, size=(masked, count))
+    return others + (others >= np.arange(masked)[:, None])
+
+
+def draw_batch(
+    rows: list[int], frame_counts: list[int], frames: int, epoch: int, settings: dict
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Masks and distractors of a batch.
+
+    Args:
+        rows: indices of the utterances in the training split.
+        frame_counts: real frames of each.
+        frames: F of the padded batch.
+
+    Returns:
+        masked (B, F), and for every masked frame, in the order of `masked.nonzero()`, the indices of its distractors among
+        the masked frames (M, K).
+    """
+    masked, negatives, total = np.zeros((len(rows), frames), dtype=bool), [], 0
+    for index, (row, count) in enumerate(zip(rows, frame_counts, strict=True)):
+        rng = np.random.default_rng([SEED, epoch, row])
+        masked[index, :count] = draw_mask(count, settings["mask_probability"], settings["mask_length"], rng)
+        chosen = int(masked[index].sum())
+        negatives.append(total + draw_negatives(chosen, settings["negatives"], rng))
+        total += chosen
+    return torch.from_numpy(masked), torch.from_numpy(np.concatenate(negatives))
+
+
+# --------------------------------------------------------------------------------------------------------------- losses
+
+
+def quantize(quantizer: nn.Module, features: torch.Tensor, sample: bool):
+    """
+    Code vectors of frames.
+
+    Args:
+        quantizer: wav2vec 2.0's, of any of transformers' families.
+        features (M, conv_dim[-1]): layer-normed output of the CNN encoder.
+        sample: Draw the codes with Gumbel noise, differentiably; otherwise take the best ones.
+
+    Returns:
+        vectors (M, codevector_dim), codes (M, G), the perplexity of the codes' mean probabilities, summed over groups (from
+        G to G * V), and how many frames have each code as the best one (G, V).
+    """
+    scores = quantizer.weight_proj(features).float().unflatten(-1, (quantizer.num_groups, quantizer.num_vars))  # (M, G, V)
+    best = nn.functional.one_hot(scores.argmax(-1), quantizer.num_vars)
+    if sample:
+        chosen = nn.functional.gumbel_softmax(scores, tau=quantizer.temperature, hard=True)
+        probabilities = scores.softmax(-1)
+    else:
+        chosen = probabilities = best.float()
+    codebook = quantizer.codevectors[0].unflatten(0, (quantizer.num_groups, quantizer.num_vars))  # (G, V, d / G)
+    vectors = torch.einsum("mgv,gvd->mgd", chosen, codebook.float()).flatten(1)
+    perplexity = usage_perplexity(probabilities.sum(0))
+    return vectors, chosen.argmax(-1), perplexity, best.sum(0)
+
+
+def usage_perplexity(counts: torch.Tensor) -> torch.Tensor:
+    """Codes in use: exp of the entropy of each group's counts or summed probabilities (G, V), summed over groups."""
+    shares = counts / counts.sum(-1, keepdim=True).clamp(min=1)
+    return torch.exp(-torch.xlogy(shares, shares).sum(-1)).sum()
+
+
+def contrastive_logits(
+    predicted: torch.Tensor, targets: torch.Tensor, codes: torch.Tensor, negatives: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """
+    Cosine of each masked frame's prediction (M, D) with its own target and its distractors, over temperature, (M, 1 + K).
+
+    A distractor with the same code as the target (M, G) is no distractor: its logit is minus infinity.
+    """
+    similarity = nn.functional.normalize(predicted.float(), dim=-1) @ nn.functional.normalize(targets.float(), dim=-1).T
+    own = torch.arange(len(targets), device=targets.device)[:, None]
+    logits = similarity.gather(1, torch.cat([own, negatives], 1)) / temperature  # (M, 1 + K)
+    same = (codes[negatives] == codes[:, None]).all(-1)  # (M, K)
+    return torch.cat([logits[:, :1], logits[:, 1:].masked_fill(same, float("-inf"))], 1)
+
+
+@dataclass
+class PretrainingOutput(ModelOutput):
+    """
+    Sums over the masked frames of a batch, to be divided by their number.
+
+    Attributes:
+        loss: contrastive_loss + weight * diversity_loss.
+        contrastive_loss: cross-entropy of the own target among the distractors.
+        diversity_loss: share of the codebook that is not in use.
+        correct: frames whose own target is the most similar.
+        code_perplexity: codes in use by probability, times the number of frames.
+        best_codes (G, V): how many frames have each code as the best one.
+    """
+
+    loss: torch.FloatTensor | None = None
+    contrastive_loss: torch.FloatTensor | None = None
+    diversity_loss: torch.FloatTensor | None = None
+    correct: torch.LongTensor | None = None
+    code_perplexity: torch.FloatTensor | None = None
+    best_codes: torch.LongTensor | None = None
+
+
+class MaskedPrediction(nn.Module):
+    """A `...ForPreTraining` model (`model`) of wav2vec 2.0 with a padding-safe forward and losses of real frames alone."""
+
+    def __init__(self, model: nn.Module, diversity_loss_weight: float):
+        super().__init__()
+        self.model = model
+        self.diversity_loss_weight = diversity_loss_weight
+        make_padding_safe(model.base_model)
+        freeze_uncalled(model.base_model)
+
+    def freeze_codes(self):
+        """Freeze all that gives a frame its code."""
+        self.model.freeze_feature_encoder()
+        self.model.base_model.feature_projection.layer_norm.requires_grad_(False)
+        self.model.quantizer.requires_grad_(False)
+
+    def forward(self, input_values, input_values_mask, masked, negatives) -> PretrainingOutput:
+        """
+        Args:
+            input_values, input_values_mask (B, S): samples, and 1 where they are real.
+            masked (B, F), negatives (M, K): as [`draw_batch`] makes them.
+        """
+        model = self.model
+        output, _ = encode_speech(model.base_model, input_values, input_values_mask, mask_time_indices=masked)
+        predicted = model.project_hid(output.last_hidden_state[masked])  # (M, D)
+        features = output.extract_features[masked]  # (M, conv_dim[-1])
+        sample = self.training and model.quantizer.codevectors.requires_grad
+        if sample:
+            features = model.dropout_features(features)
+        vectors, codes, perplexity, best_codes = quantize(model.quantizer, features, sample)
+        targets = model.project_q(vectors.to(model.project_q.weight.dtype))  # (M, D)
+        logits = contrastive_logits(predicted, targets, codes, negatives, model.config.contrastive_logits_temperature)
+        contrastive = nn.functional.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long), reduction="sum")
+        diversity = (1 - perplexity / best_codes.numel()) * len(logits)
+        return PretrainingOutput(
+            loss=contrastive + self.diversity_loss_weight * diversity,
+            contrastive_loss=contrastive,
+            diversity_loss=diversity,
+            correct=(logits[:, 1:] < logits[:, :1]).all(-1).sum(),
+            code_perplexity=perplexity * len(logits),
+            best_codes=best_codes,
+        )
+
+
+# -------------------------------------------------------------------------------------------------------------- one fold
+
+
+def default_settings(speech_model: str) -> dict:
+    """Settings for a tower: those of a small one by its name, or of the published."""
+    return SETTINGS.get(speech_model, SETTINGS["published"])
+
+
+def second_stage_settings(folder: Path) -> dict:
+    """The protocol of a second stage: tower, corpus, settings."""
+    return json.loads((Path(folder) / "protocol.json").read_text())
+
+
+def second_stage(
+    folder: Path,
+    dataset,
+    fold: int,
+    speech_model: str,
+    corpus_fingerprint: str,
+    settings: dict | None = None,
+    mixed_precision: str | None = None,
+) -> Path:
+    """
+    The speech tower trained further on a fold's training sessions: made if it is not there yet, resumed if it was begun.
+
+    Called by all processes of a run; where two runs ask for the same fold at once, one makes it and the other waits. To be
+    called before the run makes an `Accelerator` of its own.
+
+    Args:
+        folder: Of the second stage, with a subfolder for each fold.
+        dataset: Utterances of all sessions, rows of the corpus schema; labels are not read.
+        fold: The session held out.
+        speech_model: Folder or Hub name of a `...ForPreTraining` checkpoint, or the name of a small tower.
+        corpus_fingerprint: What the loader's report calls the corpus.
+        settings: As in `SETTINGS`; None: those that the folder was begun with, or the default ones.
+        mixed_precision: "no", "bf16", "fp16"; None: the one of this process's `Accelerator`.
+
+    Returns:
+        folder/fold<k>/checkpoint, a pre-training checkpoint with its feature extractor.
+
+    Raises:
+        ValueError: the folder holds a second stage of another tower, corpus or settings, or the tower has no quantizer.
+        FloatingPointError: a loss is not finite.
+    """
+    folder = Path(folder)
+    target = folder / f"fold{fold}"
+    train_rows = dataset.select(np.flatnonzero(np.asarray(dataset["session"]) != fold))
+    if len(train_rows) in (0, len(dataset)):
+        sessions = sorted(set(dataset["session"]))
+        raise ValueError(f"fold {fold}: the corpus has the sessions {sessions}; a fold needs its own session and another")
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=mixed_precision,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        log_with=[JsonLinesTracker(target / "log.jsonl")],
+        project_dir=target,
+        step_scheduler_with_optimizer=True,
+    )
+    with _alone(folder / f"fold{fold}.lock", accelerator):
+        protocol = _check_protocol(folder, str(speech_model), corpus_fingerprint, settings, accelerator)
+        if not (target / "checkpoint").exists():
+            if accelerator.is_main_process:
+                target.mkdir(parents=True, exist_ok=True)
+                if speech_model in SMALL_SPEECH_TOWERS:
+                    with whole_folder(target / "start") as start:
+                        make_small_speech_tower(start, SEED, speech_model)
+            accelerator.wait_for_everyone()
+            start = target / "start" if speech_model in SMALL_SPEECH_TOWERS else speech_model
+            _train(target, train_rows, fold, str(start), protocol["settings"], accelerator)
+    return target / "checkpoint"
+
+
+@contextmanager
+def _alone(path: Path, accelerator: Accelerator):
+    """A lock that the main process takes for all processes of a run; while another run has it, they wait without end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, acquired = FileLock(path), [False]
+    while not acquired[0]:
+        if accelerator.is_main_process:
+            try:
+                lock.acquire(timeout=30)
+                acquired = [True]
+            except Timeout:
+                print(f"{path}: another run is making this second stage; waiting for it", flush=True)
+        broadcast_object_list(acquired)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_protocol(folder: Path, speech_model: str, corpus_fingerprint: str, settings: dict | None, accelerator) -> dict:
+    """The protocol of the folder, written if nothing was trained there; refuse one of something else."""
+    path = folder / "protocol.json"
+    protocol = {
+        "speech_model": speech_model,
+        "corpus_fingerprint": corpus_fingerprint,
+        "split": "labelled utterances of the training sessions, the validation dialogs of a later fine-tuning among them, "
+        "since their cut depends on its seed; labels are not read",
+        "seed": SEED,
+        "settings": settings,
+    }
+    if accelerator.is_main_process and not any(folder.glob("fold*/log.jsonl")):
+        filled = {**protocol, "settings": settings or default_settings(speech_model)}
+        with FileLock(folder / "protocol.lock"):
+            write_atomically(path, json.dumps(filled, indent=1))
+    accelerator.wait_for_everyone()
+    old = json.loads(path.read_text())
+    if settings is None:
+        protocol["settings"] = old["settings"]
+    changed = [name for name in protocol if protocol[name] != old.get(name)]
+    if changed:
+        changes = "; ".join(f"{name} was {old.get(name)!r}, is {protocol[name]!r}" for name in changed)
+        raise ValueError(f"{folder} holds another second stage ({changes}): give another folder")
+    return old
+
+
+def load_for_pretraining(speech: str, settings: dict) -> tuple[MaskedPrediction, dict]:
+    """The model, and what has to be put back into its configuration when it is saved."""
+    # Masks are given, the tower's own need only be on. What SpecAugment hides in a log-Mel, targets would lack too.
+    changes = {"layerdrop": 0.0, "mask_time_prob": settings["mask_probability"], "apply_spec_augment": True}
+    config = AutoConfig.from_pretrained(speech)
+    changes |= {name: 0 for name in ("mel_mask_bands", "mel_mask_share") if hasattr(config, name)}
+    towers = load_towers(speech, None, {"modality": "speech", "speech_config": changes})
+    if towers.pretraining is None:
+        raise ValueError(
+            f"{speech} has no trained quantizer, so it cannot be trained further by itself: use a ...ForPreTraining "
+            "checkpoint of wav2vec 2.0"
+        )
+    model = MaskedPrediction(towers.pretraining, settings["diversity_loss_weight"])
+    if settings["freeze_quantizer"]:
+        model.freeze_codes()
+    elif settings["freeze_feature_encoder"]:
+        model.model.freeze_feature_encoder()
+    return model, {name: getattr(config, name) for name in changes}
+
+
+class SpeechCollator:
+    """Rows -> samples and their mask, and `rows`, the utterances' indices."""
+
+    def __init__(self, feature_extractor, max_seconds: float):
+        self.feature_extractor = feature_extractor
+        self.max_samples = int(max_seconds * feature_extractor.sampling_rate)
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        rate = self.feature_extractor.sampling_rate
+        batch = self.feature_extractor(
+            [load_audio(row["audio"], target_rate=rate)[: self.max_samples] for row in rows],
+            sampling_rate=rate,
+            padding=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        return {
+            "input_values": batch["input_values"],
+            "input_values_mask": batch["attention_mask"],
+            "rows": torch.tensor([row["row"] for row in rows]),
+        }
+
+
+def _train(target: Path, train_rows, fold: int, start: str, settings: dict, accelerator: Accelerator):
+    """Train one fold and write its checkpoint, results and figure."""
+    begin = time.monotonic()
+    main, processes = accelerator.is_main_process, accelerator.num_processes
+    if settings["batch_size"] % processes:
+        raise ValueError(f"batch_size {settings['batch_size']} cannot be split among {processes} processes")
+    model, restore = load_for_pretraining(start, settings)
+    pretraining, config = model.model, model.model.config
+    feature_extractor = AutoFeatureExtractor.from_pretrained(start)
+    sampler = LengthBuckets(train_rows["num_frames"], settings["batch_size"], SEED)
+    loader = DataLoader(
+        IndexedRows(train_rows),
+        batch_sampler=sampler,
+        collate_fn=SpeechCollator(feature_extractor, settings["max_seconds"]),
+        generator=torch.Generator().manual_seed(SEED),  # else a new iterator draws from the stream that dropout uses
+    )
+    total = len(sampler) * settings["epochs"]
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=settings["learning_rate"],
+        betas=(0.9, 0.98),
+        eps=1e-6,
+        weight_decay=settings["weight_decay"],
+    )
+    scheduler = get_scheduler("linear", optimizer, int(settings["warmup_share"] * total), total)
+    model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
+    accelerator.init_trackers("second_stage")
+    states = States(target / "states", accelerator)
+    set_seed(SEED)
+    progress = states.load() or {"step": 0, "epoch": 0}
+    JsonLinesTracker(target / "log.jsonl").rewind(progress["step"])
+
+    bar = tqdm(total=total, initial=progress["step"], desc=f"second stage {fold}", unit="update", disable=not main)
+    for epoch in range(progress["epoch"], settings["epochs"]):
+        model.train()
+        sampler.start(epoch)
+        used = 0
+        for batch in loader:
+            rows = batch.pop("rows").tolist()
+            decay = settings["gumbel_end"] / settings["gumbel_start"]
+            pretraining.set_gumbel_temperature(settings["gumbel_start"] * decay ** (progress["step"] / total))
+            frame_counts = count_frames(config, batch["input_values_mask"].sum(1)).tolist()
+            frames = int(count_frames(config, batch["input_values"].shape[1]))
+            masked, negatives = draw_batch(rows, frame_counts, frames, epoch, settings)
+            count = accelerator.reduce(masked.sum().to(accelerator.device), "sum").clamp(min=1)
+            out = model(**batch, masked=masked.to(accelerator.device), negatives=negatives.to(accelerator.device))
+            if not torch.isfinite(out.loss):
+                _stop_on_loss(out, [train_rows[row]["id"] for row in rows], progress["step"])
+            # The mean over the masked frames of all processes, which the averaging of gradients divides by their number.
+            accelerator.backward(out.loss * processes / count)
+            norm = accelerator.clip_grad_norm_(model.parameters(), settings["max_grad_norm"])
+            rate = optimizer.param_groups[0]["lr"]
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            used = used + out.best_codes
+            progress["step"] += 1
+            sums = torch.stack([out[name].detach().float() for name in LOGGED])
+            means = dict(zip(LOGGED.values(), (accelerator.reduce(sums, "sum") / count).tolist(), strict=True))
+            bar.update()
+            bar.set_postfix(loss=f"{means['loss']:.3f}", codes=f"{means['code_perplexity']:.0f}")
+            accelerator.log(
+                {
+                    "epoch": epoch,
+                    **means,
+                    "gradient_norm": float(norm),
+                    "learning_rate": rate,
+                    "gumbel_temperature": pretraining.quantizer.temperature,
+                },
+                step=progress["step"],
+            )
+        progress["epoch"] = epoch + 1
+        codes_in_use = usage_perplexity(accelerator.reduce(used, "sum").float()).item()
+        accelerator.log({"epoch": epoch, "codes_in_use": codes_in_use}, step=progress["step"])
+        if codes_in_use < 1.5 * config.num_codevector_groups:
+            raise CodebookCollapse(
+                f"fold {fold}, epoch {epoch}: the codebook has collapsed, {codes_in_use:.1f} of "
+                f"{config.num_codevector_groups * config.num_codevectors_per_group} codes are in use. Try a lower learning "
+                "rate, a higher diversity_loss_weight, or freeze_quantizer"
+            )
+        if progress["epoch"] % max(1, settings["epochs"] // 20) == 0:
+            states.save(progress)
+    bar.close()
+    if main:
+        for name, value in restore.items():
+            setattr(config, name, value)
+        log = [json.loads(line) for line in (target / "log.jsonl").read_text().splitlines()]
+        updates = [line for line in log if "loss" in line]
+        results = {
+            "fold": fold,
+            "sessions": sorted(set(train_rows["session"])),
+            "utterances": len(train_rows),
+            "updates": progress["step"],
+            **{f"first_{name}": fmean(line[name] for line in updates[: len(sampler)]) for name in LOGGED.values()},
+            **{f"last_{name}": fmean(line[name] for line in updates[-len(sampler) :]) for name in LOGGED.values()},
+            "codes_in_use": log[-1]["codes_in_use"],
+            "parameters": pretraining.num_parameters(),
+            "trained_parameters": pretraining.num_parameters(only_trainable=True),
+            "processes": processes,
+            "mixed_precision": accelerator.mixed_precision,
+            "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
+        }
+        write_atomically(target / "results.json", json.dumps(results, indent=1))
+        draw_curve(log, target / "curve.png", f"second stage without session {fold}")
+        with whole_folder(target / "checkpoint") as checkpoint:  # last: the folder says that the fold is finished
+            pretraining.save_pretrained(checkpoint)
+            feature_extractor.save_pretrained(checkpoint)
+        for leftover in ("states", "start"):
+            shutil.rmtree(target / leftover, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.free_memory(model, optimizer, scheduler)
+
+
+def _stop_on_loss(out: PretrainingOutput, ids: list[str], step: int):
+    parts = {name: out[name].item() for name in ("contrastive_loss", "diversity_loss")}
+    raise FloatingPointError(
+        f"loss is not finite after {step} updates of the second stage: {parts}; utterances of the batch: {', '.join(ids)}. "
+        "Try a lower learning rate, or --mixed_precision no"
+    )
+
+
+def draw_curve(log: list[dict], path: Path, title: str) -> None:
+    """Loss, accuracy and codes in use over the updates, as a picture, where matplotlib is installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.subplots(3, 1, sharex=True)
+    updates = [line for line in log if "loss" in line]
+    for axis, name in zip(axes, ("contrastive_loss", "accuracy", "code_perplexity"), strict=True):
+        axis.plot([line["step"] for line in updates], [line[name] for line in updates], linewidth=0.7, label=name)
+    epochs = [line for line in log if "codes_in_use" in line]
+    axes[2].plot([line["step"] for line in epochs], [line["codes_in_use"] for line in epochs], label="codes_in_use")
+    for axis in axes:
+        axis.legend()
+    axes[0].set_title(title)
+    axes[2].set_xlabel("update")
+    figure.savefig(path, dpi=120)

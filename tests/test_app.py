@@ -1,0 +1,396 @@
+"""The page: what it refuses and how it says so, its answers, and the server alone, through its API, in a browser."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import soundfile
+from tiny import tiny_config, tiny_cross_modal, tiny_model, tiny_processor
+from tiny_asr import write_tiny_asr
+from transformers import pipeline
+
+from lemer import LemerModel, LemerPipeline, app
+
+RATE = 16_000  # Hz
+NOISE = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
+TEXT, HISTORY = "you are so late again", ["hello", "we won this table"]
+HTML = "<img src=x onerror=\"document.title='taken'\"><b>you are late</b>"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def made(modality="multimodal", **settings) -> LemerPipeline:
+    return LemerPipeline(tiny_model(modality=modality), tiny_processor(**settings), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return made()
+
+
+@pytest.fixture(scope="module")
+def wav(tmp_path_factory):
+    path = tmp_path_factory.mktemp("audio") / "noise.wav"
+    soundfile.write(path, NOISE, RATE, subtype="FLOAT")
+    return str(path)
+
+
+# ------------------------------------------------------------------------------------------------------- what is refused
+
+RECORDINGS = {
+    "too short": (NOISE[:1599], "too short"),
+    "silent": (0 * NOISE, "silent"),
+    "constant": (0 * NOISE + 0.5, "silent"),
+    "below a 16-bit step": (NOISE * 1e-5, "silent"),
+    "too long": (np.tile(NOISE, 31), "has 31.0 seconds, this page takes 30"),
+}
+
+
+@pytest.mark.parametrize("samples, reason", RECORDINGS.values(), ids=RECORDINGS)
+def test_a_recording_without_an_utterance_is_refused(pipe, tmp_path, samples, reason):
+    soundfile.write(tmp_path / "given.wav", samples, RATE, subtype="FLOAT")
+    with pytest.raises(app.Refused, match=reason) as refused:
+        app.recognise(pipe, None, str(tmp_path / "given.wav"), TEXT)
+    assert str(tmp_path) not in str(refused.value)  # nothing of the server is shown
+
+
+@pytest.mark.parametrize("content", [b"", b"<b>no sound</b>", b"RIFF" + bytes(60)], ids=["empty", "text", "damaged"])
+def test_a_file_that_is_no_recording_is_refused(pipe, tmp_path, content):
+    (tmp_path / "given.wav").write_bytes(content)
+    with pytest.raises(app.Refused, match="cannot be read as a recording") as refused:
+        app.recognise(pipe, None, str(tmp_path / "given.wav"), TEXT)
+    assert "given" not in str(refused.value)
+
+
+def test_a_long_recording_is_refused_before_it_is_decoded(pipe, tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "long.flac", np.zeros(RATE * 60), RATE)
+    monkeypatch.setattr(app, "load_audio", lambda *args, **kwargs: pytest.fail("was decoded"))
+    with pytest.raises(app.Refused, match="60.0 seconds"):
+        app.recognise(pipe, None, str(tmp_path / "long.flac"))
+
+
+def test_the_processor_may_set_a_lower_limit(tmp_path):
+    soundfile.write(tmp_path / "given.wav", np.tile(NOISE, 3), RATE)
+    with pytest.raises(app.Refused, match="this page takes 2.5"):
+        app.recognise(made(max_audio_seconds=2.5), None, str(tmp_path / "given.wav"))
+
+
+@pytest.mark.parametrize("rate", [8000, 44_100, 48_000])
+def test_thirty_seconds_at_any_rate_are_not_too_long(tmp_path, rate):
+    soundfile.write(tmp_path / "given.wav", np.random.default_rng(1).normal(0, 0.1, 30 * rate), rate)
+    assert len(app.read_recording(str(tmp_path / "given.wav"), RATE, 30.0)) == 30 * RATE
+
+
+@pytest.mark.parametrize(
+    "modality, wanted", [("multimodal", "recording, words"), ("speech", "recording"), ("text", "words")]
+)
+def test_no_input_is_refused_and_what_is_wanted_is_named(modality, wanted):
+    for nothing in ({}, {"text": " \n"}, {"history": "hello"}):
+        with pytest.raises(app.Refused, match=f"nothing to answer yet: give (a )?{wanted}"):
+            app.recognise(made(modality), None, **nothing)
+
+
+def test_a_book_is_refused(pipe):
+    with pytest.raises(app.Refused, match="more than 5,000 characters"):
+        app.recognise(pipe, None, None, "late " * 500, "you " * 1000)
+
+
+def test_a_model_without_branches_wants_both(wav):
+    pipe = LemerPipeline(tiny_cross_modal(), tiny_processor(), device="cpu")
+    for one in ({"audio": wav}, {"text": TEXT}):
+        with pytest.raises(app.Refused, match="give both"):
+            app.recognise(pipe, None, **one)
+    assert app.recognise(pipe, None, wav, TEXT)["answered"] == "Speech and words together."
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+def test_the_answer_is_the_pipelines(pipe, wav):
+    answer = app.recognise(pipe, None, wav, f" {TEXT}\n", "hello\n\n  \nwe won this table\n")
+    assert answer["scores"] == pipe({"audio": wav, "text": TEXT, "history": HISTORY})
+    assert (answer["text"], answer["history"]) == (TEXT, HISTORY)
+    assert (answer["answered"], answer["warnings"]) == ("Speech and words together.", [])
+
+
+def test_one_modality_answers_alone_and_says_that_its_scores_are_flat(pipe, wav):
+    speech, words = app.recognise(pipe, None, wav), app.recognise(pipe, None, None, TEXT)
+    assert speech["scores"] == pipe({"audio": wav}) and words["scores"] == pipe({"text": TEXT})
+    assert speech["answered"].startswith("Speech alone. For want of words the scores are flat")
+    assert words["answered"].startswith("Words alone. For want of a recording the scores are flat")
+    assert app.recognise(made("speech"), None, wav)["answered"] == "Speech alone."
+
+
+def test_words_are_transcribed_only_where_none_are_typed(pipe, wav):
+    def asr(one):
+        assert one["sampling_rate"] == RATE
+        np.testing.assert_array_equal(one["raw"], NOISE)
+        return {"text": " we won the day "}
+
+    answer = app.recognise(pipe, asr, wav, " ", "hello")
+    assert answer["answered"] == "Speech and words together.\nHeard: we won the day"
+    assert answer["scores"] == pipe({"audio": wav, "text": "we won the day", "history": ["hello"]})
+    assert "Heard" not in app.recognise(pipe, asr, wav, TEXT)["answered"]
+
+
+def test_no_words_heard_is_said(pipe, wav):
+    answer = app.recognise(pipe, lambda one: {"text": " "}, wav)
+    assert answer["answered"].startswith("Speech alone.") and answer["answered"].endswith(
+        "No words were heard in the recording."
+    )
+    with pytest.raises(app.Refused, match="reads words only: type them"):
+        app.recognise(made("text"), lambda one: {"text": " "}, wav)
+
+
+def test_what_has_no_effect_is_warned_of(pipe, wav):
+    (warning,) = app.recognise(pipe, None, wav, "", "hello")["warnings"]
+    assert warning.startswith("Earlier turns go before words")
+    (warning,) = app.recognise(made(max_text_length=6), None, wav, TEXT)["warnings"]
+    assert warning == "Not all words were read, only the first 6 pieces of them."
+    assert app.recognise(made(max_text_length=7), None, wav, TEXT)["warnings"] == []
+
+
+# ------------------------------------------------------------------------------------------------------ the command line
+
+
+def refusal(capsys, *arguments) -> str:
+    with pytest.raises(SystemExit, match="2"):
+        app.main([str(argument) for argument in arguments])
+    return capsys.readouterr().err
+
+
+@pytest.fixture
+def main_here(monkeypatch):
+    """`app.main` leaves this process as it was, and finds some gradio."""
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    for name in ("CHECKPOINT", "ASR", "EXAMPLES"):
+        os.environ.pop(f"LEMER_{name}", None)
+    monkeypatch.setitem(sys.modules, "gradio", ModuleType("gradio"))
+
+
+def test_help_teaches_the_arguments_and_the_space(capsys, main_here):
+    with pytest.raises(SystemExit, match="0"):
+        app.main(["--help"])
+    text = capsys.readouterr().out
+    assert all(
+        word in text for word in ("CHECKPOINT", "--asr", "--examples", "--port", "--host", "LEMER_CHECKPOINT", "Space")
+    )
+
+
+def test_a_checkpoint_must_be_named(capsys, main_here):
+    assert "LEMER_CHECKPOINT" in refusal(capsys)
+
+
+def test_arguments_stand_in_the_environment_of_a_space_and_are_overruled(main_here):
+    os.environ.update(LEMER_CHECKPOINT="user/name", LEMER_ASR="user/asr", LEMER_EXAMPLES="")
+    _, args = app.parse_args([])
+    assert (args.checkpoint, args.asr, args.examples) == ("user/name", "user/asr", "")
+    assert app.parse_args(["other"])[1].checkpoint == "other"
+
+
+def test_without_gradio_the_way_to_it_is_said(capsys, main_here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert "pip install 'lemer[app]'" in refusal(capsys, "folder")
+
+
+def test_an_untrained_checkpoint_is_refused_with_the_reason(capsys, main_here, tmp_path):
+    LemerModel(tiny_config()).save_pretrained(tmp_path)
+    tiny_processor().save_pretrained(tmp_path)
+    assert "are not trained, so that its answers would be random" in refusal(capsys, tmp_path)
+
+
+EXAMPLES = {
+    "no such recording": ('{"audio": "gone.wav"}', "row 1: there is no recording"),
+    "history as a string": ('{"text": "late", "history": "hello"}', "row 1: history must be a list"),
+    "no rows": ("", "has no rows"),
+    "no JSON": ('{"text": "late"}\n{"text"', "line 2"),
+}
+
+
+@pytest.mark.parametrize("content, reason", EXAMPLES.values(), ids=EXAMPLES)
+def test_examples_that_cannot_be_shown_are_refused_at_the_start(capsys, main_here, tmp_path, content, reason):
+    (tmp_path / "examples.jsonl").write_text(content)
+    assert reason in refusal(capsys, "folder", "--examples", tmp_path / "examples.jsonl")
+
+
+# ------------------------------------------------------------------------------------------------------------ the server
+
+# Loaded by the server's Python at its start: names every address outside this machine that it asks for.
+WATCH = """
+import sys
+def watch(event, args):
+    if event in ("socket.getaddrinfo", "socket.connect"):
+        address = args[0] if event == "socket.getaddrinfo" else args[1]
+        host = address[0] if isinstance(address, tuple) else address
+        if host not in (None, "", "127.0.0.1", "localhost", "0.0.0.0", "::1"):
+            print("OUTSIDE", event, address, file=sys.stderr, flush=True)
+sys.addaudithook(watch)
+"""
+
+
+class Server:
+    """`python app.py` without arguments in a folder that holds nothing else, as on a Space."""
+
+    def __init__(self, folder: Path, **variables):
+        self.work, self.temporary, site = folder / "work", folder / "temporary", folder / "site"
+        for made in (self.work, self.temporary, site):
+            made.mkdir()
+        (site / "sitecustomize.py").write_text(WATCH)
+        shutil.copy(app.__file__, self.work)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/"
+        variables |= {"GRADIO_SERVER_PORT": str(port), "TMPDIR": str(self.temporary), "PYTHONPATH": str(site)}
+        self.log = open(folder / "log.txt", "w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-B", "app.py"],
+            cwd=self.work,
+            env={**os.environ, **variables},
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        line = self.process.stdout.readline()  # ends where the process ends, too
+        assert self.url in line, self.errors()
+
+    def errors(self) -> str:
+        self.log.flush()
+        return Path(self.log.name).read_text()
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, pipe, wav):
+    pytest.importorskip("gradio")
+    folder = tmp_path_factory.mktemp("app")
+    pipe.save_pretrained(folder / "checkpoint")
+    (folder / "examples.csv").write_text(f'audio,text\n{wav},{TEXT}\n,"{HTML.replace(chr(34), chr(34) * 2)}"\n')
+    server = Server(
+        folder,
+        LEMER_CHECKPOINT=str(folder / "checkpoint"),
+        LEMER_ASR=write_tiny_asr(folder / "asr"),
+        LEMER_EXAMPLES=str(folder / "examples.csv"),
+    )
+    yield server
+    server.process.kill()
+    server.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    from gradio_client import Client
+
+    return Client(server.url, verbose=False, download_files=False)
+
+
+def ask(client, audio=None, text="", history=""):
+    from gradio_client import handle_file
+
+    return client.predict(audio and handle_file(audio), text, history, api_name="/recognise")
+
+
+def test_the_page_answers_as_the_pipeline_and_draws(client, pipe, wav):
+    label, answered, figure = ask(client, wav, TEXT, "\n".join(HISTORY))
+    expected = pipe({"audio": wav, "text": TEXT, "history": HISTORY})
+    scores = {one["label"]: one["confidence"] for one in label["confidences"]}
+    assert scores == pytest.approx({app.NAMES[one["label"]]: one["score"] for one in expected}, abs=1e-5)
+    assert label["label"] == app.NAMES[expected[0]["label"]]
+    assert answered == "Speech and words together."
+    assert figure["plot"].startswith("data:image/png;base64,")
+
+
+def test_words_left_blank_are_transcribed_by_the_model_named(server, client, pipe, wav):
+    asr = pipeline("automatic-speech-recognition", model=str(server.work.parent / "asr"))
+    heard = asr({"raw": NOISE, "sampling_rate": RATE})["text"]
+    assert ask(client, wav)[1] == f"Speech and words together.\nHeard: {heard}"
+
+
+def test_refusals_reach_the_person_in_plain_words(client, server, tmp_path):
+    from gradio_client.exceptions import AppError
+
+    (tmp_path / "not_audio.wav").write_text(HTML)
+    for arguments, reason in (
+        ((), "There is nothing to answer yet"),
+        ((str(tmp_path / "not_audio.wav"),), "cannot be read"),
+    ):
+        with pytest.raises(AppError, match=reason) as error:
+            ask(client, *arguments)
+        assert str(server.temporary) not in str(error.value)
+
+
+def test_files_of_the_server_are_not_read_out(client, server):
+    checkpoint = server.work.parent / "checkpoint" / "config.json"
+    with pytest.raises(Exception, match="(?i)not|valid|allowed|error") as error:
+        client.predict({"path": str(checkpoint), "meta": {"_type": "gradio.FileData"}}, "", "", api_name="/recognise")
+    assert "model_type" not in str(error.value)
+
+
+def test_recordings_of_examples_are_not_deleted_with_the_uploads(pipe, wav, tmp_path, monkeypatch):
+    pytest.importorskip("gradio")
+    from gradio.route_utils import delete_files_created_by_app
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    page = app.make_page(pipe, examples=[{"audio": wav, "text": TEXT, "history": ""}])
+    delete_files_created_by_app(page, None)
+    (kept,) = tmp_path.rglob("*.wav")
+    assert kept.read_bytes() == Path(wav).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
+    with sync_api.sync_playwright() as playwright:
+        # No name is resolved: what is not on this machine cannot be loaded.
+        flags = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_in_a_browser_without_a_network_html_stays_text_and_is_answered(server, browser, width):
+    page, requests = browser.new_page(viewport={"width": width, "height": 850}), []
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(server.url)
+    page.get_by_text(HTML[:9]).first.click()  # the example
+    words = page.get_by_label("Words")
+    words.and_(page.locator(":not(:placeholder-shown)")).wait_for()
+    assert words.input_value() == HTML
+    page.get_by_role("button", name="Recognise").click()
+    page.locator("#attention img").wait_for(timeout=60_000)
+    assert page.locator("#attention img").bounding_box()["x"] >= 0  # scrolled, with its begin in reach
+    assert page.get_by_label("What answered").input_value().startswith("Words alone.")
+    assert page.title() == "Emotion of an utterance" and page.locator("img[src=x]").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert [url for url in requests if not url.startswith((server.url, "data:", "blob:"))] == []
+    page.close()
+
+
+def test_in_a_browser_a_refusal_is_shown(server, browser):
+    page = browser.new_page()
+    page.goto(server.url)
+    page.get_by_role("button", name="Recognise").click()
+    page.get_by_text("There is nothing to answer yet: give a recording, words, or both.").wait_for()
+    assert page.get_by_text("Traceback").count() == 0
+    page.close()
+
+
+def test_at_its_end_the_server_has_left_nothing_and_talked_to_nobody(server):  # after all others of the server
+    assert [path.name.startswith("lemer_app_") for path in server.temporary.iterdir()] == [True]
+    server.end()
+    assert list(server.temporary.iterdir()) == []
+    assert [path.name for path in server.work.iterdir()] == ["app.py"]
+    assert "OUTSIDE" not in server.errors() and "Traceback" not in server.errors()

@@ -1,0 +1,346 @@
+"""The real script: files, folders, manifests and dialogs in, CSV and JSON lines out, bad files, kills."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tiny import tiny_model, tiny_processor
+from tiny_asr import write_tiny_asr
+from transformers import pipeline
+
+import lemer.predict
+from lemer import LemerPipeline
+
+RATE = 16_000  # Hz
+PREDICT = Path(lemer.predict.__file__)
+NOISE = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype(np.float32)
+LENGTHS = {"a.wav": 4000, "b.wav": 9000, "deep/c.flac": 2000, "deep/d.wav": 32_000, "e.wav": 5000}  # samples
+TEXTS = ["hello, you", 'i "hate" this\nday', "", "we won the day", "so late"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Checkpoints of every modality, a folder of recordings and a manifest of them, all in the working folder."""
+    place = tmp_path_factory.mktemp("predict")
+    for modality in ("multimodal", "speech", "text"):
+        LemerPipeline(tiny_model(modality=modality), tiny_processor(), device="cpu").save_pretrained(place / modality)
+    (place / "clips" / "deep").mkdir(parents=True)
+    for name, length in LENGTHS.items():
+        soundfile.write(place / "clips" / name, NOISE[:length], RATE, subtype="PCM_16")
+    (place / "clips" / "notes.txt").write_text("no recording")
+    with open(place / "clips" / "all.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "audio", "text", "label"])
+        rows.writerows([f"u{i}", name, text, "sad"] for i, (name, text) in enumerate(zip(LENGTHS, TEXTS, strict=True)))
+    return place
+
+
+@pytest.fixture(autouse=True)
+def inside(place, monkeypatch):
+    monkeypatch.chdir(place)
+
+
+@pytest.fixture(scope="module")
+def pipe(place):
+    return pipeline(
+        "speech-emotion-recognition", model=str(place / "multimodal"), pipeline_class=LemerPipeline, device="cpu"
+    )
+
+
+def predict(*arguments) -> int:
+    return lemer.predict.main([*map(str, arguments), "--device", "cpu"])
+
+
+def read(path: Path) -> list[dict]:
+    """Rows of either form, with `scores`."""
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().removesuffix("\n").split("\n")]
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    labels = ("ang", "hap", "neu", "sad")
+    return [{**row, "scores": {label: float(row[label]) for label in labels}} for row in rows]
+
+
+def assert_answers(rows: list[dict], answers: list[list[dict]]):
+    assert len(rows) == len(answers)
+    for row, answer in zip(rows, answers, strict=True):
+        expected = {one["label"]: one["score"] for one in answer}
+        assert row["scores"] == pytest.approx(expected, abs=2e-5)
+        assert row["prediction"] == max(row["scores"], key=row["scores"].get)
+        assert row["modality"] == answer[0]["modality"]
+
+
+# ------------------------------------------------------------------------------------------------------------- inputs
+
+
+def test_files_and_folders_are_answered_as_by_the_pipeline(pipe, tmp_path):
+    assert predict("multimodal", "clips/e.wav", "clips/deep", "--output", tmp_path / "out.csv") == 0
+    rows = read(tmp_path / "out.csv")
+    names = ["clips/e.wav", "clips/deep/c.flac", "clips/deep/d.wav"]
+    assert [row["id"] for row in rows] == names
+    assert_answers(rows, [pipe(name) for name in names])
+    assert [(float(row["start"]), float(row["end"])) for row in rows] == [(0, 0.3125), (0, 0.125), (0, 2)]
+
+
+def test_a_folder_is_searched_to_its_ground_for_recordings_alone(tmp_path):
+    assert predict("speech", "clips", "--output", tmp_path / "out.csv") == 0
+    assert [row["id"] for row in read(tmp_path / "out.csv")] == sorted(f"clips/{name}" for name in LENGTHS)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_manifest_gives_words_and_its_paths_are_relative_to_it(pipe, tmp_path, form):
+    assert predict("multimodal", "clips/all.csv", "--output", tmp_path / f"out.{form}") == 0
+    rows = read(tmp_path / f"out.{form}")
+    assert [row["id"] for row in rows] == ["u0", "u1", "u2", "u3", "u4"]
+    assert [row["text"] or "" for row in rows] == TEXTS
+    inputs = [{"audio": f"clips/{name}", "text": text} for name, text in zip(LENGTHS, TEXTS, strict=True)]
+    assert_answers(rows, [pipe(one) for one in inputs])
+
+
+def test_a_name_that_is_no_text_is_answered_and_written(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path / "clips") + b"\xff.wav")
+    try:
+        Path(path).write_bytes(Path("clips/a.wav").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes text alone")
+    assert predict("speech", path, "--output", tmp_path / "out.csv") == 0
+    assert read(tmp_path / "out.csv")[0]["id"].endswith("clips\\xff.wav")
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_any_text_comes_back_as_it_was_and_is_resumed(tmp_path, form):
+    texts = ["a\rb", "a\nb", "a\r\nb", 'a,"b"', "ä\u2028b\x85", "\\n"]
+    (tmp_path / "m.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    output = tmp_path / f"out.{form}"
+    for _ in range(2):
+        assert predict("text", tmp_path / "m.jsonl", "--output", output) == 0
+        assert [row["text"] for row in read(output)] == texts
+
+
+def test_json_lines_may_name_the_history(pipe, tmp_path):
+    lines = [{"id": 7, "text": "hello", "history": ["i hate this"]}, {"path": str(Path("clips/a.wav").resolve())}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert predict("multimodal", tmp_path / "m.jsonl", "--output", tmp_path / "out.jsonl") == 0
+    rows = read(tmp_path / "out.jsonl")
+    assert rows[0]["id"] == "7" and rows[0]["start"] is None
+    assert_answers(rows, [pipe({"text": "hello", "history": ["i hate this"]}), pipe("clips/a.wav")])
+
+
+def test_turns_of_a_dialog_have_the_turns_before_them_as_history(pipe, tmp_path):
+    (tmp_path / "m.csv").write_text(
+        "id,text,dialog,order\nx3,you won,x,10\ny1,hello,y,1\nx1,i hate this,x,2\nalone,hello,,\nx2,so late,x,9.5\n"
+    )
+    assert predict("multimodal", tmp_path / "m.csv", "--output", tmp_path / "out.csv") == 0
+    expected = {
+        "x1": {"text": "i hate this"},
+        "x2": {"text": "so late", "history": ["i hate this"]},
+        "x3": {"text": "you won", "history": ["i hate this", "so late"]},
+        "y1": {"text": "hello"},
+        "alone": {"text": "hello"},
+    }
+    rows = read(tmp_path / "out.csv")
+    assert [row["id"] for row in rows] == list(expected)
+    assert_answers(rows, [pipe(one) for one in expected.values()])
+
+
+def test_all_inputs_may_be_one_dialog(pipe, tmp_path):
+    (tmp_path / "m.csv").write_text("id,text\none,i hate this\ntwo,you won\n")
+    assert predict("multimodal", "--dialog", tmp_path / "m.csv", "--output", tmp_path / "out.csv") == 0
+    assert_answers(read(tmp_path / "out.csv"), pipe({"turns": [{"text": "i hate this"}, {"text": "you won"}]}))
+
+
+def test_words_are_heard_where_none_are_given_and_are_history(pipe, tmp_path):
+    asr = write_tiny_asr(tmp_path / "asr")
+    heard = pipeline("automatic-speech-recognition", model=asr, device="cpu")
+    turns = ["clips/a.wav", "clips/e.wav"]
+    assert predict("multimodal", "--dialog", *turns, "--asr", asr, "--output", tmp_path / "out.csv") == 0
+    rows = read(tmp_path / "out.csv")
+    assert_answers(rows, pipe({"turns": [{"audio": turn} for turn in turns]}, asr=heard))
+    assert rows[0]["text"] and {row["modality"] for row in rows} == {"multimodal"}
+
+
+def test_a_long_recording_has_a_row_for_each_window(pipe, tmp_path):
+    assert predict("multimodal", "clips/deep/d.wav", "--window_seconds", 0.75, "--output", tmp_path / "out.csv") == 0
+    rows = read(tmp_path / "out.csv")
+    windows = pipe("clips/deep/d.wav", window_seconds=0.75)
+    assert [(row["window"], row["windows"]) for row in rows] == [("1", "3"), ("2", "3"), ("3", "3")]
+    assert [float(row["start"]) for row in rows] == pytest.approx([one["start"] for one in windows])
+    assert_answers(rows, [one["scores"] for one in windows])
+
+
+def test_without_an_output_there_is_a_table(capsys):
+    assert predict("multimodal", "clips/all.csv") == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].split() == ["id", "seconds", "answer", "ang", "hap", "neu", "sad", "by", "text"]
+    assert [line.split()[0] for line in lines[1:]] == ["u0", "u1", "u2", "u3", "u4"]
+    assert lines[2].endswith('i "hate" this day') and "1 rows are of the speech branch alone" in err
+
+
+def test_figures_are_drawn_of_every_row(tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "figures"
+    assert predict("multimodal", "clips/a.wav", "clips/deep/d.wav", "--window_seconds", 1, "--figure", folder) == 0
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "00001_clips_a.wav.png",
+        "00002_clips_deep_d.wav-1.png",
+        "00002_clips_deep_d.wav-2.png",
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------- bad inputs
+
+
+def test_bad_inputs_are_named_with_their_reasons_and_the_others_are_answered(pipe, tmp_path, capsys):
+    (tmp_path / "bad.wav").write_bytes(b"RIFF nothing")
+    lines = [{"id": "number", "text": 3}, {"id": "nothing", "audio": ""}, {"id": "good", "text": "hello"}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    inputs = ["clips/a.wav", tmp_path / "bad.wav", "gone.wav", tmp_path / "m.jsonl", "clips/e.wav"]
+    assert predict("multimodal", *inputs, "--output", tmp_path / "out.csv") == 1
+    rows = read(tmp_path / "out.csv")
+    assert [row["id"] for row in rows] == ["clips/a.wav", "good", "clips/e.wav"]
+    assert_answers(rows, [pipe("clips/a.wav"), pipe({"text": "hello"}), pipe("clips/e.wav")])
+    err = capsys.readouterr().err
+    assert "4 of 7 inputs failed:" in err
+    for name, reason in {
+        str(tmp_path / "bad.wav"): "cannot be read as audio",
+        "gone.wav": "no audio file",
+        "number": "text must be a string",
+        "nothing": "neither audio nor words",
+    }.items():
+        assert [line for line in err.splitlines() if line.startswith(f"  {name}: ") and reason in line]
+
+
+def test_the_words_of_a_turn_that_failed_are_still_history(pipe, tmp_path):
+    (tmp_path / "m.csv").write_text("id,audio,text,dialog\none,gone.wav,i hate this,x\ntwo,,you won,x\n")
+    assert predict("multimodal", tmp_path / "m.csv", "--output", tmp_path / "out.csv") == 1
+    assert_answers(read(tmp_path / "out.csv"), [pipe({"text": "you won", "history": ["i hate this"]})])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["multimodal"], "INPUT"),
+        (["multimodal", "clips", "--output", "out.txt"], "--output must end with"),
+        (["multimodal", "clips", "--batch_size", "0"], "--batch_size cannot be 0"),
+        (["multimodal", "clips", "--window_seconds", "200"], "window_seconds must be above 0"),
+        (["multimodal", "clips", "clips/a.wav"], "'clips/a.wav': every id must be there once"),
+        (["multimodal", "multimodal"], "no recording in the folder multimodal"),
+        (["clips", "clips"], "clips"),
+        (["text", "clips"], "reads words only, and no input has any"),
+        (["multimodal", "gone.csv"], "No such file"),
+        (["multimodal", "m.csv", "name,words\na,b\n"], "no column audio, path or text, but name, words"),
+        (["multimodal", "m.csv", "id,text\na,hello, you\n"], "m.csv, line 2: not as many fields as the header has"),
+        (["multimodal", "m.csv", "id,text\na\n"], "line 2: not as many fields"),
+        (["multimodal", "m.csv", "id,text\n"], "has no rows"),
+        (["multimodal", "m.csv", 'id,text\na,"hello\n'], "m.csv, line 0: unexpected end of data"),
+        (["multimodal", "m.csv", "id,text\na,\udce4\n"], "can't decode byte 0xe4"),
+        (["multimodal", "m.csv", "text,dialog,order\nhello,x,first\n"], "row 1: order must be a number, got 'first'"),
+        (["multimodal", "m.csv", "text,dialog\nhello,x\n", "--dialog"], "leave --dialog out"),
+        (["multimodal", "m.jsonl", '{"text": "hello"}\n{"text":'], "line 2"),
+        (["multimodal", "m.jsonl", "3\n"], "every line must be a JSON object"),
+        (["multimodal", "m.jsonl", '{"text": "hello", "dialog": "x", "history": ["you"]}'], "both dialog and history"),
+    ],
+)
+def test_what_cannot_begin_ends_with_status_2(place, capsys, tmp_path, arguments, message):
+    if arguments[1:] and arguments[1].startswith("m."):
+        (tmp_path / arguments[1]).write_bytes(os.fsencode(arguments.pop(2)))
+        arguments[1] = tmp_path / arguments[1]
+    with pytest.raises(SystemExit) as stopped:
+        predict(*arguments)
+    assert stopped.value.code == 2 and message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_help_ends_with_status_0(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        predict("--help")
+    assert stopped.value.code == 0 and "CHECKPOINT INPUT" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------------------ resuming
+
+# Small batches, so that there are several shards of them, and windows.
+SEVERAL = ["multimodal", "clips/all.csv", "--batch_size", "2", "--window_seconds", "0.1"]
+
+
+@pytest.fixture
+def several(monkeypatch):
+    monkeypatch.setattr(lemer.predict, "SHARD_BATCHES", 1)
+    return SEVERAL
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_run_that_was_cut_anywhere_ends_with_the_same_bytes(several, tmp_path, form):
+    whole, cut = tmp_path / f"whole.{form}", tmp_path / f"cut.{form}"
+    assert predict(*several, "--output", whole) == 0
+    content = whole.read_bytes()
+    ends = [index + 1 for index, byte in enumerate(content) if byte == ord("\n")]
+    for size in {0, 5, *ends[:4], ends[2] + 7, ends[-2], ends[-2] + 20, len(content) - 1, len(content)}:
+        cut.write_bytes(content[:size])
+        assert predict(*several, "--output", cut) == 0
+        assert cut.read_bytes() == content, size
+
+
+def test_what_is_there_is_not_done_again(several, tmp_path, monkeypatch):
+    assert predict(*several, "--output", tmp_path / "out.csv") == 0
+    monkeypatch.setattr(LemerPipeline, "preprocess", lambda *_, **__: pytest.fail("done again"))
+    assert predict(*several, "--output", tmp_path / "out.csv") == 0
+
+
+def test_more_inputs_may_join_later(pipe, tmp_path):
+    assert predict("multimodal", "clips/a.wav", "--output", tmp_path / "out.csv") == 0
+    assert predict("multimodal", "clips/a.wav", "clips/e.wav", "--output", tmp_path / "out.csv") == 0
+    assert_answers(read(tmp_path / "out.csv"), [pipe("clips/a.wav"), pipe("clips/e.wav")])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("out.csv", "id,text\na,hello\n"),
+        ("out.csv", "id,text\n"),
+        ("out.csv", "nothing of ours"),
+        ("out.jsonl", '{"id": "a"}\n'),
+        ("out.jsonl", '{"id": "a"\n'),
+        ("out.jsonl", "3\n"),
+        ("out.jsonl", "nothing of ours\n"),
+    ],
+)
+def test_a_file_that_is_not_ours_is_left_as_it_is(tmp_path, capsys, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SystemExit) as stopped:
+        predict("multimodal", "clips/a.wav", "--output", tmp_path / name)
+    assert stopped.value.code == 2 and "was not written by this command" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == content
+
+
+def test_answers_of_another_checkpoint_are_not_joined(tmp_path, capsys):
+    assert predict("speech", "clips/a.wav", "--output", tmp_path / "out.csv") == 0
+    with pytest.raises(SystemExit) as stopped:
+        predict("multimodal", "clips", "--output", tmp_path / "out.csv")
+    assert stopped.value.code == 2 and "of multimodal" in capsys.readouterr().err
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(place, tmp_path):
+    clips = tmp_path / "many"
+    clips.mkdir()
+    for number in range(48):
+        soundfile.write(clips / f"{number:03d}.wav", NOISE[: 4000 + 50 * number], RATE)
+    output = tmp_path / "killed.csv"
+    command = [sys.executable, PREDICT, "multimodal", clips, "--batch_size", "1", "--device", "cpu", "--output", output]
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    while process.poll() is None and not (output.exists() and output.stat().st_size):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL and len(read(output)) < 48
+    assert predict(*command[2:-4], "--output", output) == 0
+    assert predict(*command[2:-4], "--output", tmp_path / "whole.csv") == 0
+    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
