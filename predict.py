@@ -106,28 +106,27 @@ def read_inputs(names: list[str], one_dialog: bool) -> list[list[Utterance]]:
     return [utterances] if one_dialog else dialogs
 
 
-def printable(path: Path) -> str:
-    """A path as text, also where its bytes are none."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def printable(thing) -> str:
+    """As text that can be written, also a path whose bytes are no text."""
+    return str(thing).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_manifest(path: Path) -> list[dict]:
     """Rows of a .csv or .jsonl."""
-    rows, number = [], 0
+    rows = []
     with open(path, encoding="utf-8-sig", newline="") as file:
         try:
             if path.suffix.lower() == ".csv":
                 reader = csv.DictReader(file, strict=True)
                 for row in reader:
-                    number = reader.line_num
                     if None in row or None in row.values():
                         raise ValueError("not as many fields as the header has; a text with commas must stand in quotes")
                     rows.append(row)
             else:
-                for number, line in enumerate(file, 1):
+                for line in file:
                     rows += [json.loads(line)] if line.strip() else []
         except (csv.Error, ValueError) as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
+            raise ValueError(f"{path}, after {len(rows)} rows: {error}") from error
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{path} has no rows" if not rows else f"{path}: every line must be a JSON object")
     known = {name for row in rows for name in row}
@@ -140,7 +139,7 @@ def group_dialogs(path: Path, rows: list[dict]) -> list[list[Utterance]]:
     dialogs = {}
     for number, row in enumerate(rows, 1):
         audio = str(row.get("audio") or row.get("path") or "")
-        name = str(row.get("id") or audio or f"{path}:{number}")
+        name = printable(row.get("id") or audio or f"{path}:{number}")
         turn = Utterance(name, str(path.parent / audio) if audio else None, row.get("text"), row.get("history") or None)
         dialog, order = row.get("dialog") or None, row.get("order")
         if dialog is not None and turn.history is not None:
@@ -292,7 +291,7 @@ def predict_shard(
                 pieces[turn.id] = list(pipe.preprocess(one, **settings))
                 text = " ".join(piece["text"] for piece in pieces[turn.id] if piece["text"])
             except (OSError, ValueError, RuntimeError) as error:
-                failed[turn.id] = str(error)
+                failed[turn.id] = printable(error)
                 text = turn.text if isinstance(turn.text, str) else ""
                 bar.update()
             history = [*history, text] if text.strip() else history

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 from releases import write_release
-
-import lemer.small_towers
-from lemer.small_towers import make_small_speech_tower, make_small_text_tower
+from tiny import tower_folders
 
 FOLD = "fold2/seed0"
 # A process forked from one that has imported everything starts in no time.
@@ -46,12 +44,7 @@ def start(*arguments):
 def arguments(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kills")
     corpus = write_release(folder / "release", sessions=2, dialogs_per_session=4)
-    tiny = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lemer.small_towers.SPEECH", {**lemer.small_towers.SPEECH, **tiny, "conv_dim": (16,) * 7})
-        patch.setattr("lemer.small_towers.TEXT", tiny)
-        speech = make_small_speech_tower(folder / "speech")
-        text = make_small_text_tower(folder / "text", ["what you say to me now", "this is one more line of words"] * 20)
+    speech, text = tower_folders(folder)
     options = {"data_dir": corpus, "cache_dir": folder / "cache", "speech_model": speech, "text_model": text}
     options |= {"batch_size": 4, "epochs": 3, "warmup_steps": 2, "speech_lr": 1e-3, "text_lr": 1e-3, "checkpoint_steps": 1}
     options |= {"validation_share": 0.3, "codes": 5, "words": 3, "folds": 2, "second_stage": "none"}

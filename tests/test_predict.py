@@ -105,14 +105,15 @@ def test_a_manifest_gives_words_and_its_paths_are_relative_to_it(pipe, tmp_path,
     assert_answers(rows, [pipe(one) for one in inputs])
 
 
-def test_a_name_that_is_no_text_is_answered_and_written(tmp_path):
+def test_a_file_whose_name_is_no_text_is_named_and_stops_nothing(tmp_path, capsys):
     path = os.fsdecode(os.fsencode(tmp_path / "clips") + b"\xff.wav")
     try:
         Path(path).write_bytes(Path("clips/a.wav").read_bytes())
     except OSError:
         pytest.skip("this file system takes text alone")
-    assert predict("speech", path, "--output", tmp_path / "out.csv") == 0
-    assert read(tmp_path / "out.csv")[0]["id"].endswith("clips\\xff.wav")
+    assert predict("speech", path, "clips/a.wav", "--output", tmp_path / "out.csv") == 1
+    assert [row["id"] for row in read(tmp_path / "out.csv")] == ["clips/a.wav"]
+    assert "clips\\udcff.wav: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
@@ -238,14 +239,14 @@ def test_the_words_of_a_turn_that_failed_are_still_history(pipe, tmp_path):
         (["text", "clips"], "reads words only, and no input has any"),
         (["multimodal", "gone.csv"], "No such file"),
         (["multimodal", "m.csv", "name,words\na,b\n"], "no column audio, path or text, but name, words"),
-        (["multimodal", "m.csv", "id,text\na,hello, you\n"], "m.csv, line 2: not as many fields as the header has"),
-        (["multimodal", "m.csv", "id,text\na\n"], "line 2: not as many fields"),
+        (["multimodal", "m.csv", "id,text\na,hello, you\n"], "m.csv, after 0 rows: not as many fields as the header has"),
+        (["multimodal", "m.csv", "id,text\na\n"], "not as many fields"),
         (["multimodal", "m.csv", "id,text\n"], "has no rows"),
-        (["multimodal", "m.csv", 'id,text\na,"hello\n'], "m.csv, line 0: unexpected end of data"),
+        (["multimodal", "m.csv", 'id,text\na,"hello\n'], "m.csv, after 0 rows: unexpected end of data"),
         (["multimodal", "m.csv", "id,text\na,\udce4\n"], "can't decode byte 0xe4"),
         (["multimodal", "m.csv", "text,dialog,order\nhello,x,first\n"], "row 1: order must be a number, got 'first'"),
         (["multimodal", "m.csv", "text,dialog\nhello,x\n", "--dialog"], "leave --dialog out"),
-        (["multimodal", "m.jsonl", '{"text": "hello"}\n{"text":'], "line 2"),
+        (["multimodal", "m.jsonl", '{"text": "hello"}\n{"text":'], "m.jsonl, after 1 rows: Expecting value"),
         (["multimodal", "m.jsonl", "3\n"], "every line must be a JSON object"),
         (["multimodal", "m.jsonl", '{"text": "hello", "dialog": "x", "history": ["you"]}'], "both dialog and history"),
     ],

@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 from releases import write_release
+from tiny import tower_folders
 from transformers import AutoModel
 
 import lemer.train
 from lemer.evaluation import report
 from lemer.recipes import RECIPES
-from lemer.small_towers import make_small_speech_tower, make_small_text_tower
 
 TRAINED = [name for name in RECIPES if not RECIPES[name].fuses]
 
@@ -21,12 +21,7 @@ def runs(tmp_path_factory):
     """One epoch of every recipe, fold 2 of two sessions, with one second stage for all."""
     folder = tmp_path_factory.mktemp("table")
     corpus = write_release(folder / "release", sessions=2, dialogs_per_session=1)
-    tiny = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lemer.small_towers.SPEECH", {**lemer.small_towers.SPEECH, **tiny, "conv_dim": (16,) * 7})
-        patch.setattr("lemer.small_towers.TEXT", tiny)
-        speech = make_small_speech_tower(folder / "speech")
-        text = make_small_text_tower(folder / "text", ["what you say to me now", "this is one more line of words"] * 20)
+    speech, text = tower_folders(folder)
     options = {"data_dir": corpus, "cache_dir": folder / "cache", "speech_model": speech, "text_model": text}
     options |= {"batch_size": 4, "epochs": 1, "warmup_steps": 0, "codes": 5, "words": 3, "folds": 2, "validation_share": 0}
     arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 from releases import write_release
+from tiny import tower_folders
 from transformers import AutoModel, AutoProcessor
 
 import lemer.folds
 import lemer.train
 from lemer import LemerModel
 from lemer.corpora.iemocap import load_iemocap
-from lemer.small_towers import make_small_speech_tower, make_small_text_tower
 
 TRAIN = Path(lemer.train.__file__)
 NO_DROPOUT = [
@@ -41,14 +41,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def towers(tmp_path_factory):
     """Towers smaller than 'small', for speed; the tests of 'small' itself train it once."""
-    folder = tmp_path_factory.mktemp("towers")
-    speech = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lemer.small_towers.SPEECH", {**lemer.small_towers.SPEECH, **speech, "conv_dim": (16,) * 7})
-        patch.setattr("lemer.small_towers.TEXT", text)
-        lines = ["what you say to me now", "this is one more line of words"] * 20
-        return make_small_speech_tower(folder / "speech"), make_small_text_tower(folder / "text", lines)
+    return tower_folders(tmp_path_factory.mktemp("towers"))
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,13 @@ statistics and label embeddings are perturbed, so that a term left out of a sum 
 
 import math
 import string
+import unittest.mock
 
 import numpy as np
 import torch
 from transformers import BertTokenizerFast, Wav2Vec2FeatureExtractor
 
-from lemer import CrossModalConfig, CrossModalModel, LemerConfig, LemerModel, LemerProcessor
+from lemer import CrossModalConfig, CrossModalModel, LemerConfig, LemerModel, LemerProcessor, small_towers
 
 # Default kernels and strides of the CNN encoder: a frame reads 400 samples, and one comes every 320. No dropout, no
 # LayerDrop, no SpecAugment: training mode is as deterministic as evaluation.
@@ -95,6 +96,17 @@ def tiny_towers(modality: str, speech: dict | None = None, text: dict | None = N
 def tiny_config(speech: dict | None = None, text: dict | None = None, **changes) -> LemerConfig:
     """A config of tiny towers; `speech` and `text` are changes to theirs, the rest are fields of LemerConfig."""
     return LemerConfig(**tiny_towers(changes.get("modality", "multimodal"), speech, text), **changes)
+
+
+def tower_folders(folder) -> tuple:
+    """Checkpoints of a speech and a text tower, smaller than the scripts' "small", with their dropout and masking."""
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    lines = ["what you say to me now", "this is one more line of words"] * 20
+    with unittest.mock.patch.multiple(
+        small_towers, SPEECH={**small_towers.SPEECH, **size, "conv_dim": (16,) * 7}, TEXT=size
+    ):
+        speech = small_towers.make_small_speech_tower(folder / "speech")
+        return speech, small_towers.make_small_text_tower(folder / "text", lines)
 
 
 def perturb(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
