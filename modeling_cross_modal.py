@@ -13,14 +13,13 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, ModelOutput
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging
 
 from .configuration_cross_modal import CrossModalConfig
 from .speech_encoder_lemer import encode_speech
-from .towers_lemer import build_speech_tower, build_text_tower, freeze_uncalled, load_towers
+from .towers_lemer import TwoTowerModel, load_towers
 
 logger = logging.get_logger(__name__)
 
@@ -99,7 +98,7 @@ class AttendingBlock(nn.Module):
         return self.layer_norm(hidden_states + attended), weights
 
 
-class CrossModalModel(PreTrainedModel):
+class CrossModalModel(TwoTowerModel):
     """
     Two towers, a branch on each, early fusion and a classifier.
 
@@ -112,34 +111,17 @@ class CrossModalModel(PreTrainedModel):
     config: CrossModalConfig
     config_class = CrossModalConfig
     base_model_prefix = "cross_modal"
-    main_input_name = "input_values"
-    input_modalities = ("audio", "text")
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False  # the loss is a mean over the batch: Trainer has to divide by accumulation steps
-    _supports_sdpa = True
-    _supports_flex_attn = True
-    _no_split_modules = ["Wav2Vec2ConformerEncoderLayer", "PaddingSafeConformerLayer"]
-
-    @classmethod
-    def is_custom_code(cls) -> bool:
-        # Else the towers' own initialisation is skipped for modules that own no tensor themselves. Safe, since this
-        # class has no initialisation of its own.
-        return False
 
     def __init__(self, config: CrossModalConfig):
         super().__init__(config)
-        # A checkpoint may have been loaded with other labels than its own.
-        config.label2id = {label: index for index, label in config.id2label.items()}
         size, multimodal = config.hidden_size, config.modality == "multimodal"
 
-        self.text_model = self.text_convolution = self.text_attends = None
+        self.text_convolution = self.text_attends = None
         if config.uses_text:
-            self.text_model = build_text_tower(config.text_config)
             self.text_convolution = self._convolution(config.text_config.hidden_size)
             self.text_attends = AttendingBlock(size, config.num_attention_heads)
-        self.speech_model = self.speech_convolution = self.speech_attends = None
+        self.speech_convolution = self.speech_attends = None
         if config.uses_speech:
-            self.speech_model = build_speech_tower(config.speech_config, config.padding_safe)
             self.speech_convolution = self._convolution(config.speech_config.hidden_size)
             self.speech_attends = AttendingBlock(size, config.num_attention_heads)
         self.classifier = nn.Sequential(
@@ -148,36 +130,10 @@ class CrossModalModel(PreTrainedModel):
             nn.Dropout(config.dropout),
             nn.Linear(size, config.num_labels),
         )
-        self.main_input_name = "input_values" if config.uses_speech else "input_ids"
-        self.post_init()
-        self._freeze_uncalled()
+        self.finish()
 
     def _convolution(self, tower_size: int) -> MaskedConvolution:
         return MaskedConvolution(tower_size, self.config.hidden_size, self.config.kernel_size, padding="same")
-
-    def _freeze_uncalled(self):
-        if self.speech_model is not None:
-            freeze_uncalled(self.speech_model)
-
-    @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model._freeze_uncalled()  # loading puts new parameters in the place of the frozen ones
-        if model.untrained:
-            logger.warning(f"never trained, so the scores of this model mean nothing yet: {', '.join(model.untrained)}")
-        return loaded
-
-    @property
-    def untrained(self) -> list[str]:
-        """`["classifier"]` of a model that was never trained: its bias is exactly 0, which the first update ends."""
-        return [] if self.classifier[-1].bias.detach().any() else ["classifier"]
-
-    def get_input_embeddings(self) -> nn.Module | None:
-        return self.text_model.get_input_embeddings() if self.text_model is not None else None
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.text_model.set_input_embeddings(value)
 
     @classmethod
     def from_towers(cls, speech: str | None, text: str | None, **config) -> "CrossModalModel":

@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, ModelOutput
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2GumbelVectorQuantizer
@@ -22,7 +21,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple, logging
 from .configuration_lemer import LemerConfig
 from .labels_lemer import set_labels
 from .speech_encoder_lemer import encode_speech
-from .towers_lemer import build_speech_tower, build_text_tower, freeze_uncalled, load_towers
+from .towers_lemer import TwoTowerModel, load_towers
 
 logger = logging.get_logger(__name__)
 
@@ -119,43 +118,7 @@ def attention_constraint(
 # ------------------------------------------------------------------------------------------------------- the model
 
 
-class LemerPreTrainedModel(PreTrainedModel):
-    config: LemerConfig
-    config_class = LemerConfig
-    base_model_prefix = "lemer"
-    main_input_name = "input_values"
-    input_modalities = ("audio", "text")
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False  # the losses are means over the batch: Trainer has to divide by accumulation steps
-    _supports_sdpa = True
-    _supports_flex_attn = True
-    _no_split_modules = ["Wav2Vec2ConformerEncoderLayer", "PaddingSafeConformerLayer"]
-
-    @classmethod
-    def is_custom_code(cls) -> bool:
-        # Else the towers' own initialisation is skipped for modules that own no tensor themselves. Safe, since
-        # `_init_weights` below uses only functions that leave loaded tensors alone.
-        return False
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
-        super()._init_weights(module)
-        if isinstance(module, LemerModel):
-            # Those that are trained start at random (rows A3 and B3), those that are not are 0 until they are set.
-            start = init.normal_ if module.config.train_label_embeddings else init.zeros_
-            for name in ("semantic_label_embeddings", "tonal_label_embeddings"):
-                if getattr(module, name) is not None:
-                    start(getattr(module, name))
-        elif isinstance(module, BilinearAlignment):
-            # Scores of unit variance for layer-normed towers of any width: neither uniform nor saturated at the start.
-            init.normal_(module.weight, std=module.weight.numel() ** -0.5)
-        elif isinstance(module, Wav2Vec2GumbelVectorQuantizer):
-            init.normal_(module.weight_proj.weight, mean=0.0, std=1.0)
-            init.zeros_(module.weight_proj.bias)
-            init.uniform_(module.codevectors)
-
-
-class LemerModel(LemerPreTrainedModel):
+class LemerModel(TwoTowerModel):
     """
     LE-MER, whole: a wav2vec 2.0 tower, a BERT tower, attention of both to the labels, fusion, classifier and losses.
 
@@ -170,10 +133,12 @@ class LemerModel(LemerPreTrainedModel):
             (parameters with `train_label_embeddings`).
     """
 
+    config: LemerConfig
+    config_class = LemerConfig
+    base_model_prefix = "lemer"
+
     def __init__(self, config: LemerConfig):
         super().__init__(config)
-        # A checkpoint may have been loaded with other labels than its own.
-        config.label2id = {label: index for index, label in config.id2label.items()}
         for field in config.wrongly_described():
             logger.warning(f"{field} of the configuration are of other labels and dropped: build the label embeddings anew")
             setattr(config, field, None)
@@ -181,8 +146,6 @@ class LemerModel(LemerPreTrainedModel):
         speech_size = config.speech_config.hidden_size if config.uses_speech else 0
         labels = config.num_labels
 
-        self.text_model = build_text_tower(config.text_config) if config.uses_text else None
-        self.speech_model = build_speech_tower(config.speech_config, config.padding_safe) if config.uses_speech else None
         self.speech_label_projection = self.speech_quantizer = self.speech_code_projection = None
         if config.uses_speech and config.use_label_embeddings:
             if config.speech_label_space != "codebook":
@@ -201,26 +164,41 @@ class LemerModel(LemerPreTrainedModel):
         self._register_labels(
             "tonal_label_embeddings", labels, config.tonal_label_size if with_labels and config.uses_speech else 0
         )
-        self.main_input_name = "input_values" if config.uses_speech else "input_ids"
-        self.post_init()
-        self._freeze_uncalled()
+        self.finish()
 
-    def _freeze_uncalled(self):
-        """Freeze what `forward` never calls: a parameter without a gradient stops training on several processes."""
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if isinstance(module, LemerModel):
+            # Those that are trained start at random (rows A3 and B3), those that are not are 0 until they are set.
+            start = init.normal_ if module.config.train_label_embeddings else init.zeros_
+            for embeddings in module._label_embeddings().values():
+                start(embeddings)
+        elif isinstance(module, BilinearAlignment):
+            # Scores of unit variance for layer-normed towers of any width: neither uniform nor saturated at the start.
+            init.normal_(module.weight, std=module.weight.numel() ** -0.5)
+        elif isinstance(module, Wav2Vec2GumbelVectorQuantizer):
+            init.normal_(module.weight_proj.weight, mean=0.0, std=1.0)
+            init.zeros_(module.weight_proj.bias)
+            init.uniform_(module.codevectors)
+
+    def freeze_uncalled(self):
+        super().freeze_uncalled()
         for module in (self.speech_quantizer, self.speech_code_projection):
             if module is not None:
                 module.requires_grad_(False)
-        if self.speech_model is not None:
-            freeze_uncalled(self.speech_model)
 
-    @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model._freeze_uncalled()  # loading puts new parameters in the place of the frozen ones
-        if model.untrained:
-            logger.warning(f"never trained or set, so this model's scores mean nothing yet: {', '.join(model.untrained)}")
-        return loaded
+    def _label_embeddings(self) -> dict[str, torch.Tensor]:
+        names = ("semantic_label_embeddings", "tonal_label_embeddings")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @torch.no_grad()
+    def forget_labels(self):
+        """Make the classifier and the label embeddings new."""
+        super().forget_labels()
+        self.config.label_words = self.config.label_codes = None
+        for embeddings in self._label_embeddings().values():
+            embeddings.normal_() if self.config.train_label_embeddings else embeddings.zero_()
 
     @property
     def untrained(self) -> list[str]:
@@ -229,9 +207,8 @@ class LemerModel(LemerPreTrainedModel):
 
         A new classifier has a bias of exactly 0, which the first update ends; a label embedding that was not set is 0.
         """
-        parts = {"classifier": self.classifier.bias[None]}
-        parts.update((name, getattr(self, name)) for name in ("semantic_label_embeddings", "tonal_label_embeddings"))
-        return [name for name, rows in parts.items() if rows is not None and not rows.detach().any(1).all()]
+        rows = self._label_embeddings().items()
+        return super().untrained + [name for name, embeddings in rows if not embeddings.detach().any(1).all()]
 
     def set_labels(
         self,
@@ -275,12 +252,6 @@ class LemerModel(LemerPreTrainedModel):
             setattr(self, name, nn.Parameter(torch.empty(labels, size)))
         else:
             self.register_buffer(name, torch.zeros(labels, size))  # unset
-
-    def get_input_embeddings(self) -> nn.Module | None:
-        return self.text_model.get_input_embeddings() if self.text_model is not None else None
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.text_model.set_input_embeddings(value)
 
     @classmethod
     def from_towers(cls, speech: str | None, text: str | None, **config) -> "LemerModel":
@@ -464,4 +435,4 @@ class LemerModel(LemerPreTrainedModel):
 
 LemerModel.register_for_auto_class("AutoModel")
 
-__all__ = ["LemerModel", "LemerOutput", "LemerPreTrainedModel"]
+__all__ = ["LemerModel", "LemerOutput"]

@@ -38,7 +38,7 @@ class LemerPipeline(ChunkPipeline):
     - a recording: a path, bytes, an array, `{"array", "sampling_rate"}`, a torchcodec decoder;
     - `{"audio": recording, "text": words, "history": [earlier turns, oldest first]}`, of which any may be left out;
     - `{"audio": recording, "segments": [(start, end), {"start", "end", "text", "history"}, ...]}`, times in seconds;
-    - `{"turns": [one of the first two, ...]}`, a dialog from its begin: every turn's history is the turns before it.
+    - `{"turns": [one of the first two, ...]}`, a dialog from its beginning: every turn's history is the turns before it.
 
     `text`, `history` and `segments` may also be named arguments beside one input. Blank words are none. History goes before
     words: where there are none it has no effect.
@@ -145,7 +145,7 @@ class LemerPipeline(ChunkPipeline):
             yield from self._pieces(one, turn=None, is_last=True, **settings)
             return
         extra = sorted(name for name in one if one[name] is not None and name != "turns")
-        if extra or isinstance(one["turns"], (str, dict)) or not len(one["turns"]):
+        if extra or not isinstance(one["turns"], (list, tuple)) or not one["turns"]:
             raise ValueError(
                 f"a dialog is {{'turns': [turn, ...]}} with at least one turn, got {one['turns']!r:.80}"
                 + (f" and beside it {', '.join(extra)}, which belong into the turns" if extra else "")
@@ -176,7 +176,7 @@ class LemerPipeline(ChunkPipeline):
         elif samples is not None:
             longest = min(WINDOW_SECONDS, self.processor.max_audio_seconds) if window_seconds is None else window_seconds
             whole = text is not None and config.uses_text
-            parts = cut_evenly(len(samples), len(samples) if whole else int(longest * rate), rate)
+            parts = cut_evenly(len(samples), len(samples) if whole else max(1, int(longest * rate)), rate)
         cut = segments is not None or len(parts) > 1
         for number, part in enumerate(parts):
             piece = {"audio": samples, "text": text, "history": history, **part}
@@ -194,7 +194,7 @@ class LemerPipeline(ChunkPipeline):
     def _words(self, one) -> tuple[str | None, list[str | None], list | None]:
         """Text, history and segments of an input, checked."""
         segments = one.get("segments")
-        if segments is not None and (isinstance(segments, (str, dict)) or not len(segments)):
+        if segments is not None and not (isinstance(segments, (list, tuple)) and segments):
             raise ValueError(f"segments must be a list of (start, end) or dicts, with at least one, got {segments!r:.80}")
         text = nonblank(one.get("text"))
         if text is not None and segments is not None:

@@ -15,6 +15,7 @@ from transformers import (
     AutoModel,
     AutoModelForPreTraining,
     PreTrainedConfig,
+    PreTrainedModel,
 )
 from transformers.utils import logging
 
@@ -23,21 +24,102 @@ from .speech_encoder_lemer import LogMelLayer, make_padding_safe
 logger = logging.get_logger(__name__)
 
 
-def build_speech_tower(config: PreTrainedConfig, padding_safe: bool) -> nn.Module:
-    """A speech tower of new weights."""
-    speech_model = AutoModel.from_config(config)
-    if padding_safe:
-        make_padding_safe(speech_model)
-    return speech_model
+class TwoTowerModel(PreTrainedModel):
+    """
+    What both papers' models are: a speech and a text tower (None where the modality has none), and a classifier on top.
+
+    A subclass builds the rest, ends its constructor with `finish()`, and initialises only with functions that leave loaded
+    tensors alone.
+    """
+
+    main_input_name = "input_values"
+    input_modalities = ("audio", "text")
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the losses are means over the batch: Trainer has to divide by accumulation steps
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _no_split_modules = ["Wav2Vec2ConformerEncoderLayer", "PaddingSafeConformerLayer"]
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        return False  # else the towers' own initialisation is skipped for modules that own no tensor themselves
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__(config)
+        # A checkpoint may have been loaded with other labels than its own.
+        config.label2id = {label: index for index, label in config.id2label.items()}
+        self.text_model = self.speech_model = None
+        if config.uses_text:
+            self.text_model = AutoModel.from_config(config.text_config, **_without_pooler(config.text_config))
+        if config.uses_speech:
+            self.speech_model = AutoModel.from_config(config.speech_config)
+            if config.padding_safe:
+                make_padding_safe(self.speech_model)
+
+    def finish(self):
+        """Initialise; the last line of a constructor."""
+        self.main_input_name = "input_values" if self.config.uses_speech else "input_ids"
+        self.post_init()
+        self.freeze_uncalled()
+
+    def freeze_uncalled(self):
+        """Freeze what `forward` never calls: a parameter without a gradient stops training on several processes."""
+        if self.speech_model is not None:
+            freeze_uncalled(self.speech_model)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.freeze_uncalled()  # loading puts new parameters in the place of the frozen ones
+        names, saved = list(model.config.id2label.values()), _saved_labels(cls, pretrained_model_name_or_path, kwargs)
+        if len(saved) == len(names) and saved != names:
+            logger.warning(
+                f"the checkpoint tells {saved} apart, is loaded for {names}: what belongs to a label starts anew. To give "
+                "the same labels other names, load it as it is and change id2label and label2id of its configuration"
+            )
+            model.forget_labels()
+        if model.untrained:
+            logger.warning(f"never trained or set, so this model's scores mean nothing yet: {', '.join(model.untrained)}")
+        return loaded
+
+    @torch.no_grad()
+    def forget_labels(self):
+        """Make the classifier's last layer new."""
+        last = self._last_layer()
+        last.weight.normal_(std=getattr(self.config, "initializer_range", 0.02))
+        last.bias.zero_()
+
+    def _last_layer(self) -> nn.Linear:
+        return self.classifier[-1] if isinstance(self.classifier, nn.Sequential) else self.classifier
+
+    @property
+    def untrained(self) -> list[str]:
+        """
+        Names of what stands between the towers and an answer and was never trained or set: a model with any is not for use.
+
+        A new classifier has a bias of exactly 0, which the first update ends.
+        """
+        return [] if self._last_layer().bias.detach().any() else ["classifier"]
+
+    def get_input_embeddings(self) -> nn.Module | None:
+        return self.text_model.get_input_embeddings() if self.text_model is not None else None
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.text_model.set_input_embeddings(value)
 
 
-def build_text_tower(config: PreTrainedConfig) -> nn.Module:
-    """A text tower of new weights."""
-    return AutoModel.from_config(config, **_without_pooler(config))
+def _saved_labels(model_class: type, checkpoint, kwargs: dict) -> list[str]:
+    """The labels that a checkpoint was saved with; empty where nobody asked for others."""
+    if checkpoint is None or not {"config", "id2label", "label2id"} & {name for name in kwargs if kwargs[name] is not None}:
+        return []
+    hub = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
+    saved = model_class.config_class.get_config_dict(checkpoint, **{name: kwargs[name] for name in hub if name in kwargs})[0]
+    return [name for _, name in sorted((saved.get("id2label") or {}).items(), key=lambda item: int(item[0]))]
 
 
 def freeze_uncalled(speech_model: nn.Module) -> None:
-    """Freeze what a speech tower never calls: a parameter without a gradient stops training on several processes."""
+    """Freeze what a speech tower never calls."""
     config = speech_model.config
     first = speech_model.feature_extractor.conv_layers[0]
     if isinstance(first, LogMelLayer):

@@ -575,3 +575,19 @@ def test_loading_with_another_number_of_labels_warns_of_the_new_parts(tmp_path, 
     model = LemerModel.from_pretrained(tmp_path, num_labels=5, ignore_mismatched_sizes=True)
     assert model.untrained == ["classifier", "semantic_label_embeddings", "tonal_label_embeddings"]
     assert "mean nothing yet: classifier, semantic_label_embeddings, tonal_label_embeddings" in caplog.text
+
+
+@pytest.mark.parametrize("names", [["sad", "neu", "hap", "ang"], ["calm", "proud", "tired", "bored"]])
+def test_loading_for_other_labels_of_the_same_number_starts_what_belongs_to_them_anew(tmp_path, caplog, names):
+    tiny_model().save_pretrained(tmp_path)
+    model = AutoModel.from_pretrained(tmp_path, id2label=dict(enumerate(names)))
+    assert "starts anew" in caplog.text and list(model.config.id2label.values()) == names
+    assert model.untrained == ["classifier", "semantic_label_embeddings", "tonal_label_embeddings"]
+    assert model.config.label_words is None
+
+
+def test_loading_for_the_checkpoints_own_labels_changes_nothing(tmp_path, caplog):
+    saved = tiny_model()
+    saved.save_pretrained(tmp_path)
+    model = AutoModel.from_pretrained(tmp_path, id2label=saved.config.id2label)
+    assert torch.equal(model.classifier.weight, saved.classifier.weight) and not caplog.text

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 from datasets import Audio, Dataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import WORDS, tiny_config, tiny_cross_modal, tiny_model, tiny_processor
 from tiny_asr import write_tiny_asr
@@ -188,6 +188,7 @@ ONE = st.fixed_dictionaries(
 ).filter(lambda one: one["audio"] is not None or one["text"])
 
 
+@settings(max_examples=40)
 @given(st.lists(ONE, min_size=1, max_size=5), st.integers(1, 6))
 def test_an_input_is_answered_alone_as_in_any_batch(pipes, inputs, batch_size):
     assert_same(pipes["multimodal"](inputs, batch_size=batch_size), [pipes["multimodal"](one) for one in inputs])
@@ -215,6 +216,7 @@ TURN = st.fixed_dictionaries(
 ).filter(lambda one: one["audio"] is not None or one["text"])
 
 
+@settings(max_examples=40)
 @given(st.lists(TURN, min_size=1, max_size=5), st.sampled_from(["multimodal", "text", "speech"]))
 def test_the_history_of_a_turn_is_every_turn_before_it(pipes, turns, modality):
     pipe = pipes[modality]
@@ -354,6 +356,7 @@ def test_an_asr_pipeline_of_transformers_is_taken(pipe, tmp_path):
         ("multimodal", {"audio": audio(NOISE), "segments": [3]}, "0 <= start"),
         ("multimodal", {"audio": audio(NOISE), "segments": [{"start": 0, "end": 1, "words": "hello"}]}, "0 <= start"),
         ("multimodal", {"turns": []}, "at least one turn"),
+        ("multimodal", {"turns": 3}, "at least one turn"),
         ("multimodal", {"turns": [{"text": TEXT}], "history": ["hello"]}, "beside it history"),
         ("multimodal", {"turns": [{"text": TEXT, "history": ["hello"]}]}, "turn 0 of a dialog has history"),
         ("text", {"audio": audio(CLIP)}, "takes words, and got no words: give text beside"),
