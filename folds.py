@@ -63,6 +63,7 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
         if modality != "text":
             feature_extractor = AutoFeatureExtractor.from_pretrained(speech)
         processor = LemerProcessor(feature_extractor, AutoTokenizer.from_pretrained(text), **protocol["processor"])
+        processor.check_fits(model.config)
         if getattr(model.config, "use_label_embeddings", False):
             model.to("cuda" if torch.cuda.is_available() else "cpu")
             build_label_embeddings(

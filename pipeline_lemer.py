@@ -64,7 +64,8 @@ class LemerPipeline(ChunkPipeline):
         sampling_rate (`int`, *optional*): Rate of bare arrays in Hz. Every other form of audio knows its own.
 
     Raises:
-        ValueError: the checkpoint is not trained; an input is not one of these, or has nothing that the model takes.
+        ValueError: the checkpoint is not trained, or the processor is not its own; an input is not one of these, or has
+            nothing that the model takes.
     """
 
     _load_processor = True
@@ -82,6 +83,7 @@ class LemerPipeline(ChunkPipeline):
                 f"{', '.join(untrained)} of this checkpoint are not trained, so that its answers would be random: train it "
                 "first, or check that the checkpoint is whole"
             )
+        processor.check_fits(model.config)
         super().__init__(model, processor=processor, **kwargs)
 
     def _sanitize_parameters(self, sampling_rate=None, window_seconds=None, asr=None, top_k=None):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # no need of it here: a checkpoint gets the files that its pr
 
 logger = logging.get_logger(__name__)
 
+SAMPLING_RATE = 16_000  # Hz, what every speech tower of the wav2vec 2.0 family was trained on
 MAX_CHANNELS = 8  # more on the shorter axis of a two-dimensional array: rather a batch than the channels of one clip
 
 
@@ -159,6 +160,29 @@ class LemerProcessor(ProcessorMixin):
         self.max_history = max_history
         self.max_text_length = max_text_length
         super().__init__(feature_extractor, tokenizer, **kwargs)
+
+    def check_fits(self, config) -> None:
+        """
+        Raise a `ValueError` if a model of this configuration cannot have been trained with this processor: another sampling
+        rate, more tokens than the text tower knows, or longer texts than it has positions for.
+        """
+        rate = self.feature_extractor.sampling_rate
+        if config.uses_speech and rate != SAMPLING_RATE:
+            raise ValueError(f"the processor gives {rate} Hz, and speech towers hear {SAMPLING_RATE}: use the model's own")
+        if not config.uses_text:
+            return
+        known, tokens = config.text_config.vocab_size, len(self.tokenizer)
+        if tokens > known:
+            raise ValueError(
+                f"the processor's tokenizer has {tokens} tokens and the model's text tower knows {known}: they belong to "
+                "different checkpoints"
+            )
+        positions = getattr(config.text_config, "max_position_embeddings", self.max_text_length)
+        if self.max_text_length > positions:
+            raise ValueError(
+                f"the processor's max_text_length is {self.max_text_length}, and the text tower has {positions} positions: "
+                "lower it"
+            )
 
     @property
     def model_input_names(self) -> list[str]:

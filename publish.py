@@ -176,6 +176,7 @@ def write_folder(run: FinishedRun, args: argparse.Namespace, folder: Path) -> No
     if untrained:
         raise ValueError(f"{checkpoint} is not trained: {', '.join(untrained)} have no weights or still those of the start")
     processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
+    processor.check_fits(model.config)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     figure = None

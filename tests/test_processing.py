@@ -11,7 +11,7 @@ import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import WORDS, tiny_processor
+from tiny import WORDS, tiny_config, tiny_processor
 from transformers import AutoProcessor
 
 from lemer import LemerProcessor
@@ -386,3 +386,20 @@ def test_a_clip_above_the_limit_is_refused_with_its_length_and_the_limit():
     assert processor(audio=np.zeros(16_000 * 120, np.float32), sampling_rate=16_000)["input_values"]
     with pytest.raises(ValueError, match=r"audio 1 of 2 has 1800.0 s, above max_audio_seconds=120"):
         processor(audio=[np.zeros(16_000, np.float32), np.zeros(16_000 * 1800, np.float32)], sampling_rate=16_000)
+
+
+# ---------------------------------------------------------------------------------------------- whose processor it is
+
+
+def test_a_processor_of_another_vocabulary_rate_or_length_does_not_fit():
+    config, processor = tiny_config(), tiny_processor()
+    processor.check_fits(config)
+    with pytest.raises(ValueError, match="text tower knows 20"):
+        processor.check_fits(tiny_config(text={"vocab_size": 20}))
+    with pytest.raises(ValueError, match="max_text_length is 150, and the text tower has 40"):
+        processor.check_fits(tiny_config(text={"max_position_embeddings": 40}))
+    tiny_processor().check_fits(tiny_config(modality="speech"))
+    processor.feature_extractor.sampling_rate = 8000
+    with pytest.raises(ValueError, match="gives 8000 Hz"):
+        processor.check_fits(config)
+    processor.check_fits(tiny_config(modality="text"))
