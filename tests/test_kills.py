@@ -47,7 +47,7 @@ def arguments(tmp_path_factory):
     speech, text = tower_folders(folder)
     options = {"data_dir": corpus, "cache_dir": folder / "cache", "speech_model": speech, "text_model": text}
     options |= {"batch_size": 4, "epochs": 3, "warmup_steps": 2, "speech_lr": 1e-3, "text_lr": 1e-3, "checkpoint_steps": 1}
-    options |= {"validation_share": 0.3, "codes": 5, "words": 3, "folds": 2, "second_stage": "none"}
+    options |= {"validation_share": 0.3, "codes": 5, "words": 3, "folds": 2}
     return [str(part) for name, value in options.items() for part in (f"--{name}", value)]
 
 
@@ -65,6 +65,8 @@ def whole(arguments, tmp_path_factory):
 def same_results(one: Path, other: Path):
     for name in ("predictions.csv", "log.jsonl"):
         assert (one / FOLD / name).read_text() == (other / FOLD / name).read_text()
+    stages = [run.parent / "second_stage/fold2/checkpoint/model.safetensors" for run in (one, other)]
+    assert stages[0].read_bytes() == stages[1].read_bytes()
     kept = [json.loads((run / "results.json").read_text()) for run in (one, other)]
     assert kept[0] == kept[1]
     assert not list(other.rglob("*.tmp"))
@@ -80,12 +82,15 @@ def kill_when(process, folder: Path, pattern: str):
 
 
 MOMENTS = {
-    "while the model is prepared": "start.tmp",
-    "after the model is prepared": "start/model.safetensors",
-    "while a state is written": "states/step-*.tmp/*",
-    "while the best is written": "states/best-*.tmp",
-    "while the checkpoint is written": "checkpoint.tmp",
-    "before the results are written": "checkpoint/config.json",
+    "while the second stage is begun": "second_stage/fold2",
+    "while a state of the second stage is written": "second_stage/fold2/states/step-*.tmp/*",
+    "while the second stage is written": "second_stage/fold2/checkpoint.tmp",
+    "while the model is prepared": "run/fold2/seed0/start.tmp",
+    "after the model is prepared": "run/fold2/seed0/start/model.safetensors",
+    "while a state is written": "run/fold2/seed0/states/step-*.tmp/*",
+    "while the best is written": "run/fold2/seed0/states/best-*.tmp",
+    "while the checkpoint is written": "run/fold2/seed0/checkpoint.tmp",
+    "before the results are written": "run/fold2/seed0/checkpoint/config.json",
 }
 
 
@@ -93,7 +98,7 @@ def test_killed_at_every_stage_the_same_command_ends_alike(arguments, whole, tmp
     output = tmp_path / "run"
     for pattern in MOMENTS.values():
         process = start([*arguments, "--output_dir", str(output)])
-        kill_when(process, output / FOLD, pattern)
+        kill_when(process, tmp_path, pattern)
     process = start([*arguments, "--output_dir", str(output)])
     process.join(100)
     assert process.exitcode == 0
@@ -124,8 +129,7 @@ def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(begun, argu
     process.join(100)
     assert process.exitcode == 1
     (error,) = [line for line in (tmp_path / "run.log").read_text().splitlines() if line.startswith("train.py: ")]
-    assert str(output / FOLD) in error and "could not be written" in error
-    assert ("states" if begun else "start") in error
+    assert "could not be written" in error and ("run/fold2/seed0/states" if begun else "second_stage/fold2/states") in error
     process = start([*arguments, "--output_dir", str(output)])
     process.join(100)
     assert process.exitcode == 0
