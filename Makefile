@@ -8,6 +8,10 @@ VENV ?= .venv
 demo: $(VENV)/installed
 	$(VENV)/bin/python demo.py demo
 
+# Every row of both papers on that corpus with small towers, to a finished report; goes on where it was stopped.
+table: $(VENV)/installed
+	$(VENV)/bin/python benchmarks/table.py table
+
 test: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .

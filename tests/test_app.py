@@ -210,7 +210,7 @@ EXAMPLES = {
     "no such recording": ('{"audio": "gone.wav"}', "row 1: there is no recording"),
     "history as a string": ('{"text": "late", "history": "hello"}', "row 1: history must be a list"),
     "no rows": ("", "has no rows"),
-    "no JSON": ('{"text": "late"}\n{"text"', "line 2"),
+    "no JSON": ('{"text": "late"}\n{"text"', "after 1 row"),
 }
 
 

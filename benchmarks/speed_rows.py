@@ -1,0 +1,427 @@
+"""The rows of speed.py: what is over what, how the sides are checked to do the same work, and the target.
+
+SpeechBrain's wav2vec 2.0 classifier, which row h could have beside transformers', is not among the packages of this project.
+Shapes: B batch, F frames.
+"""
+
+import copy
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import AutoProcessor, set_seed
+
+from lemer import LemerPipeline, LemerProcessor
+from lemer.benchmarks import speed_setup
+from lemer.benchmarks.speed import DEVICE, Entry, alternate, as_entry, clock, compare, difference, flops, forward
+from lemer.benchmarks.speed_setup import (
+    BATCH,
+    MIXED_LENGTHS,
+    Bench,
+    child,
+    fit_classifier,
+    iemocap_seconds,
+    make_batch,
+    make_model,
+    make_optimizer,
+    run_towers,
+    spaced,
+    stock_pipelines,
+    together,
+    towers_loss,
+    train_step,
+    write_recordings,
+)
+from lemer.labels_lemer import frame_codes
+from lemer.predict import Utterance, predict_shard
+from lemer.speech_encoder_lemer import encode_speech, extract_features
+from lemer.training import Collator, IndexedRows, LengthBuckets, evaluation_loader
+
+IEMOCAP = iemocap_seconds()
+
+
+def over_its_towers(bench: Bench) -> Iterator[Entry]:
+    """LemerModel over its two towers alone, forward and training step."""
+    model, batch = make_model(bench.size).train(), bench.batch()
+    set_seed(0)  # of dropout and SpecAugment
+    states = run_towers(model, batch)
+    set_seed(0)
+    out = model(**batch)
+    both = zip((out.text_model_output, out.speech_model_output), states, strict=True)
+    worst = max(difference(ours.last_hidden_state, theirs) for ours, theirs in both)
+    same = f"hidden states of both towers, in training mode: {worst:.0e}"
+    inputs = {name: values for name, values in batch.items() if name != "labels"}
+    model.eval()
+    ours, theirs = forward(lambda: model(**inputs)), forward(lambda: run_towers(model, batch))
+    yield compare("a", "model / towers, forward", ours, theirs, bench.pairs(15), ("at most", 1.02), same)
+    model.train()
+    whole = make_optimizer(model)
+    towers = make_optimizer(model.speech_model, model.text_model)
+    yield compare(
+        "a",
+        "model / towers, training step",
+        lambda: train_step(lambda: model(**batch).loss, whole),
+        lambda: train_step(lambda: towers_loss(run_towers(model, batch)), towers),
+        bench.pairs(11),
+        ("at most", 1.03),
+        same,
+    )
+
+
+def over_the_stock_encoder(bench: Bench) -> Iterator[Entry]:
+    """Padding-safe encoder over transformers' stock encoder, the same padded batch, forward and training step."""
+    for norm in ("layer", "group"):
+        yield from _with_norm(bench, norm)
+
+
+def _with_norm(bench: Bench, norm: str) -> Iterator[Entry]:
+    ours, theirs = (make_model(bench.size, norm, safe).speech_model for safe in (True, False))
+    theirs.load_state_dict(ours.state_dict())
+    whole, padded = bench.batch([2.0, 2.0]), bench.batch(MIXED_LENGTHS)
+
+    def run_ours(batch=padded):
+        return encode_speech(ours, batch["input_values"], batch["input_values_mask"])[0].last_hidden_state
+
+    def run_theirs(batch=padded):
+        return theirs(batch["input_values"], attention_mask=batch["input_values_mask"]).last_hidden_state
+
+    with torch.no_grad():
+        worst = difference(run_ours(whole), run_theirs(whole))
+        counts = [flops(run) for run in (run_ours, run_theirs)]
+    same = f"frames where nothing is padded: {worst:.0e}; operations of the padded batch {counts[0] / counts[1]:.4f}"
+    what = f"padding-safe / stock encoder, {norm} norm"
+    at_most = ("at most", 1.0)
+    yield compare("b", f"{what}, forward", forward(run_ours), forward(run_theirs), bench.pairs(9), at_most, same)
+    our_optimizer, their_optimizer = make_optimizer(ours.train()), make_optimizer(theirs.train())
+    yield compare(
+        "b",
+        f"{what}, training step",
+        lambda: train_step(lambda: towers_loss([run_ours()]), our_optimizer),
+        lambda: train_step(lambda: towers_loss([run_theirs()]), their_optimizer),
+        bench.pairs(7),
+        at_most,
+        same,
+    )
+
+
+def in_buckets(bench: Bench) -> Iterator[Entry]:
+    """Utterances a second at IEMOCAP's lengths, batches of 16: ours over random order padded to the longest."""
+    size = "narrow" if DEVICE == "cpu" and not bench.quick else bench.size
+    model, rng = make_model(size), np.random.default_rng(0)
+    seconds = IEMOCAP if not bench.quick else IEMOCAP[:64].clip(max=4.0)
+    frames = (seconds * speed_setup.RATE).astype(int)
+    tokens = rng.integers(60, 151, len(seconds))
+    lengths = Dataset.from_dict({"num_frames": frames.tolist()})
+
+    def batch_of(rows, seed):
+        return make_batch(seconds[rows], tokens[rows], size, seed, np.zeros(len(rows), dtype=int))
+
+    def random_order(seed):
+        order = np.random.default_rng(seed).permutation(len(seconds))
+        return [order[start : start + BATCH].tolist() for start in range(0, len(order), BATCH)]
+
+    # The same utterances in both orders: the same answers, and everyone once.
+    some = Dataset.from_dict({"num_frames": frames[:32].tolist()})
+    answers = []
+    one_by_one = [{name: values for name, values in batch_of([row], row).items() if name != "labels"} for row in range(32)]
+    for batches in (evaluation_loader(some, None, BATCH).batch_sampler, [list(range(16)), list(range(16, 32))]):
+        logits = torch.zeros(32, model.config.num_labels)
+        for rows in batches:
+            logits[rows] = (
+                forward(lambda rows=rows: model(**together([one_by_one[row] for row in rows])))().logits.float().cpu()
+            )
+        answers.append(logits)
+    same = f"logits of 32 utterances in both orders: {difference(*answers):.0e}, predictions all equal"
+    assert torch.equal(answers[0].argmax(1), answers[1].argmax(1)), "predictions differ between the orders"
+
+    counted, optimizer = (2 if bench.quick else 6), make_optimizer(model)
+    for what, target in (("prediction", 2.8), ("training", 2.5)):
+        model.train(what == "training")
+        times, padded = [], []
+        for trial in range(bench.pairs(2)):
+            sampler = LengthBuckets(frames.tolist(), BATCH, seed=trial)
+            ordered = evaluation_loader(lengths, None, BATCH).batch_sampler if what == "prediction" else sampler
+            sides = [[list(rows) for rows in ordered], random_order(trial)]
+            padded.append(np.divide(*[sum(len(rows) * max(frames[rows]) for rows in side) for side in reversed(sides)]))
+            spent = [0.0, 0.0]
+            chosen = [spaced(side, frames, counted, (trial + 0.5) / bench.pairs(2)) for side in sides]
+            for rows in zip(*chosen, strict=True):
+                for side in (0, 1):
+                    batch = batch_of(rows[side], trial)
+                    if what == "training":
+                        call = lambda batch=batch: train_step(lambda: model(**batch).loss, optimizer)  # noqa: E731
+                    else:
+                        call = forward(lambda batch=batch: model(**batch))
+                    if trial == 0 and not spent[side]:
+                        call()  # warm-up
+                    spent[side] += clock(call)
+            times.append(tuple(spent))
+        entry = as_entry(
+            "c", f"batches of like length / random order, {what}", times, ("at least", target), same, speed=True
+        )
+        entry.measured = (
+            f"padded samples of all {len(seconds)} utterances: random order {np.median(padded):.2f} times ours; "
+            f"{counted} batches timed of each order, evenly spaced by length; towers {size}"
+        )
+        yield entry
+
+
+def in_reduced_precision(bench: Bench) -> Iterator[Entry]:
+    """Reduced precision over float32, forward: bf16 weights, autocast, int8 by torch's dynamic quantisation."""
+    model = make_model(bench.size)
+    fitted, tested = (8, 16) if bench.quick else (100, 300)
+    batches, expected, right = fit_classifier(model, bench, fitted, tested)
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    sides = {
+        "bf16": (
+            lambda one: half(**{**one, "input_values": one["input_values"].bfloat16()}),
+            nullcontext,
+            ("at least", 2.8),
+        ),
+        "bf16 autocast": (lambda one: model(**one), lambda: torch.autocast(DEVICE, torch.bfloat16), None),
+    }
+    if DEVICE == "cpu":
+        with warnings.catch_warnings(action="ignore"):  # deprecated, and without a successor for the CPU in torch itself
+            int8 = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
+        sides["int8 linear layers"] = (lambda one: int8(**one), nullcontext, None)
+    batch = {name: values for name, values in bench.batch().items() if name != "labels"}
+    for name, (run, context, target) in sides.items():
+
+        def call(one=batch, run=run, context=context):
+            with torch.no_grad(), context():
+                return run(one)
+
+        def full_precision():
+            with torch.no_grad():
+                return model(**batch)
+
+        predicted = torch.cat([call(one).logits.argmax(1) for one in batches])
+        agreed = (predicted == expected).float().mean().item()
+        entry = compare("d", f"{name} / float32, forward", call, full_precision, bench.pairs(7), target, speed=True)
+        entry.same = (
+            f"labels of {tested} utterances agree: {100 * agreed:.1f} % (classifier fitted on {fitted} others; float32 has "
+            f"{100 * right:.0f} % right)"
+        )
+        yield entry
+
+
+def pass_for_labels(bench: Bench) -> Iterator[Entry]:
+    """The speech pass of the label embeddings over the CNN encoder alone, and over the whole conformer."""
+    model, batch = make_model(bench.size), bench.batch()
+    speech, values, mask = model.speech_model, batch["input_values"], batch["input_values_mask"]
+    ours = forward(lambda: frame_codes(model, values, mask))
+    cnn = forward(lambda: speech.feature_extractor(values))
+    conformer = forward(lambda: encode_speech(speech, values, mask)[0])
+    with torch.no_grad():
+        normed = speech.feature_projection.layer_norm(speech.feature_extractor(values).transpose(1, 2))
+        worst = difference(extract_features(speech, values, mask)[0], normed)
+    same = f"features of the CNN encoder: {worst:.0e}"
+    yield compare("e", "frame codes / CNN encoder", ours, cnn, bench.pairs(11), ("at most", 1.1), same)
+    yield compare("e", "frame codes / whole conformer", ours, conformer, bench.pairs(7), ("at most", 0.4), same)
+
+
+def waiting_for_data(bench: Bench) -> Iterator[Entry]:
+    """Share of a training step spent on decoding, resampling, processing and waiting for data."""
+    processor = LemerProcessor.from_pretrained(bench.checkpoint / "whole")
+    model = make_model(bench.size).train()
+    optimizer, batches = make_optimizer(model), bench.pairs(3)
+    for rate, channels in ((16_000, 1), (44_100, 2)):
+        folder = bench.folder / f"recordings_{rate}"
+        seconds = np.quantile(IEMOCAP, (np.arange(8 * (batches + 1)) + 0.5) / (8 * (batches + 1)))
+        rows = Dataset.from_list(write_recordings(folder, seconds.clip(max=2.0 if bench.quick else None), rate, channels))
+        sampler = LengthBuckets(rows["num_frames"], 8, seed=0)
+        loader = DataLoader(IndexedRows(rows), batch_sampler=sampler, collate_fn=Collator(processor, "multimodal"))
+        shares, begin = [], time.perf_counter()
+        for batch in loader:
+            batch.pop("rows")
+            batch = {name: values.to(DEVICE) for name, values in batch.items()}
+            ready = time.perf_counter()
+            clock(lambda batch=batch: train_step(lambda: model(**batch).loss, optimizer))
+            shares.append((ready - begin) / (time.perf_counter() - begin))
+            begin = time.perf_counter()
+        what = f"data / training step, {rate} Hz files, {channels} channel{'s' if channels > 1 else ''}"
+        yield Entry(
+            "f", what, shares[1:], ("at most", 0.02), "one loop, train.py's loader", measured="batches of 8, no workers"
+        )
+
+
+def first_prediction(bench: Bench) -> Iterator[Entry]:
+    """Process start to first prediction over loading the two towers with transformers alone."""
+    recording = write_recordings(bench.folder / "first", [2.0])[0]["audio"]
+    arguments = [str(bench.checkpoint), recording]
+
+    def timer(code):
+        begin = time.time()
+        return float(child("-c", code, *arguments)) - begin
+
+    times = alternate(speed_setup.OURS_STARTS, speed_setup.THEIRS_STARTS, bench.pairs(5), timer)
+    same = "the same weights of both towers are loaded; ours answers too"
+    entry = as_entry("g", "start to first prediction / loading the towers", times, ("at most", 1.15), same)
+    if not entry.met:
+        entry.measured = speed_setup.import_times(speed_setup.OURS_STARTS, speed_setup.THEIRS_STARTS, arguments)
+    yield entry
+
+
+def over_a_folder(bench: Bench) -> Iterator[Entry]:
+    """Prediction over a folder of recordings with words over transformers' audio and text classification pipelines."""
+    count = 4 if bench.quick else 16
+    seconds = np.random.default_rng(0).permutation(np.quantile(IEMOCAP, (np.arange(count) + 0.5) / count))
+    rows = write_recordings(bench.folder / "folder", seconds.clip(max=2.0 if bench.quick else None))
+    model = make_model(bench.size)
+    ours = LemerPipeline(model, AutoProcessor.from_pretrained(bench.checkpoint / "whole"))
+    hear, read = stock_pipelines(bench.checkpoint)
+    inputs = [{"audio": row["audio"], "text": row["text"]} for row in rows]
+    samples = soundfile.read(rows[0]["audio"], dtype="float32")[0]
+    alone = ours.processor(audio=samples, sampling_rate=16_000, return_tensors="pt").to(DEVICE)
+    theirs = {name: values.to(DEVICE) for name, values in hear.preprocess(samples).items()}
+    with torch.no_grad():
+        states = encode_speech(model.speech_model, alone["input_values"])[0].last_hidden_state
+        worst = difference(states, hear.model.wav2vec2_conformer(theirs["input_values"]).last_hidden_state)
+    same = f"frames of a recording alone: {worst:.0e}"
+
+    def clips():  # without ffmpeg the audio pipeline cannot read a file
+        for row in rows:
+            samples, rate = soundfile.read(row["audio"], dtype="float32")
+            yield {"array": samples, "sampling_rate": rate}
+
+    def run_theirs(batch_size):
+        heard = list(hear(clips(), batch_size=batch_size))
+        return heard, read([row["text"] for row in rows], batch_size=batch_size)
+
+    def run_predict():
+        dialogs = [[Utterance(row["audio"], row["audio"], row["text"])] for row in rows]
+        failed: dict[str, str] = {}
+        predict_shard(ours, dialogs, {}, 8, failed, _NoBar)
+        assert not failed, failed
+
+    name = "pipelines of transformers"
+    for what, run, size in (
+        ("LemerPipeline / {}, one by one", lambda: ours(inputs), 1),
+        ("LemerPipeline / {}, batches of 8", lambda: ours(inputs, batch_size=8), 8),
+        ("predict.py / {}, batches of 8", run_predict, 8),
+    ):
+        yield compare(
+            "h",
+            what.format(name),
+            run,
+            lambda size=size: run_theirs(size),
+            bench.pairs(3),
+            ("at least", 1.0),
+            same,
+            speed=True,
+        )
+
+
+class _NoBar:
+    update = staticmethod(lambda *_: None)
+
+
+def peak_memory(bench: Bench) -> Iterator[Entry]:
+    """Peak memory of a training step over that of the towers alone, with and without gradient checkpointing."""
+    for checkpointing in (False, True):
+        code = "from lemer.benchmarks.speed_setup import memory_of_a_step; "
+        call = f"{checkpointing}, {bench.size!r}, {1.0 if bench.quick else 8.0}"
+        peaks = [
+            [float(child("-c", f"{code}memory_of_a_step({whole}, {call})")) for whole in (True, False)]
+            for _ in range(bench.pairs(2))
+        ]
+        ours, theirs = np.median(peaks, axis=0)
+        yield Entry(
+            "i",
+            f"memory of a training step, model / towers{', gradient checkpointing' if checkpointing else ''}",
+            [one / other for one, other in peaks],
+            ("at most", 1.05),
+            "as row a",
+            measured=f"{ours:.0f} and {theirs:.0f} MiB, a batch of 4",
+        )
+
+
+def growth(bench: Bench) -> Iterator[Entry]:
+    """Cost against utterance length, and utterances a second of two processes over one."""
+    model = make_model(bench.size)
+    batches = {seconds: bench.batch([float(seconds)]) for seconds in (4, 2, 8, 16, 32)}
+    calls = {seconds: forward(lambda one=one: model(**one)) for seconds, one in batches.items()}
+    for seconds in (2, 8, 16, 32):
+        times = alternate(calls[seconds], calls[4], bench.pairs(3))
+        per_second = [(ours / seconds, theirs / 4) for ours, theirs in times]
+        yield as_entry(
+            "j", f"forward of a second of speech, in {seconds} s / in 4 s", per_second, same="one utterance, alone"
+        )
+    script = str(Path(speed_setup.__file__))
+    rates = []
+    for _ in range(bench.pairs(1)):
+        runs = [
+            ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", n, script, bench.size, "3.6"]
+            for n in ("1", "2")
+        ]
+        rates.append([float(child(*run)) for run in runs])
+    one, two = np.median(rates, axis=0)
+    yield Entry(
+        "j",
+        "training, two processes / one",
+        [after / before for before, after in rates],
+        same="the same batch of 4 a process",
+        measured=f"{two:.2f} and {one:.2f} utterances a second, one thread a process",
+    )
+
+
+@cache
+def _matrices(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    side = 2048 if DEVICE == "cpu" else 8192
+    return tuple(torch.randn(side, side, device=DEVICE).to(dtype) for _ in range(2))
+
+
+def of_the_matrix_rate(bench: Bench) -> Iterator[Entry]:
+    """Fraction of the rate of a large matrix product, measured in turn with it: our and stock towers."""
+    batch = bench.batch()
+    samples, mask = batch["input_values"], batch["input_values_mask"]
+    words = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    ours, stock = make_model(bench.size), make_model(bench.size, padding_safe=False)
+    half, stock_half = (copy.deepcopy(model).to(torch.bfloat16) for model in (ours, stock))
+    runs = []
+    for name, model, lower in (("ours", ours, half), ("stock", stock, stock_half)):
+        for kind, one, values in (("float32 forward", model, samples), ("bf16 forward", lower, samples.bfloat16())):
+            call = lambda one=one, values=values: one.speech_model(values, attention_mask=mask)  # noqa: E731
+            if name == "ours":
+                call = lambda one=one, values=values: encode_speech(one.speech_model, values, mask)  # noqa: E731
+            runs.append((f"{name}, conformer, {kind}", torch.no_grad()(call), one.dtype))
+    for kind, one in (("float32 forward", ours), ("bf16 forward", half)):
+        runs.append((f"BERT, {kind}", torch.no_grad()(lambda one=one: one.text_model(**words)), one.dtype))
+    for name, model in (("ours", ours), ("stock", stock)):
+        optimizer = make_optimizer(model.train())
+        step = lambda model=model, optimizer=optimizer: train_step(lambda: model(**batch).loss, optimizer)  # noqa: E731
+        runs.append((f"{name}, whole model, training step", step, torch.bfloat16 if DEVICE == "cuda" else torch.float32))
+    targets = {"ours, conformer, float32 forward": 0.88, "ours, conformer, bf16 forward": 0.70}
+    targets["ours, whole model, training step"] = 0.80
+    for name, run, dtype in runs:
+        one, other = _matrices(dtype)
+        product, work = lambda one=one, other=other: one @ other, flops(run)
+        times = alternate(run, lambda product=product: [product() for _ in range(4)], bench.pairs(5))
+        rates = [(work / spent, 4 * 2 * one.shape[0] ** 3 / matrix) for spent, matrix in times]
+        mine, peak = np.median(rates, axis=0) / 1e9
+        target = ("at least", targets[name]) if name in targets else None
+        measured = f"{mine:.0f} of {peak:.0f} GFLOP/s; {work / 1e9:.1f} GFLOP"
+        yield Entry("k", f"{name} / matrix rate", [rate / top for rate, top in rates], target, "counted", measured=measured)
+
+
+ROWS = {
+    "a": over_its_towers,
+    "b": over_the_stock_encoder,
+    "c": in_buckets,
+    "d": in_reduced_precision,
+    "e": pass_for_labels,
+    "f": waiting_for_data,
+    "g": first_prediction,
+    "h": over_a_folder,
+    "i": peak_memory,
+    "j": growth,
+    "k": of_the_matrix_rate,
+}

@@ -1,0 +1,332 @@
+"""What speed.py measures on: models of a size, batches, recordings on disk, and what its child processes run.
+
+    torchrun --nproc_per_node 2 benchmarks/speed_setup.py SIZE SECONDS        training steps of several processes
+
+Shapes: B batch, S samples, T tokens.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import nn
+from transformers import (
+    AutoFeatureExtractor,
+    AutoTokenizer,
+    BertForSequenceClassification,
+    Wav2Vec2ConformerForSequenceClassification,
+    Wav2Vec2FeatureExtractor,
+    pipeline,
+)
+
+from lemer import LemerConfig, LemerModel, LemerProcessor
+from lemer.benchmarks.speed import DEVICE, precision
+from lemer.small_towers import make_small_text_tower
+from lemer.speech_encoder_lemer import encode_speech
+
+RATE = 16_000  # Hz
+BATCH = 16  # utterances, as in the paper
+LIKE_LENGTHS = [3.4, 3.5, 3.6, 3.7]  # seconds, as one batch of LengthBuckets around the median
+MIXED_LENGTHS = [1.5, 2.5, 3.6, 6.0]
+WORDS = "well you never said that to me before and now it is so late what do we want here no yes".split()
+
+
+def _size(width: int, layers: int, heads: int, conv: int, vocabulary: int = 30_522, inner: int = 4) -> tuple[dict, dict]:
+    shape = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
+    shape["intermediate_size"] = inner * width
+    # As in the published conformers; LayerDrop is off in train.py too.
+    speech = {"feat_extract_norm": "layer", "conv_bias": True, "conv_dim": (conv,) * 7, "layerdrop": 0.0}
+    return {"model_type": "wav2vec2-conformer", **shape, **speech}, {"model_type": "bert", "vocab_size": vocabulary, **shape}
+
+
+SIZES = {
+    "tiny": _size(32, 1, 2, 16, 1000, inner=2),
+    "narrow": _size(192, 4, 3, 128),  # of row c on a CPU, where whole epochs of batches are compared
+    "small": _size(384, 4, 6, 512),
+    "base": _size(768, 12, 12, 512),
+}
+
+
+def make_model(size: str, norm: str = "layer", padding_safe: bool = True) -> LemerModel:
+    """A model of random weights in evaluation mode, with label embeddings, its CNN encoder frozen as in train.py."""
+    speech, text = SIZES[size]
+    torch.manual_seed(0)
+    config = LemerConfig(speech_config={**speech, "feat_extract_norm": norm}, text_config=text, padding_safe=padding_safe)
+    model = LemerModel(config)
+    with torch.no_grad():
+        for values in (model.semantic_label_embeddings, model.tonal_label_embeddings, model.classifier.bias):
+            values.normal_()
+    model.speech_model.freeze_feature_encoder()
+    return model.eval().to(DEVICE)
+
+
+# --------------------------------------------------------------------------------------------------------- utterances
+
+
+def iemocap_seconds(count: int = 5531, seed: int = 0) -> np.ndarray:
+    """Lengths like IEMOCAP's: lognormal with median 3.58 s, mean 4.55 s and 90 % below 8.69 s, from 0.58 to 34 s."""
+    drawn = np.random.default_rng(seed).normal(np.log(3.58), np.sqrt(2 * np.log(4.55 / 3.58)), count)
+    return np.exp(drawn).clip(0.58, 34.0)
+
+
+def make_samples(seconds: float, emotion: int, rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
+    """A buzz with a pitch and a timbre of its class, in noise; zero mean, unit variance, (S,) float32."""
+    time_axis = np.arange(int(seconds * rate)) / rate
+    pitch = (90, 140, 200, 290)[emotion] * np.exp(rng.normal(0.0, 0.1))
+    samples = 0.3 * rng.standard_normal(len(time_axis))
+    for harmonic in range(1, 9):
+        samples += harmonic ** (-0.5 * (1 + emotion)) * np.sin(2 * np.pi * harmonic * pitch * time_axis)
+    return ((samples - samples.mean()) / samples.std()).astype(np.float32)
+
+
+def make_batch(seconds, tokens, size: str, seed: int = 0, emotions=None) -> dict[str, torch.Tensor]:
+    """A padded batch of the model's inputs and `labels`; `seconds` and `tokens` are one number an utterance."""
+    rng = np.random.default_rng(seed)
+    emotions = rng.integers(4, size=len(seconds)) if emotions is None else np.asarray(emotions)
+    clips = [torch.from_numpy(make_samples(length, emotion, rng)) for length, emotion in zip(seconds, emotions, strict=True)]
+    vocabulary = SIZES[size][1]["vocab_size"]
+    texts = []
+    for count, emotion in zip(tokens, emotions, strict=True):  # a class has a quarter of the vocabulary for every other word
+        own = rng.integers(vocabulary // 4, size=count) * 4 + emotion
+        texts.append(torch.from_numpy(np.where(rng.random(count) < 0.5, rng.integers(vocabulary, size=count), own)))
+    batch = {}
+    for name, mask, rows in (("input_values", "input_values_mask", clips), ("input_ids", "attention_mask", texts)):
+        batch[name] = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        batch[mask] = nn.utils.rnn.pad_sequence([torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True)
+    return {name: values.to(DEVICE) for name, values in {**batch, "labels": torch.from_numpy(emotions)}.items()}
+
+
+def write_recordings(folder: Path, seconds, rate: int = RATE, channels: int = 1) -> list[dict]:
+    """Recordings of 16 bits on disk, and their rows in the schema of the corpora, with ten earlier turns each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, rows = np.random.default_rng(0), []
+    for index, length in enumerate(seconds):
+        samples = np.stack([make_samples(length, index % 4, rng, rate)] * channels, axis=1)
+        soundfile.write(folder / f"{index:04d}.wav", 0.1 * samples, rate, subtype="PCM_16")
+        turns = [" ".join(rng.choice(WORDS, int(count))) for count in rng.integers(4, 24, 11)]
+        row = {"audio": str(folder / f"{index:04d}.wav"), "text": turns[0], "history": turns[1:], "label": index % 4}
+        rows.append({**row, "num_frames": int(length * RATE)})
+    return rows
+
+
+def write_checkpoint(folder: Path, size: str) -> None:
+    """A checkpoint, and its towers as transformers' own in `speech` and `text` beside it."""
+    tokenizer = make_small_text_tower(folder / "tokenizer", [" ".join(WORDS)] * 2)
+    processor = LemerProcessor(
+        Wav2Vec2FeatureExtractor(return_attention_mask=True), AutoTokenizer.from_pretrained(tokenizer)
+    )
+    model = make_model(size).cpu()
+    for part, name in ((model, "whole"), (model.speech_model, "speech"), (model.text_model, "text")):
+        part.save_pretrained(folder / name)
+        (processor if name == "whole" else processor.feature_extractor).save_pretrained(folder / name)
+    processor.tokenizer.save_pretrained(folder / "text")
+
+
+@dataclass
+class Bench:
+    """Size of the towers, pairs of a ratio (None: the row's own), a folder for what is written."""
+
+    size: str
+    repeats: int | None
+    folder: Path
+
+    @property
+    def quick(self) -> bool:
+        return self.size == "tiny"
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        write_checkpoint(self.folder / "checkpoint", self.size)
+        return self.folder / "checkpoint"
+
+    def pairs(self, default: int) -> int:
+        return default if self.repeats is None else self.repeats
+
+    def batch(self, seconds=LIKE_LENGTHS, **settings) -> dict:
+        return make_batch(seconds, [90 + 5 * n for n in range(len(seconds))], self.size, **settings)
+
+
+# --------------------------------------------------------------------------------------------------------- what is run
+
+
+def run_towers(model: LemerModel, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two towers and nothing else, in the order in which the model runs them: H_t (B, T, d_t), H_s (B, F, d_s)."""
+    text = model.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+    speech, _ = encode_speech(model.speech_model, batch["input_values"], batch["input_values_mask"])
+    return text, speech.last_hidden_state
+
+
+def towers_loss(states) -> torch.Tensor:
+    """The cheapest loss with a gradient at every position."""
+    return sum(one.float().square().mean() for one in states)
+
+
+def train_step(loss, optimizer: torch.optim.Optimizer) -> None:
+    """One update as train.py does it; `loss` is called for the loss."""
+    with precision():
+        value = loss()
+    value.backward()
+    nn.utils.clip_grad_norm_([one for group in optimizer.param_groups for one in group["params"]], 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def make_optimizer(*modules: nn.Module) -> torch.optim.Optimizer:
+    """Adam over what trains, at a rate that leaves the weights where they are."""
+    return torch.optim.Adam([p for module in modules for p in module.parameters() if p.requires_grad], lr=1e-9)
+
+
+def together(singles: list[dict]) -> dict:
+    """Batches of one -> one padded batch."""
+    return {name: nn.utils.rnn.pad_sequence([one[name][0] for one in singles], batch_first=True) for name in singles[0]}
+
+
+def spaced(batches: list[list[int]], frames: np.ndarray, count: int, offset: float) -> list[list[int]]:
+    """Full batches at even spaces of the order by their longest utterance: their times are those of all, scaled down."""
+    full = sorted((rows for rows in batches if len(rows) == BATCH), key=lambda rows: max(frames[rows]))
+    return [full[int((index + offset) * len(full) / count)] for index in range(count)]
+
+
+@torch.no_grad()
+def fit_classifier(model: LemerModel, bench: Bench, fitted: int, tested: int) -> tuple[list[dict], torch.Tensor, float]:
+    """
+    Set the classifier to the ridge regression of the classes on `fitted` utterances of a second.
+
+    Returns:
+        Batches of `tested` others, the labels (N,) that the model gives them, and the share of them that is right.
+    """
+    batches = []
+    for part in np.array_split(np.arange(fitted + tested) % 4, (fitted + tested) // 4):
+        batches.append(bench.batch([1.0] * len(part), seed=len(batches), emotions=part))
+    labels = torch.cat([one.pop("labels") for one in batches])
+    vectors = torch.cat([model(**one).pooler_output for one in batches])  # (N, D)
+    mean, deviation = vectors[:fitted].mean(0), vectors[:fitted].std(0) + 1e-6
+    standard = (vectors[:fitted] - mean) / deviation
+    targets = nn.functional.one_hot(labels[:fitted], model.config.num_labels).float()
+    gram = standard @ standard.T + fitted * torch.eye(fitted, device=vectors.device)
+    weight = (standard.T @ torch.linalg.solve(gram, targets - targets.mean(0))).T / deviation  # (C, D)
+    model.classifier.weight.copy_(weight)
+    model.classifier.bias.copy_(targets.mean(0) - weight @ mean)
+    predicted = model.classifier(vectors[fitted:]).argmax(1)
+    return batches[fitted // 4 :], predicted, (predicted == labels[fitted:]).float().mean().item()
+
+
+def stock_pipelines(checkpoint: Path):
+    """transformers' pipelines over the same towers: "audio-classification" and "text-classification"."""
+    speech, text = str(checkpoint / "speech"), str(checkpoint / "text")
+    hear = pipeline(
+        "audio-classification",
+        model=Wav2Vec2ConformerForSequenceClassification.from_pretrained(speech, num_labels=4),
+        feature_extractor=AutoFeatureExtractor.from_pretrained(speech),
+        device=DEVICE,
+    )
+    model, tokenizer = BertForSequenceClassification.from_pretrained(text, num_labels=4), AutoTokenizer.from_pretrained(text)
+    return hear, pipeline("text-classification", model=model, tokenizer=tokenizer, device=DEVICE)
+
+
+# ---------------------------------------------------------------------------------------------------- child processes
+
+
+_HOME = tempfile.TemporaryDirectory(prefix="lemer_speed_")
+OURS_STARTS = """
+import sys, time
+from transformers import pipeline
+from transformers.utils import logging
+logging.disable_progress_bar(), logging.set_verbosity_error()
+pipe = pipeline("speech-emotion-recognition", model=sys.argv[1] + "/whole", trust_remote_code=True)
+pipe({"audio": sys.argv[2], "text": "you never said that"})
+print(time.time())
+"""
+THEIRS_STARTS = """
+import sys, time
+from transformers import AutoModel
+from transformers.utils import logging
+logging.disable_progress_bar(), logging.set_verbosity_error()
+AutoModel.from_pretrained(sys.argv[1] + "/speech"), AutoModel.from_pretrained(sys.argv[1] + "/text")
+print(time.time())
+"""
+
+
+def _environment() -> dict:
+    """Of a child: no network, and the copies that transformers makes of remote code in a folder that is removed."""
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": _HOME.name}
+
+
+def child(*command: str) -> str:
+    """Last line that a Python process prints."""
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=_environment())
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} {command[1]} failed:\n{done.stderr[-2000:]}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def import_times(ours: str, theirs: str, arguments: list[str]) -> str:
+    """Packages whose imports cost most in ours and not in theirs."""
+    own = []
+    for code in (ours, theirs):
+        command = [sys.executable, "-X", "importtime", "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=_environment())
+        sums: dict[str, float] = {}
+        for line in done.stderr.splitlines():
+            if line.startswith("import time:") and "self [us]" not in line:
+                spent, _, name = line.removeprefix("import time:").split("|")
+                top = name.strip().split(".")[0]
+                sums[top] = sums.get(top, 0.0) + float(spent) / 1e6
+        own.append(sums)
+    more = {name: spent - own[1].get(name, 0.0) for name, spent in own[0].items()}
+    largest = sorted(more, key=lambda name: -more[name])[:4]
+    return "imports, ours less theirs: " + ", ".join(f"{name} {more[name]:+.2f} s" for name in largest)
+
+
+def _status(field: str) -> float:
+    """A field of /proc/self/status in MiB. `ru_maxrss` would begin with what the parent had."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+
+
+def memory_of_a_step(whole: bool, checkpointing: bool, size: str, seconds: float) -> None:
+    """Print the memory in MiB that two training steps need at their peak: weights, gradients, Adam, activations."""
+    batch = make_batch([seconds] * 4, [100] * 4, size)
+    before = _status("VmRSS")
+    model = make_model(size).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    optimizer = make_optimizer(model if whole else nn.ModuleList([model.speech_model, model.text_model]))
+    for _ in range(2):  # Adam's moments are there from the second on
+        train_step(lambda: model(**batch).loss if whole else towers_loss(run_towers(model, batch)), optimizer)
+    print(torch.cuda.max_memory_allocated() / 2**20 if DEVICE == "cuda" else _status("VmHWM") - before)
+
+
+def train_on_processes(size: str, seconds: float, steps: int = 3) -> None:
+    """Print the utterances a second of all processes of torchrun together, 4 a process and step; a thread each."""
+    torch.set_num_threads(1)
+    cuda = DEVICE == "cuda"
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if cuda else "gloo")
+    rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    model = nn.parallel.DistributedDataParallel(make_model(size).train())
+    batch, optimizer = make_batch([seconds] * 4, [100] * 4, size, seed=rank), make_optimizer(model)
+    for step in range(steps + 1):
+        train_step(lambda: model(**batch).loss, optimizer)
+        torch.distributed.barrier()
+        if step == 0:  # warm-up
+            begin = time.perf_counter()
+    if rank == 0:
+        print(json.dumps(4 * processes * steps / (time.perf_counter() - begin)), flush=True)
+    torch.distributed.barrier()
+    time.sleep(0.3)  # gloo's threads end before the process does
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    train_on_processes(sys.argv[1], float(sys.argv[2]))
