@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo test common style install
+.PHONY: demo table test common bench style install
 
 # The main job on a spoken corpus made here: corpus, training, table, checkpoint opened in a fresh process.
 demo: $(VENV)/installed
@@ -29,6 +29,10 @@ $(COMMON)/ready: constraints.txt | $(VENV)/installed
 	touch $(COMMON)/tests/__init__.py
 	$(VENV)/bin/python -m pip install -q --upgrade --target .common/libraries parameterized
 	touch $@
+
+# What it costs over the towers alone and over transformers' own: the machine has to be quiet.
+bench: $(VENV)/installed
+	$(VENV)/bin/python benchmarks/speed.py
 
 style: $(VENV)/installed
 	$(VENV)/bin/ruff check --fix .

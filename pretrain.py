@@ -16,13 +16,12 @@ import argparse
 import sys
 import time
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from datasets.exceptions import DatasetsError
 from transformers.utils import logging
 
-from lemer.corpora.iemocap import load_iemocap
+from lemer.corpora import command_line
 from lemer.pretraining import HELP, SETTINGS, default_settings, second_stage
 from lemer.small_towers import SMALL_SPEECH_TOWERS
 
@@ -31,7 +30,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="pretrain.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--data_dir", required=True, help="folder of the release")
+    command_line.add_corpus_options(parser.add_argument_group("data"))
     parser.add_argument("--output_dir", required=True, help="folder of the second stage, one for each tower and setting")
     parser.add_argument(
         "--speech_model",
@@ -39,9 +38,6 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="folder or Hub name of a wav2vec 2.0 pre-training checkpoint, or a tower of random weights: "
         + ", ".join(SMALL_SPEECH_TOWERS),
     )
-    parser.add_argument("--cache_dir", help="where the prepared corpus is kept (default: the cache of `datasets`)")
-    parser.add_argument("--max_bad", type=int, help="stop if the corpus has more damaged files, lines and turns than this")
-    parser.add_argument("--folds", type=int, nargs="+", help="sessions to hold out, one fold each (default: all)")
     parser.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"])
     training = parser.add_argument_group("training", f"defaults in brackets: for {' / '.join(SETTINGS)} towers")
     for name, text in HELP.items():
@@ -49,6 +45,8 @@ def parse_args(argv=None) -> argparse.Namespace:
         kind = {"action": argparse.BooleanOptionalAction} if isinstance(values[0], bool) else {"type": type(values[0])}
         training.add_argument(f"--{name}", help=f"{text} [{' / '.join(map(str, values))}]", **kind)
     args = parser.parse_args(argv)
+    if args.corpus == "iemocap" and args.data_dir is None:
+        parser.error("--data_dir is needed")
     settings = {**default_settings(args.speech_model), **{n: v for n in HELP if (v := getattr(args, n)) is not None}}
     for name, value in settings.items():
         least = 0 if name in ("warmup_share", "weight_decay", "diversity_loss_weight") else 1 if type(value) is int else 1e-9
@@ -62,17 +60,16 @@ def run(args: argparse.Namespace) -> None:
     logging.disable_progress_bar()  # of loading and saving weights: they take moments
     processes = PartialState(cpu=not torch.accelerator.is_available())
     with processes.main_process_first():
-        dataset, report = load_iemocap(args.data_dir, cache_dir=args.cache_dir, max_bad=args.max_bad)
+        corpus = command_line.load_corpus(args)
     if processes.is_main_process:
-        print(report.format(), flush=True)
-    dataset = dataset.select(np.flatnonzero(np.asarray(dataset["label"]) >= 0))
-    for fold in args.folds or sorted(set(dataset["session"])):
+        print(corpus.report.format(), flush=True)
+    for fold in corpus.folds:
         checkpoint = second_stage(
             args.output_dir,
-            dataset,
+            corpus.samples,
             fold,
             args.speech_model,
-            report.fingerprints["all"],
+            corpus.report.fingerprints["all"],
             args.settings,
             args.mixed_precision,
         )

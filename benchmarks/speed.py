@@ -153,13 +153,15 @@ def as_entry(
 
 def compare_operations(ours: Callable, theirs: Callable, runs: int = 2, shown: int = 4) -> str:
     """The operations whose own time differs most between two calls, under torch's profiler."""
-    activity = torch.profiler.ProfilerActivity[DEVICE.upper()]
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it prints lines of its own
+    cuda = DEVICE == "cuda"
+    activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
     difference: dict[str, float] = {}
     for sign, run in ((1, ours), (-1, theirs)) * runs:
         with torch.profiler.profile(activities=[activity]) as profile:
             clock(run)
         for one in profile.key_averages():
-            own = one.self_device_time_total if DEVICE == "cuda" else one.self_cpu_time_total
+            own = one.self_device_time_total if cuda else one.self_cpu_time_total
             difference[one.key] = difference.get(one.key, 0.0) + sign * own / runs / 1000
     largest = sorted(difference, key=lambda name: -difference[name])[:shown]
     parts = [f"{name.removeprefix('aten::')} {difference[name]:+.1f} ms" for name in largest if difference[name] > 0]

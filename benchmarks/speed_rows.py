@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import soundfile
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 from transformers import AutoProcessor, set_seed
 
 from lemer import LemerPipeline, LemerProcessor
@@ -29,13 +29,14 @@ from lemer.benchmarks.speed_setup import (
     child,
     fit_classifier,
     iemocap_seconds,
+    logits_in_order,
     make_batch,
     make_model,
     make_optimizer,
+    matrices,
     run_towers,
     spaced,
     stock_pipelines,
-    together,
     towers_loss,
     train_step,
     write_recordings,
@@ -128,20 +129,12 @@ def in_buckets(bench: Bench) -> Iterator[Entry]:
         order = np.random.default_rng(seed).permutation(len(seconds))
         return [order[start : start + BATCH].tolist() for start in range(0, len(order), BATCH)]
 
-    # The same utterances in both orders: the same answers, and everyone once.
-    some = Dataset.from_dict({"num_frames": frames[:32].tolist()})
-    answers = []
-    one_by_one = [{name: values for name, values in batch_of([row], row).items() if name != "labels"} for row in range(32)]
-    for batches in (evaluation_loader(some, None, BATCH).batch_sampler, [list(range(16)), list(range(16, 32))]):
-        logits = torch.zeros(32, model.config.num_labels)
-        for rows in batches:
-            logits[rows] = (
-                forward(lambda rows=rows: model(**together([one_by_one[row] for row in rows])))().logits.float().cpu()
-            )
-        answers.append(logits)
-    same = f"logits of 32 utterances in both orders: {difference(*answers):.0e}, predictions all equal"
+    some = [{name: values for name, values in batch_of([row], row).items() if name != "labels"} for row in range(32)]
+    by_length = Dataset.from_dict({"num_frames": frames[:32].tolist()})
+    orders = (evaluation_loader(by_length, None, BATCH).batch_sampler, [list(range(16)), list(range(16, 32))])
+    answers = [logits_in_order(model, some, batches) for batches in orders]
     assert torch.equal(answers[0].argmax(1), answers[1].argmax(1)), "predictions differ between the orders"
-
+    same = f"logits of 32 utterances in both orders: {difference(*answers):.0e}, predictions all equal"
     counted, optimizer = (2 if bench.quick else 6), make_optimizer(model)
     for what, target in (("prediction", 2.8), ("training", 2.5)):
         model.train(what == "training")
@@ -299,29 +292,17 @@ def over_a_folder(bench: Bench) -> Iterator[Entry]:
     def run_predict():
         dialogs = [[Utterance(row["audio"], row["audio"], row["text"])] for row in rows]
         failed: dict[str, str] = {}
-        predict_shard(ours, dialogs, {}, 8, failed, _NoBar)
+        predict_shard(ours, dialogs, {}, 8, failed, tqdm(disable=True))
         assert not failed, failed
 
-    name = "pipelines of transformers"
+    at_least = ("at least", 1.0)
     for what, run, size in (
-        ("LemerPipeline / {}, one by one", lambda: ours(inputs), 1),
-        ("LemerPipeline / {}, batches of 8", lambda: ours(inputs, batch_size=8), 8),
-        ("predict.py / {}, batches of 8", run_predict, 8),
+        ("LemerPipeline / transformers' pipelines, one by one", lambda: ours(inputs), 1),
+        ("LemerPipeline / transformers' pipelines, batches of 8", lambda: ours(inputs, batch_size=8), 8),
+        ("predict.py / transformers' pipelines, batches of 8", run_predict, 8),
     ):
-        yield compare(
-            "h",
-            what.format(name),
-            run,
-            lambda size=size: run_theirs(size),
-            bench.pairs(3),
-            ("at least", 1.0),
-            same,
-            speed=True,
-        )
-
-
-class _NoBar:
-    update = staticmethod(lambda *_: None)
+        run_stock = lambda size=size: run_theirs(size)  # noqa: E731
+        yield compare("h", what, run, run_stock, bench.pairs(3), at_least, same, speed=True)
 
 
 def peak_memory(bench: Bench) -> Iterator[Entry]:
@@ -355,14 +336,9 @@ def growth(bench: Bench) -> Iterator[Entry]:
         yield as_entry(
             "j", f"forward of a second of speech, in {seconds} s / in 4 s", per_second, same="one utterance, alone"
         )
-    script = str(Path(speed_setup.__file__))
-    rates = []
-    for _ in range(bench.pairs(1)):
-        runs = [
-            ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", n, script, bench.size, "3.6"]
-            for n in ("1", "2")
-        ]
-        rates.append([float(child(*run)) for run in runs])
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+    steps = [str(Path(speed_setup.__file__)), bench.size, "3.6"]
+    rates = [[float(child(*torchrun, count, *steps)) for count in "12"] for _ in range(bench.pairs(1))]
     one, two = np.median(rates, axis=0)
     yield Entry(
         "j",
@@ -371,12 +347,6 @@ def growth(bench: Bench) -> Iterator[Entry]:
         same="the same batch of 4 a process",
         measured=f"{two:.2f} and {one:.2f} utterances a second, one thread a process",
     )
-
-
-@cache
-def _matrices(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    side = 2048 if DEVICE == "cpu" else 8192
-    return tuple(torch.randn(side, side, device=DEVICE).to(dtype) for _ in range(2))
 
 
 def of_the_matrix_rate(bench: Bench) -> Iterator[Entry]:
@@ -402,7 +372,7 @@ def of_the_matrix_rate(bench: Bench) -> Iterator[Entry]:
     targets = {"ours, conformer, float32 forward": 0.88, "ours, conformer, bf16 forward": 0.70}
     targets["ours, whole model, training step"] = 0.80
     for name, run, dtype in runs:
-        one, other = _matrices(dtype)
+        one, other = matrices(dtype)
         product, work = lambda one=one, other=other: one @ other, flops(run)
         times = alternate(run, lambda product=product: [product() for _ in range(4)], bench.pairs(5))
         rates = [(work / spent, 4 * 2 * one.shape[0] ** 3 / matrix) for spent, matrix in times]

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from lemer import LemerConfig, LemerModel, LemerProcessor
-from lemer.benchmarks.speed import DEVICE, precision
+from lemer.benchmarks.speed import DEVICE, forward, precision
 from lemer.small_towers import make_small_text_tower
 from lemer.speech_encoder_lemer import encode_speech
 
@@ -158,6 +158,13 @@ class Bench:
 # --------------------------------------------------------------------------------------------------------- what is run
 
 
+@cache
+def matrices(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two matrices whose product runs at the machine's rate."""
+    side = 2048 if DEVICE == "cpu" else 8192
+    return tuple(torch.randn(side, side, device=DEVICE).to(dtype) for _ in range(2))
+
+
 def run_towers(model: LemerModel, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
     """The two towers and nothing else, in the order in which the model runs them: H_t (B, T, d_t), H_s (B, F, d_s)."""
     text = model.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
@@ -185,9 +192,14 @@ def make_optimizer(*modules: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam([p for module in modules for p in module.parameters() if p.requires_grad], lr=1e-9)
 
 
-def together(singles: list[dict]) -> dict:
-    """Batches of one -> one padded batch."""
-    return {name: nn.utils.rnn.pad_sequence([one[name][0] for one in singles], batch_first=True) for name in singles[0]}
+def logits_in_order(model: LemerModel, singles: list[dict], batches) -> torch.Tensor:
+    """Logits (N, C) of batches of one, put together to padded batches by their indices."""
+    logits = torch.zeros(len(singles), model.config.num_labels)
+    for rows in batches:
+        parts = {name: [singles[row][name][0] for row in rows] for name in singles[0]}
+        batch = {name: nn.utils.rnn.pad_sequence(values, batch_first=True) for name, values in parts.items()}
+        logits[rows] = forward(lambda batch=batch: model(**batch))().logits.float().cpu()
+    return logits
 
 
 def spaced(batches: list[list[int]], frames: np.ndarray, count: int, offset: float) -> list[list[int]]:

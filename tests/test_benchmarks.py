@@ -1,0 +1,116 @@
+"""The table of speed.py: its ratios are those of the times, and real rows run. Nothing here asserts a speed."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from lemer.benchmarks import speed, speed_setup
+from lemer.benchmarks.speed import Entry, alternate, as_entry, compare, difference, format_table
+
+ABOUT = {"commit": "0123456789", "date": "2026-01-01", "size": "tiny", "machine": {"cores": 2, "versions": {"torch": "2"}}}
+
+
+def fake_timer(seconds: dict[str, list[float]], calls: list[str]):
+    """A timer that gives the next of a side's seconds and notes who was called."""
+    left = {side: iter(values) for side, values in seconds.items()}
+
+    def timer(side):
+        calls.append(side)
+        return next(left[side])
+
+    return timer
+
+
+def test_sides_alternate_after_a_warm_up_of_each():
+    calls = []
+    timer = fake_timer({"ours": [9.0, 1.0, 2.0, 3.0], "theirs": [9.0, 4.0, 5.0, 6.0]}, calls)
+    assert alternate("ours", "theirs", 3, timer) == [(1.0, 4.0), (2.0, 5.0), (3.0, 6.0)]
+    assert sorted(calls[:2]) == ["ours", "theirs"]
+    assert calls[2:] == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
+
+
+def test_a_ratio_is_the_median_of_the_pairs_not_of_the_sides():
+    times = [(1.0, 2.0), (3.0, 3.0), (2.0, 1.0), (8.0, 2.0), (9.0, 3.0)]  # ratios 0.5, 1, 2, 4, 3
+    entry = as_entry("a", "x / y", times)
+    assert (entry.median, entry.quartiles) == (2.0, (1.0, 3.0))
+    assert (entry.ours, entry.theirs) == (3.0, 2.0)
+
+
+def test_a_ratio_of_speeds_is_the_other_way_round():
+    entry = as_entry("c", "x / y", [(1.0, 3.0), (2.0, 6.0)], speed=True)
+    assert entry.values == [3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "target, met", [(None, None), (("at most", 1.0), True), (("at most", 0.9), False), (("at least", 1.1), False)]
+)
+def test_a_target_is_met_on_its_side(target, met):
+    assert Entry("a", "x / y", [1.0], target).met is met
+
+
+def test_a_missed_target_says_what_took_the_time():
+    matrix = torch.ones(200, 200)
+    missed = compare("a", "x / y", lambda: [matrix @ matrix for _ in range(20)], lambda: None, 1, ("at most", 0.0))
+    assert missed.met is False and "mm +" in missed.measured
+    assert compare("a", "x / y", lambda: matrix @ matrix, lambda: None, 1).measured == ""
+
+
+def test_sides_that_differ_are_refused():
+    states = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    assert difference(states, states) == 0.0
+    with pytest.raises(AssertionError, match="differ by"):
+        difference(states, states + 0.1)
+    with pytest.raises(AssertionError, match="give"):
+        difference(states, states[:1])
+
+
+def test_the_table_has_every_figure():
+    table = format_table([Entry("a", "x / y", [1.0, 2.0, 3.0], ("at most", 1.5), "same", 0.25, 0.125, "why")], ABOUT)
+    assert "| a | x / y | 2.000 | 1.500 to 2.500 | 3 | at most 1.5 | **no** | 0.25, 0.125 | same | why |" in table
+    assert "commit 0123456789" in table and "torch 2" in table and "cores 2" in table
+
+
+def test_operations_are_counted_with_those_of_the_attention():
+    query = torch.ones(1, 2, 3, 4)
+    assert speed.flops(lambda: torch.ones(5, 6) @ torch.ones(6, 7)) == 2 * 5 * 6 * 7
+    with torch.no_grad():
+        counted = speed.flops(lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query))
+    assert counted == 2 * (2 * 2 * 3 * 3 * 4)  # scores and weighted sums, two heads
+
+
+def test_lengths_are_those_of_the_corpus():
+    lengths = speed_setup.iemocap_seconds()
+    assert len(lengths) == 5531 and lengths.max() <= 34.0
+    for found, expected in ((float(lengths.mean()), 4.55), *zip(map(float, _quantiles(lengths)), (3.58, 8.69), strict=True)):
+        assert found == pytest.approx(expected, rel=0.03)
+
+
+def _quantiles(lengths):
+    return sorted(lengths)[len(lengths) // 2], sorted(lengths)[len(lengths) * 9 // 10]
+
+
+def test_batches_are_spaced_evenly_by_their_longest_utterance():
+    frames = torch.arange(160).numpy()
+    batches = [list(range(16 * index, 16 * index + 16)) for index in range(10)]
+    assert speed_setup.spaced(batches[::-1], frames, 2, 0.5) == [batches[2], batches[7]]
+
+
+def test_rows_run_and_are_written(tmp_path, capsys):
+    assert speed.main(["--rows", "a,e", "--size", "tiny", "--repeats", "1", "--output", str(tmp_path)]) == 0
+    written = json.loads((tmp_path / f"speed-{speed.DEVICE}.json").read_text())
+    assert [row["row"] for row in written["rows"]] == ["a", "a", "e", "e"]
+    assert all(math.isfinite(row["median"]) and row["median"] > 0 and row["same"] for row in written["rows"])
+    assert (tmp_path / f"speed-{speed.DEVICE}.md").read_text() in capsys.readouterr().out
+
+
+def test_some_rows_do_not_replace_the_whole_table():
+    assert speed.parse_args(["--rows", "a"]).output is None
+    assert speed.parse_args([]).output is not None
+
+
+@pytest.mark.parametrize("given", [["--rows", "a,z"], ["--repeats", "0"]])
+def test_what_cannot_be_run_is_refused(given):
+    with pytest.raises(SystemExit):
+        speed.parse_args(given)
