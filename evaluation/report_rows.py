@@ -95,7 +95,7 @@ def make_row(run: Run, root: Path) -> Row:
     label = name if run.folder.name == name else f"{name} ({place})"
     scores = [{**part.results, "fold": fold, "seed": seed} for (fold, seed), part in run.parts.items()]
     paper = None
-    if recipe is not None and recipe.paper_wa is not None and not protocol.get("set"):
+    if recipe is not None and recipe.paper_wa is not None:  # in what the row differs stands beside it
         paper = (recipe.paper_wa, recipe.paper_ua)
     styles = {style: pooled_scores(run, mark) for style, mark in STYLES.items()}
     return Row(
