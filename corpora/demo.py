@@ -4,16 +4,18 @@
 
 Needs the extra `pip install lemer[demo]`: espeak-ng (GPL-3, a speech synthesiser, no network) speaks the lines of
 `demo_lines.py`; nothing else in lemer uses it. The default corpus takes a few seconds: five sessions of two voices and
-six dialogs, 480 turns of 96 per session in four balanced classes (ang, hap or exc, neu, sad), and 90 more turns
+six dialogs, 480 turns of 96 per session in four balanced classes (ang, hap or exc, neu, sad), and 180 more turns
 (fru, xxx) that are history only. The same command on the same kind of machine writes the same bytes.
 
-Neither voice nor words are enough. Of the angry, happy and sad turns 3 in 8 are told by the *voice* only (neutral
-words), 3 in 8 by the *words* only (flat voice), and the rest by both; neutral turns have neutral words and a flat
-voice. So a perfect listener or a perfect reader reaches a recall of 5/8 on three classes, UA 72 %, and only both
-together 100 %. Moods last for some turns, so the history helps a reader a little.
+Neither voice nor words are enough, and the words of a turn not without those before it. Of the angry, happy and sad turns
+3 in 8 are told by the *voice* only (neutral words), 1 in 8 by the *words* only (flat voice), 2 in 8 are a flat *reply*
+that could follow anything ("I feel the same") to a turn that tells, and the rest are told by voice and words both; neutral
+turns have neutral words and a flat voice. So a perfect listener reaches a recall of 5/8 on three classes, UA 72 %, and so
+does a perfect reader who has the history; one who has not can only guess the replies, UA 59 %. Only both together reach
+100 %. Moods last for some turns.
 
     OUT_DIR/demo.json                                        the settings
-    OUT_DIR/demo_turns.csv                                   id, label, cue (voice, words, both, none), text
+    OUT_DIR/demo_turns.csv                                   id, label, cue (voice, words, reply, both, none), text
     OUT_DIR/Session1/dialog/EmoEvaluation/Ses01F_impro01.txt labels and times, F's turns first, then M's
     OUT_DIR/Session1/dialog/transcriptions/Ses01F_impro01.txt
     OUT_DIR/Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav    mono, 16 kHz, 16 bit
@@ -37,11 +39,11 @@ from tqdm import tqdm
 
 from .demo_lines import LineWriter
 
-RECIPE = 1  # raise it whenever the same settings give another corpus
+RECIPE = 2  # raise it whenever the same settings give another corpus
 SESSIONS = 5
 MAX_DIALOGS = 16  # per session: impro01 to impro08, as in IEMOCAP, once with F and once with M leading
 LABELLED_TURNS = 16  # per dialog; a multiple of the four classes
-HISTORY_ONLY_TURNS = 3  # per dialog
+HISTORY_ONLY_TURNS = 3  # per dialog, beside those that are replied to
 SAMPLING_RATE = 16_000  # Hz
 EMOTIONS = ("ang", "hap", "neu", "sad")
 MOOD_PERSISTENCE = 0.6  # probability that the next labelled turn keeps the mood
@@ -100,7 +102,8 @@ class Turn:
     Args:
         id: `<dialog>_<F or M><number>`, as in IEMOCAP.
         label: ang, hap, exc, neu, sad; or fru, xxx, which are history only.
-        cue: what tells the emotion: "voice", "words", "both", or "none" (neutral and history-only turns).
+        cue: what tells the emotion: "voice", "words", "reply" (the words of the turn before), "both", or "none" (neutral
+            and history-only turns).
         text: what is said.
         voice: name of the espeak-ng voice.
         prosody: how it is said, speaker and jitter included.
@@ -140,7 +143,7 @@ def make_demo(out_dir: str | os.PathLike, seed: int = 0, dialogs: int = 6, progr
     Args:
         out_dir: a folder that does not exist yet, is empty, or holds a demo corpus.
         seed: of everything random, 0 or more.
-        dialogs: dialogs per session, 1 to 16; each has 16 turns of the four classes and 3 of history only.
+        dialogs: dialogs per session, 1 to 16; each has 16 turns of the four classes and 6 of history only.
         progress: show a bar on stderr.
 
     Returns:
@@ -226,10 +229,10 @@ def plan_demo(seed: int = 0, dialogs: int = 6) -> list[Turn]:
 def _plan_moods(rng: np.random.Generator, dialogs: int) -> list[tuple[str, str]]:
     """A session's (emotion, cue) pairs: runs of one mood, every emotion and every cue in its exact share."""
     share = dialogs * LABELLED_TURNS // len(EMOTIONS)
-    told = share * 3 // 8
+    told, replies = share * 3 // 8, share * 2 // 8
     runs = []
     for emotion in EMOTIONS:
-        cues = ["voice"] * told + ["words"] * told + ["both"] * (share - 2 * told)
+        cues = ["voice"] * told + ["words"] * (told - replies) + ["reply"] * replies + ["both"] * (share - 2 * told)
         cues = ["none"] * share if emotion == "neu" else [str(cue) for cue in rng.permutation(cues)]
         while cues:
             length = rng.geometric(1 - MOOD_PERSISTENCE)
@@ -242,14 +245,8 @@ def _plan_dialog(
     rng: np.random.Generator, write: LineWriter, dialog: str, moods: list[tuple[str, str]], speakers: dict[str, tuple]
 ) -> list[Turn]:
     turns, counts, gender = [], {"F": 0, "M": 0}, dialog[5]
-    for emotion, cue in moods:
-        words = emotion if cue in ("words", "both") else "neu"
-        sound = emotion if cue in ("voice", "both") else "neu"
-        if emotion == "fru":
-            words = sound = "fru"
-        if emotion == "xxx":  # raters disagree where the words say one thing and the voice another
-            words, sound = (str(kind) for kind in rng.permutation(["ang", "hap", "sad"])[:2])
-        label = "exc" if emotion == "hap" and rng.random() < 0.45 else emotion
+
+    def say(label: str, cue: str, words: str, sound: str, heard: str) -> None:
         voice, pitch_offset, rate_factor = speakers[gender]
         prosody = PROSODY[sound]
         prosody = Prosody(
@@ -259,22 +256,34 @@ def _plan_dialog(
             tilt=round(prosody.tilt + rng.uniform(-0.1, 0.1), 3),
             level=round(prosody.level + rng.uniform(-1.5, 1.5), 2),
         )
-        said = [RATERS_SAY[words], RATERS_SAY[sound], "Surprise"] if emotion == "xxx" else [RATERS_SAY[label]] * 3
-        heard = np.array(ATTRIBUTES[sound if emotion == "xxx" else emotion])
-        attributes = [float(a) for a in np.clip(heard + rng.choice([-0.5, 0.0, 0.5], 3), 1, 5)]
+        said = [RATERS_SAY[words], RATERS_SAY[sound], "Surprise"] if label == "xxx" else [RATERS_SAY[label]] * 3
+        attributes = np.array(ATTRIBUTES[heard]) + rng.choice([-0.5, 0.0, 0.5], 3)
         turns.append(
             Turn(
                 id=f"{dialog}_{gender}{counts[gender]:03d}",
                 label=label,
                 cue=cue,
-                text=write(words),
+                text=write(words if cue != "reply" else "reply"),
                 voice=voice,
                 prosody=prosody,
                 gap=round(rng.uniform(-0.1, 0.7), 2),
-                ratings=(said, attributes),
+                ratings=(said, [float(a) for a in np.clip(attributes, 1, 5)]),
             )
         )
         counts[gender] += 1
+
+    for emotion, cue in moods:
+        words = emotion if cue in ("words", "both") else "neu"
+        sound = emotion if cue in ("voice", "both") else "neu"
+        if emotion == "fru":
+            words = sound = "fru"
+        if emotion == "xxx":  # raters disagree where the words say one thing and the voice another
+            words, sound = (str(kind) for kind in rng.permutation(["ang", "hap", "sad"])[:2])
+        if cue == "reply":  # to what the other one says, without a label of the four
+            say("xxx", "none", emotion, "neu", "neu")
+            gender = "M" if gender == "F" else "F"
+        label = "exc" if emotion == "hap" and rng.random() < 0.45 else emotion
+        say(label, cue, words, sound, sound if emotion == "xxx" else emotion)
         if rng.random() < 0.85:  # else the same speaker goes on
             gender = "M" if gender == "F" else "F"
     return turns

@@ -79,6 +79,13 @@ OWN_FRAMES = {
     "neu": ["Where is {thing} {when}?", "{who} took {thing} {when}.", "We will see {who} {when}."],
     "fru": ["I told {who} about {thing} twice.", "Why is {thing} not done?"],
 }
+# They tell that there is an emotion, and not which.
+REPLY_FRAMES = [
+    "I feel the same about {thing}.",
+    "I feel the same {when}, and {who} too.",
+    "I feel just as you do about {thing}.",
+    "{who} and I feel as you do about {thing}.",
+]
 
 
 def words_of(line: str) -> list[str]:
@@ -87,7 +94,7 @@ def words_of(line: str) -> list[str]:
 
 
 class LineWriter:
-    """Writes lines of a kind ("ang", "hap", "sad", "neu" or "fru"), none twice as long as there are unused ones.
+    """Writes lines of a kind ("ang", "hap", "sad", "neu", "fru" or "reply"), none twice as long as there are unused ones.
 
     Frames and slot words are dealt from shuffled decks, so that each comes up equally often.
     """
@@ -102,11 +109,11 @@ class LineWriter:
         self.decks.clear()
 
     def __call__(self, kind: str) -> str:
-        frames = [*SHARED_FRAMES, *OWN_FRAMES[kind]]
+        frames = REPLY_FRAMES if kind == "reply" else [*SHARED_FRAMES, *OWN_FRAMES[kind]]
         for _ in range(200):  # a big corpus runs out of lines at last: then one comes again
             frame = self._deal(("frame", kind), frames)
             slots = {
-                **{name: self._deal((name, kind), words) for name, words in SLOTS[kind].items() if name in frame},
+                **{name: self._deal((name, kind), words) for name, words in SLOTS.get(kind, {}).items() if name in frame},
                 **{name: self._deal((name,), words) for name, words in SHARED_SLOTS.items() if name in frame},
             }
             line = frame.format(**slots)

@@ -130,7 +130,9 @@ def make_turns(
     for group in sorted(sizes, key=lambda group: _order_of(dialogs[group]["turns"][0]["text"] + dialogs[group]["id"])):
         fold_of[group] = min(filled, key=lambda fold: (filled[fold], fold))
         filled[fold_of[group]] += sizes[group]
-    return [{**row, "fold": fold_of[row.pop("group")]} for row in rows]
+    for row in rows:
+        row["fold"] = fold_of[row.pop("group")]
+    return rows
 
 
 def main(argv=None) -> int:

@@ -15,7 +15,7 @@ from lemer.corpora import demo
 from lemer.corpora.demo_lines import KEY_WORDS, LineWriter, words_of
 
 speaks = pytest.mark.skipif(not demo.importlib.util.find_spec("espeakng_loader"), reason="needs lemer[demo]")
-SPOKEN_TURNS = 5 * (demo.LABELLED_TURNS + demo.HISTORY_ONLY_TURNS)  # of one dialog per session
+SPOKEN_TURNS = 5 * (demo.LABELLED_TURNS + demo.HISTORY_ONLY_TURNS + 3)  # of one dialog per session; 3 are replied to
 LABEL_LINE = re.compile(r"\[(\d+\.\d{4}) - (\d+\.\d{4})\]\t(Ses0\d[FM]_impro0\d_[FM]\d{3})\t([a-z]{3})\t\[(.*)\]")
 TRANSCRIPT_LINE = re.compile(r"(\S+) \[(\d{3}\.\d{4})-(\d{3}\.\d{4})\]: (\S.*)")
 
@@ -49,7 +49,7 @@ def test_the_four_emotions_and_their_cues_have_equal_shares_in_every_session(pla
     counts = collections.Counter((turn.session, emotion_of(turn), turn.cue) for turn in plan)
     for session in range(1, 6):
         for emotion in KEY_WORDS:
-            assert [counts[f"Session{session}", emotion, cue] for cue in ("voice", "words", "both")] == [9, 9, 6]
+            assert [counts[f"Session{session}", emotion, cue] for cue in ("voice", "words", "reply", "both")] == [9, 3, 6, 6]
         assert counts[f"Session{session}", "neu", "none"] == 24
     assert {turn.label for turn in plan} == {"ang", "hap", "exc", "neu", "sad", "fru", "xxx"}
 
@@ -67,8 +67,19 @@ def test_voice_tells_the_emotion_only_where_it_is_the_cue(plan):
         flat = abs(turn.prosody.tilt) < 0.2
         if turn.cue in ("voice", "both"):
             assert not flat
-        elif turn.label == "neu" or turn.cue == "words":
+        elif turn.label == "neu" or turn.cue in ("words", "reply"):
             assert flat
+
+
+def test_a_reply_follows_the_other_speaker_s_turn_that_tells_its_emotion_and_tells_none(plan):
+    for before, turn in zip(plan, plan[1:], strict=False):
+        if turn.cue == "reply":
+            assert before.dialog == turn.dialog and before.id[-4] != turn.id[-4] and before.label == "xxx"
+            assert key_emotions(before.text) == {emotion_of(turn)} and key_emotions(turn.text) == set()
+            assert abs(before.prosody.tilt) < 0.2
+    replies = {emotion: [t.text for t in plan if t.cue == "reply" and emotion_of(t) == emotion] for emotion in KEY_WORDS}
+    words = {emotion: {word for text in texts for word in words_of(text)} for emotion, texts in replies.items()}
+    assert {"feel", "same", "you"} <= set.intersection(*words.values())
 
 
 def test_no_emotion_shares_a_key_word_and_no_neutral_line_has_one():
@@ -160,7 +171,7 @@ def test_two_runs_write_the_same_bytes_and_nothing_else(corpus, tmp_path):
     time.sleep(1.1)  # espeak-ng seeds by the second
     command = [sys.executable, "-m", "lemer.corpora.demo", str(tmp_path / "again"), "--dialogs", "1"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0 and "80 clips" in done.stdout and "95/95" in done.stderr
+    assert done.returncode == 0 and "80 clips" in done.stdout and "110/110" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
     names = files_of(corpus)
     assert names == files_of(tmp_path / "again")

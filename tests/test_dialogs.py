@@ -36,6 +36,7 @@ def test_every_turn_is_there_once_in_its_order_and_dialogs_are_whole():
         (one["id"], turn["text"], turn["emotion"]) for one in dialogs for turn in one["turns"]
     ]
     assert [row["order"] for row in rows] == list(range(6)) * 20
+    assert {tuple(row) for row in rows} == {("id", "dialog", "order", "label", "speaker", "text", "fold")}
     folds = defaultdict(set)
     for row in rows:
         folds[row["dialog"]].add(row["fold"])
