@@ -454,6 +454,7 @@ def _train(target: Path, train_rows, fold: int, start: str, settings: dict, acce
         betas=(0.9, 0.98),
         eps=1e-6,
         weight_decay=settings["weight_decay"],
+        fused=True,
     )
     scheduler = get_scheduler("linear", optimizer, int(settings["warmup_share"] * total), total)
     model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)

@@ -101,10 +101,11 @@ class PaddingSafeGroupNormConvLayer(GradientCheckpointingLayer):
         dtype, hidden_states = hidden_states.dtype, hidden_states.float()  # sums over seconds of samples
         positions = torch.arange(hidden_states.shape[-1], device=hidden_states.device)
         padding = (positions >= lengths[:, None])[:, None]  # (B, 1, positions)
-        hidden_states = hidden_states.masked_fill(padding, 0.0)
-        # One pass for each moment and one for the affine map; the samples have zero mean, so the moments do not cancel.
+        hidden_states = hidden_states.masked_fill_(padding, 0.0)  # nothing else reads what the convolution gave
+        # One pass for each moment and one for the affine map, none of which makes a copy that is thrown away: in memory this
+        # is the largest tensor of the tower. The samples have zero mean, so the moments do not cancel.
         mean = hidden_states.sum(-1) / lengths[:, None]  # (B, D)
-        variance = hidden_states.square().sum(-1) / lengths[:, None] - mean.square()
+        variance = torch.linalg.vector_norm(hidden_states, dim=-1).square() / lengths[:, None] - mean.square()
         scale = norm.weight * torch.rsqrt(variance.clamp(min=0.0) + norm.eps)
         shift = norm.bias - mean * scale
         hidden_states = torch.addcmul(shift[..., None], hidden_states, scale[..., None])

@@ -271,7 +271,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
         num_workers=args.num_workers,
         generator=torch.Generator().manual_seed(seed),  # else a new iterator draws from the stream that dropout uses
     )
-    optimizer = torch.optim.Adam(optimizer_groups(model, args.speech_lr, args.text_lr, args.new_lr))
+    optimizer = torch.optim.Adam(optimizer_groups(model, args.speech_lr, args.text_lr, args.new_lr), fused=True)
     updates_per_epoch = math.ceil(len(sampler) / args.gradient_accumulation_steps)
     total = updates_per_epoch * args.epochs
     if main and args.warmup_steps >= total:

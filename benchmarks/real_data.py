@@ -23,7 +23,7 @@ THREE, ONE = ["0", "1", "2"], ["0"]
 COMMON = ["--validation_share", "0", "--warmup_steps", "50"]
 
 # Of a few hundred recordings: a speech tower from scratch, words without a dialog around them.
-SPEECH = ["--speech_model", "small-log-mel", "--set", "speech_config.mask_time_prob=0.2", "--speech_lr", "1e-3"]
+SPEECH = ["--speech_model", "small-log-mel", "--speech_lr", "1e-3", "--no-freeze_feature_encoder"]
 VOICES_SETTINGS = [*COMMON, "--new_lr", "1e-3", "--text_lr", "5e-5", "--epochs", "50", "--set", "max_history=0"]
 VOICES = {
     **dict.fromkeys(("A1", "A5", "B1", "B2", "B5", "C1", "C4"), THREE),
