@@ -12,10 +12,11 @@ demo: $(VENV)/installed
 table: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/table.py table
 
+# A file of tests at a time on every core, with one thread each.
 test: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # transformers' own tests of any model and processor, on ours. Its source distribution has them, the installed package not.
 COMMON = .common/$(subst ==,-,$(shell grep ^transformers== constraints.txt))

@@ -46,6 +46,7 @@ from lemer.evaluation.run_folder import read_json, read_run
 from lemer.evaluation.summary import summarise
 from lemer.files import whole_folder
 from lemer.recipes import get_recipe
+from lemer.small_towers import SMALL_SPEECH_TOWERS
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 FIGURE = "attention.png"
@@ -225,7 +226,7 @@ def public_settings(protocol: dict) -> dict:
 
     settings = {name: value for name, value in protocol.items() if name not in ("command", "data_dir", "output_dir")}
     for name in ("speech_model", "text_model"):
-        if settings.get(name) not in (None, "small") and not is_hub_name(settings[name]):
+        if settings.get(name) not in (None, *SMALL_SPEECH_TOWERS) and not is_hub_name(settings[name]):
             settings[name] = "(a folder)"
     return public(settings)
 
@@ -315,7 +316,7 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
         percent=percent,
         choice=run.choice,
         corpus=corpus,
-        from_scratch=set(towers) == {"small"},
+        from_scratch=set(towers) <= set(SMALL_SPEECH_TOWERS),
         bases=bases,
         settings=json.dumps(public_settings(protocol), indent=1),
         figure=figure,

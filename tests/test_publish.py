@@ -219,6 +219,14 @@ def test_any_other_dataset_is_named_as_the_run_names_it(corpus, datasets, tmp_pa
     )
 
 
+@pytest.mark.parametrize("towers", [("small", "small"), ("small-log-mel", "small")])
+def test_towers_from_scratch_are_said_to_be(towers, one, tmp_path):
+    change(one / "protocol.json", speech_model=towers[0], text_model=towers[1])
+    card = dry_run(one, tmp_path / "out")[0]
+    assert "Towers of random weights, trained from scratch" in card
+    assert f'"speech_model": "{towers[0]}"' in card
+
+
 def test_towers_that_are_folders_are_not_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "towers/bert").mkdir(parents=True)

@@ -1,5 +1,6 @@
 """Every command and snippet of the README, run as it stands, with small stand-ins for what it names."""
 
+import json
 import re
 import shlex
 import shutil
@@ -16,7 +17,7 @@ from transformers import AutoModel
 
 import lemer
 from lemer import LemerModel, predict, publish, train
-from lemer.corpora import iemocap
+from lemer.corpora import dialogs, iemocap
 from lemer.evaluation import attention_figure, report
 
 ROOT = Path(lemer.__file__).parent
@@ -36,6 +37,7 @@ SCRIPTS = {
     "predict.py": predict.main,
     "publish.py": publish.main,
     "lemer.corpora.iemocap": iemocap.main,
+    "lemer.corpora.dialogs": dialogs.main,
     "lemer.evaluation.report": report.main,
     "lemer.evaluation.attention_figure": attention_figure.main,
 }
@@ -59,6 +61,9 @@ def place(tmp_path_factory):
     for row in rows:
         soundfile.write(folder / "my_dataset" / row["file_name"], samples, rate)
     Dataset.from_list(rows).to_json(folder / "my_dataset" / "metadata.jsonl")
+    turns = [{"speaker": "F", "text": f"line {i} of it", "emotion": ("neu", "sad")[i % 2]} for i in range(4)]
+    lines = [{"turns": [{**turn, "text": f"{turn['text']}, {n}"} for turn in turns]} for n in range(4)]
+    (folder / "dialogs.jsonl").write_text("\n".join(map(json.dumps, lines)))
     tower_folders(folder / "towers")
     return folder
 
