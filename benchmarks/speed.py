@@ -6,7 +6,7 @@
 The two sides of a ratio are run in turn, the first of a pair being the one and the other by turns, after a warm-up of each.
 A row gives the median over the pairs and their quartiles. Before a row is timed, its two sides are checked to do the same
 work; the column says how. Where a target is missed, the last column says what was measured about it: the operations whose
-own time differs most between the sides. Towers have random weights; `--size` says which. With a GPU everything runs there,
+own time differs most between the sides. Towers have random weights; the table says which. With a GPU everything runs there,
 in bf16, and the files are called speed-cuda.
 """
 
@@ -34,6 +34,9 @@ from lemer.files import write_atomically
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HERE = Path(__file__).resolve().parents[1]
+# Of the towers; the papers' are base. On a CPU a row takes them where its ratio depends on them and its time allows it.
+SIZES_OF_ROWS = {"c": "narrow", **dict.fromkeys("dek", "base")}
+OTHER_ROWS = "small"
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "numpy", "soundfile", "soxr")
 
 
@@ -50,6 +53,7 @@ class Entry:
         same: How the two sides were checked to do the same work.
         ours, theirs: Median seconds of a side, None where the ratio is not one of times.
         measured: What was measured about a missed target, and other figures of the row.
+        towers: Size of the towers.
     """
 
     row: str
@@ -60,6 +64,7 @@ class Entry:
     ours: float | None = None
     theirs: float | None = None
     measured: str = ""
+    towers: str = ""
     median: float = field(init=False)
     quartiles: tuple[float, float] = field(init=False)
 
@@ -209,14 +214,36 @@ def format_table(entries: list[Entry], about: dict) -> str:
         "Made by `make bench`; what a row is, `benchmarks/speed_rows.py` says.",
         "",
     ]
-    head = ["row", "what", "median", "quartiles", "pairs", "target", "met", "seconds of a side", "same work", "measured"]
+    head = [
+        "row",
+        "what",
+        "towers",
+        "median",
+        "quartiles",
+        "pairs",
+        "target",
+        "met",
+        "seconds of a side",
+        "same work",
+        "measured",
+    ]
     lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for entry in entries:
         target = "" if entry.target is None else f"{entry.target[0]} {entry.target[1]:g}"
         sides = "" if entry.ours is None else f"{entry.ours:.4g}, {entry.theirs:.4g}"
         met = {True: "yes", False: "**no**", None: ""}[entry.met]
         quartiles = f"{entry.quartiles[0]:.3f} to {entry.quartiles[1]:.3f}"
-        cells = [entry.row, entry.what, f"{entry.median:.3f}", quartiles, str(len(entry.values)), target, met, sides]
+        cells = [
+            entry.row,
+            entry.what,
+            entry.towers,
+            f"{entry.median:.3f}",
+            quartiles,
+            str(len(entry.values)),
+            target,
+            met,
+            sides,
+        ]
         lines.append(f"| {' | '.join([*cells, entry.same, entry.measured])} |")
     return "\n".join(lines) + "\n"
 
@@ -230,7 +257,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     rows = "; ".join(f"{letter}: {row.__doc__.strip().splitlines()[0]}" for letter, row in ROWS.items())
     parser.add_argument("--rows", default=",".join(ROWS), help=f"letters with commas between (default: all). {rows}")
-    parser.add_argument("--size", default="small", choices=SIZES, help="of the towers (default: small)")
+    parser.add_argument("--size", choices=SIZES, help="of the towers (default: each row's own; base with a GPU)")
     parser.add_argument("--repeats", type=int, help="pairs of every ratio (default: what each row needs)")
     parser.add_argument("--output", type=Path, help="folder to write to (default: benchmarks/results, if all rows are run)")
     args = parser.parse_args(argv)
@@ -250,15 +277,17 @@ def main(argv=None) -> int:
 
     logging.set_verbosity_error()  # of towers whose other parts are not loaded
     logging.disable_progress_bar()
-    about = {"commit": commit(), "date": str(date.today()), "size": args.size, "machine": machine()}
+    about = {"commit": commit(), "date": str(date.today()), "machine": machine()}
     about["machine"]["versions"] = {name: version(name) for name in LIBRARIES}
     entries, begin = [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder, tqdm(args.rows, unit="row") as bar:
-        bench = Bench(args.size, args.repeats, Path(folder))
         for letter in bar:
+            own = "base" if DEVICE == "cuda" else SIZES_OF_ROWS.get(letter, OTHER_ROWS)
+            bench = Bench(args.size or own, args.repeats, Path(folder) / letter)
             bar.set_postfix_str(letter)
             row_begin = time.monotonic()
             for entry in ROWS[letter](bench):
+                entry.towers = bench.size
                 entries.append(entry)
                 tqdm.write(
                     f"{letter}  {entry.median:7.3f}  {entry.what}  ({time.monotonic() - row_begin:.0f} s)", file=sys.stderr

@@ -115,15 +115,14 @@ def _with_norm(bench: Bench, norm: str) -> Iterator[Entry]:
 
 def in_buckets(bench: Bench) -> Iterator[Entry]:
     """Utterances a second at IEMOCAP's lengths, batches of 16: ours over random order padded to the longest."""
-    size = "narrow" if DEVICE == "cpu" and not bench.quick else bench.size
-    model, rng = make_model(size), np.random.default_rng(0)
+    model, rng = make_model(bench.size), np.random.default_rng(0)
     seconds = IEMOCAP if not bench.quick else IEMOCAP[:64].clip(max=4.0)
     frames = (seconds * speed_setup.RATE).astype(int)
     tokens = rng.integers(60, 151, len(seconds))
     lengths = Dataset.from_dict({"num_frames": frames.tolist()})
 
     def batch_of(rows, seed):
-        return make_batch(seconds[rows], tokens[rows], size, seed, np.zeros(len(rows), dtype=int))
+        return make_batch(seconds[rows], tokens[rows], bench.size, seed, np.zeros(len(rows), dtype=int))
 
     def random_order(seed):
         order = np.random.default_rng(seed).permutation(len(seconds))
@@ -162,7 +161,7 @@ def in_buckets(bench: Bench) -> Iterator[Entry]:
         )
         entry.measured = (
             f"padded samples of all {len(seconds)} utterances: random order {np.median(padded):.2f} times ours; "
-            f"{counted} batches timed of each order, evenly spaced by length; towers {size}"
+            f"{counted} batches timed of each order, evenly spaced by length"
         )
         yield entry
 

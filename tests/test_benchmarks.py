@@ -9,7 +9,7 @@ import torch
 from lemer.benchmarks import speed, speed_setup
 from lemer.benchmarks.speed import Entry, alternate, as_entry, compare, difference, format_table
 
-ABOUT = {"commit": "0123456789", "date": "2026-01-01", "size": "tiny", "machine": {"cores": 2, "versions": {"torch": "2"}}}
+ABOUT = {"commit": "0123456789", "date": "2026-01-01", "machine": {"cores": 2, "versions": {"torch": "2"}}}
 
 
 def fake_timer(seconds: dict[str, list[float]], calls: list[str]):
@@ -67,8 +67,8 @@ def test_sides_that_differ_are_refused():
 
 
 def test_the_table_has_every_figure():
-    table = format_table([Entry("a", "x / y", [1.0, 2.0, 3.0], ("at most", 1.5), "same", 0.25, 0.125, "why")], ABOUT)
-    assert "| a | x / y | 2.000 | 1.500 to 2.500 | 3 | at most 1.5 | **no** | 0.25, 0.125 | same | why |" in table
+    table = format_table([Entry("a", "x / y", [1.0, 2.0, 3.0], ("at most", 1.5), "same", 0.25, 0.125, "why", "base")], ABOUT)
+    assert "| a | x / y | base | 2.000 | 1.500 to 2.500 | 3 | at most 1.5 | **no** | 0.25, 0.125 | same | why |" in table
     assert "commit 0123456789" in table and "torch 2" in table and "cores 2" in table
 
 
@@ -101,6 +101,7 @@ def test_rows_run_and_are_written(tmp_path, capsys):
     assert speed.main(["--rows", "a,e", "--size", "tiny", "--repeats", "1", "--output", str(tmp_path)]) == 0
     written = json.loads((tmp_path / f"speed-{speed.DEVICE}.json").read_text())
     assert [row["row"] for row in written["rows"]] == ["a", "a", "e", "e"]
+    assert {row["towers"] for row in written["rows"]} == {"tiny"}
     assert all(math.isfinite(row["median"]) and row["median"] > 0 and row["same"] for row in written["rows"])
     assert (tmp_path / f"speed-{speed.DEVICE}.md").read_text() in capsys.readouterr().out
 
