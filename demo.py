@@ -32,7 +32,7 @@ def train_command(name: str, folder: Path) -> list[str]:
     """What anybody would type; the results of the fold stand in `results_file`."""
     command = [sys.executable, str(HERE / "train.py"), "--recipe", "C1", *ROWS[name], *SETTINGS]
     command += ["--data_dir", str(folder / "corpus"), "--cache_dir", str(folder / "cache"), "--folds", str(FOLD)]
-    command += ["--validation_share", "0", "--speech_model", "small", "--text_model", "small"]
+    command += ["--validation_share", "0", "--speech_model", "small-log-mel", "--text_model", "small"]
     return [*command, "--output_dir", str(folder / "runs" / name.replace(" ", "_"))]
 
 
