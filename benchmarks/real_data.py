@@ -31,41 +31,47 @@ VOICES = {"A5": "8", "C1": "20", **dict.fromkeys(("B1", "B2", "B5"), "30")}
 
 # Dialogs: nearly every turn of daily talk is neutral. So many turns of a class keep their label, the others are history.
 TURNS = ["--labels", "ang", "hap", "neu", "sad", "--max_per_class", "150", "--folds", "3"]
-DIALOGS_SETTINGS = [*COMMON, "--text_lr", "1e-4", "--epochs", "3", "--set", "max_text_length=64", "--mixed_precision", "bf16"]
-DIALOGS_SETTINGS += ["--seeds", "0", "1", "2"]
+DIALOGS_SETTINGS = [*COMMON, "--text_lr", "1e-4", "--epochs", "3", "--set", "max_text_length=64"]
+DIALOGS_SETTINGS += ["--mixed_precision", "bf16", "--seeds", "0", "1", "2"]
 DIALOGS = {
     **{"A1": [], "A2": [], "A3": [], "A4": [], "A5": []},
     **{"A5_K1": ["--words", "1"], "A5_K30": ["--words", "30"]},
 }
 
 
-def voices(release: Path, text_model: str, folder: Path) -> None:
-    """Rows of both modalities."""
+def commands_of_voices(release: Path, text_model: str, folder: Path) -> dict[str, list[str]]:
+    """The second stage and the rows of both modalities, by name; first a row that does not need the stage."""
     corpus = ["--data_dir", str(release), "--cache_dir", str(folder / "cache")]
-    load_iemocap(release, cache_dir=folder / "cache")  # once, before two processes ask for it
-    runs = folder / "runs"
-    stage = ["pretrain.py", *corpus, *SPEECH[:2], "--epochs", STAGE_EPOCHS, "--output_dir", str(runs / "second_stage")]
-    todo = {"second_stage": stage}  # beside it, rows that do not need it
+    stage = ["pretrain.py", *corpus, *SPEECH[:2], "--epochs", STAGE_EPOCHS]
+    made = {"second_stage": [*stage, "--output_dir", str(folder / "runs" / "second_stage")]}
     for name, epochs in VOICES.items():
         settings = [*SPEECH, "--text_model", text_model, *VOICES_SETTINGS, "--epochs", epochs]
-        todo[name] = ["train.py", "--recipe", name, *corpus, *settings, "--output_dir", str(runs / name)]
-    run_all(todo, folder / "logs")
-    finish(runs, folder / "logs")
+        made[name] = ["train.py", "--recipe", name, *corpus, *settings, "--output_dir", str(folder / "runs" / name)]
+    return made
+
+
+def commands_of_dialogs(text_model: str, folder: Path) -> dict[str, list[str]]:
+    """The rows of the words alone, by name."""
+    corpus = ["--corpus", str(folder / "turns.jsonl"), "--cache_dir", str(folder / "cache")]
+    corpus += ["--fold_column", "fold", "--dialog_column", "dialog", "--order_column", "order"]
+    made = {}
+    for name, own in DIALOGS.items():
+        settings = ["--text_model", text_model, *DIALOGS_SETTINGS, *own, "--output_dir", str(folder / "runs" / name)]
+        made[name] = ["train.py", "--recipe", name.split("_")[0], *corpus, *settings]
+    return made
+
+
+def voices(release: Path, text_model: str, folder: Path) -> None:
+    load_iemocap(release, cache_dir=folder / "cache")  # once, before two processes ask for it
+    run_all(commands_of_voices(release, text_model, folder), folder / "logs")
+    finish(folder / "runs", folder / "logs")
 
 
 def dialogs(source: Path, text_model: str, folder: Path) -> None:
-    """Rows of the words alone."""
-    table, runs = folder / "turns.jsonl", folder / "runs"
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    run("turns", ["-m", "lemer.corpora.dialogs", str(source), str(table), *TURNS], folder / "logs")
-    corpus = ["--corpus", str(table), "--cache_dir", str(folder / "cache")]
-    corpus += ["--fold_column", "fold", "--dialog_column", "dialog", "--order_column", "order"]
-    todo = {}
-    for name, settings in DIALOGS.items():
-        settings = ["--text_model", text_model, *DIALOGS_SETTINGS, *settings]
-        todo[name] = ["train.py", "--recipe", name.split("_")[0], *corpus, *settings, "--output_dir", str(runs / name)]
-    run_all(todo, folder / "logs")
-    run("report", ["-m", "lemer.evaluation.report", str(runs)], folder / "logs")
+    run("turns", ["-m", "lemer.corpora.dialogs", str(source), str(folder / "turns.jsonl"), *TURNS], folder / "logs")
+    run_all(commands_of_dialogs(text_model, folder), folder / "logs")
+    run("report", ["-m", "lemer.evaluation.report", str(folder / "runs")], folder / "logs")
 
 
 def main() -> None:

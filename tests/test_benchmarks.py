@@ -2,12 +2,15 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
-from lemer.benchmarks import speed, speed_setup
+from lemer import pretrain, train
+from lemer.benchmarks import real_data, speed, speed_setup, table
 from lemer.benchmarks.speed import Entry, alternate, as_entry, compare, difference, format_table
+from lemer.recipes import RECIPES
 
 ABOUT = {"commit": "0123456789", "date": "2026-01-01", "machine": {"cores": 2, "versions": {"torch": "2"}}}
 
@@ -115,3 +118,13 @@ def test_some_rows_do_not_replace_the_whole_table():
 def test_what_cannot_be_run_is_refused(given):
     with pytest.raises(SystemExit):
         speed.parse_args(given)
+
+
+def test_commands_of_the_tables_can_be_given():
+    voices = real_data.commands_of_voices(Path("release"), "bert", Path("out"))
+    dialogs = real_data.commands_of_dialogs("bert", Path("out"))
+    assert set(RECIPES) - {"score_fusion"} <= set(table.commands(Path("out")))
+    for made in (table.commands(Path("out")), voices, dialogs):
+        for name, (script, *arguments) in made.items():
+            args = {"train.py": train, "pretrain.py": pretrain}[script].parse_args(arguments)
+            assert Path(args.output_dir) == Path("out/runs") / name
