@@ -9,7 +9,6 @@ in training an utterance's frames depend on its neighbours. Shapes: B batch, F f
 import sys
 
 import torch
-from torch import nn
 
 import lemer.train
 from lemer.speech_encoder_lemer import PaddingSafeConvolutionModule
@@ -28,7 +27,8 @@ def forward_with_batch_statistics(self, hidden_states: torch.Tensor) -> torch.Te
         with torch.no_grad():
             norm.running_mean.lerp_(mean, norm.momentum)
             norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
-    hidden_states = nn.functional.batch_norm(hidden_states, mean, variance, norm.weight, norm.bias, False, eps=norm.eps)
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)  # torch's own takes no statistics with a gradient
+    hidden_states = hidden_states * scale[:, None] + (norm.bias - mean * scale)[:, None]
     hidden_states = self.pointwise_conv2(self.activation(hidden_states))
     return self.dropout(hidden_states).transpose(1, 2)  # (B, F, D)
 
