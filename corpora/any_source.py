@@ -19,6 +19,7 @@ import fsspec
 import numpy as np
 import soundfile
 from datasets.arrow_writer import ArrowWriter
+from filelock import FileLock
 from tqdm.auto import tqdm
 
 from lemer.files import write_atomically
@@ -122,9 +123,11 @@ def prepare_rows(
     folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE).expanduser() / "lemer_corpora"
     folder /= hashlib.sha256(key.encode()).hexdigest()[:32]
     done = folder / "corpus.json"
+    folder.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(2):
-        if not done.exists():
-            _write_shards(found, source, wanted, folder, progress)
+        with FileLock(f"{folder}.lock"):  # several trainings may begin at once
+            if not done.exists():
+                _write_shards(found, source, wanted, folder, progress)
         facts = json.loads(done.read_text())
         files = [str(folder / f"{shard:05d}.arrow") for shard in range(facts["shards"])]
         if not files:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import datasets
 import numpy as np
@@ -320,6 +321,15 @@ def test_a_killed_read_goes_on_where_it_was(form, rows, load, tmp_path, monkeypa
     assert len(heard) == 22 + 32 - kept
     whole, expected = load(source, **options, cache_dir=tmp_path / "another")
     assert report.fingerprints == expected.fingerprints and dataset[:] == whole[:]
+
+
+def test_two_readers_at_once_read_once(rows, load, tmp_path, monkeypatch):
+    source, options = write("csv of paths", tmp_path, rows)
+    heard = []
+    monkeypatch.setattr(any_source, "load_audio", lambda audio: heard.append(audio) or load_audio(audio))
+    with ThreadPoolExecutor(2) as readers:
+        one, other = readers.map(lambda _: load(source, **options), range(2))
+    assert len(heard) == 32 and one[0][:] == other[0][:]
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input
