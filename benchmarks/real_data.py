@@ -32,9 +32,10 @@ VOICES = {"A5": "8", "C1": "20", **dict.fromkeys(("B1", "B2", "B5"), "30")}
 # Dialogs: nearly every turn of daily talk is neutral. So many turns of a class keep their label, the others are history.
 TURNS = ["--labels", "ang", "hap", "neu", "sad", "--max_per_class", "150", "--folds", "3"]
 DIALOGS_SETTINGS = [*COMMON, "--text_lr", "1e-4", "--epochs", "3", "--set", "max_text_length=64"]
-DIALOGS_SETTINGS += ["--mixed_precision", "bf16", "--seeds", "0", "1", "2"]
+DIALOGS_SETTINGS += ["--mixed_precision", "bf16", "--folds", "1", "--seeds", "0", "1", "2"]
 DIALOGS = {
     **{"A1": [], "A2": [], "A3": [], "A4": [], "A5": []},
+    **{"A2_1_turn": ["--set", "max_history=1"], "A5_0_turns": ["--set", "max_history=0"]},
     **{"A5_K1": ["--words", "1"], "A5_K30": ["--words", "30"]},
 }
 
