@@ -163,6 +163,13 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
         padding_safe (`bool`, defaults to `True`):
             Keep padding out of every speech frame (see `speech_encoder_lemer.py`). `False` restores the stock encoder,
             in which an utterance's answer depends on the batch it is in.
+        pooled_tokens (`str`, defaults to `"all"`):
+            Which tokens are compared with the labels, aligned and pooled: `"all"`, the paper's, or `"current"`, those of the
+            current utterance, which earlier turns reach through BERT's attention alone.
+        label_scale (`float`, defaults to 1.0):
+            What multiplies the mean cosines (eq. 2 and 5) before their softmax. The paper's, 1, keeps the label losses of
+            four classes above 0.34, however well they fit, and their gradient small; 10 to 20 make each branch a classifier
+            of its own.
         classification_loss_weight (`float`, defaults to 1.0): Weight of loss_m (eq. 11, 12).
         constraint_loss_weight (`float`, defaults to 0.5): Weight of loss_c (eq. 10, 12).
         text_label_loss_weight (`float`, defaults to 0.2): Weight of loss_gt (eq. 3, 12).
@@ -192,6 +199,7 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
         "pooler_output",
         "label_token_attentions",
         "label_frame_attentions",
+        "token_mask",
         "frame_mask",
         "cross_attentions",
         "label_guided_attentions",
@@ -209,6 +217,8 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     semantic_size: int | None = None
     keep_quantizer: bool = True
     padding_safe: bool = True
+    pooled_tokens: Literal["all", "current"] = "all"
+    label_scale: float | int = 1.0
     classification_loss_weight: float | int = 1.0
     constraint_loss_weight: float | int = 0.5
     text_label_loss_weight: float | int = 0.2
@@ -268,6 +278,8 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
                 "speech_label_space='semantic' without a text tower needs semantic_size, the width of the BERT that makes "
                 "the labels"
             )
+        if not 0 < self.label_scale < float("inf"):
+            raise ValueError(f"label_scale must be above 0, got {self.label_scale}")
         weights = {name: getattr(self, name) for name in vars(self) if name.endswith("_loss_weight")}
         negative = {name: weight for name, weight in weights.items() if not weight >= 0}
         if negative:

@@ -34,12 +34,13 @@ class LemerOutput(ModelOutput):
     Attributes:
         loss: eq. 12, the weighted sum of the losses below; with `labels`.
         logits (B, C): classification scores; of the one branch that could answer where a modality was not given.
-        text_label_logits, speech_label_logits (B, C): mean of G_t over tokens, of G_s over frames; cosines, -1 to 1.
+        text_label_logits, speech_label_logits (B, C): mean of G_t over tokens, of G_s over frames (eq. 2 and 5),
+            cosines from -1 to 1, times `label_scale`.
         classification_loss, constraint_loss, text_label_loss, speech_label_loss: eq. 11, 10, 3 and 6, unweighted.
         pooler_output (B, d_t + d_s): the vector v that is classified; (B, d_t) or (B, d_s) in a unimodal model.
         label_token_attentions (B, T, C): G_t, eq. 1.
         label_frame_attentions (B, F, C): G_s, eq. 4.
-        frame_mask (B, F): True where a frame is real; `attention_mask` says it of tokens.
+        token_mask (B, T), frame_mask (B, F): True where a token is pooled (see `pooled_tokens`), where a frame is real.
         cross_attentions (B, T, F): A_r, eq. 7, each row sums to 1 over real frames; with `output_attentions`.
         label_guided_attentions (B, T, F): A_l, eq. 9; with `output_attentions`.
         text_model_output, speech_model_output: what the towers returned, `last_hidden_state` H_t (B, T, d_t) and
@@ -57,6 +58,7 @@ class LemerOutput(ModelOutput):
     pooler_output: torch.FloatTensor | None = None
     label_token_attentions: torch.FloatTensor | None = None
     label_frame_attentions: torch.FloatTensor | None = None
+    token_mask: torch.BoolTensor | None = None
     frame_mask: torch.BoolTensor | None = None
     cross_attentions: torch.FloatTensor | None = None
     label_guided_attentions: torch.FloatTensor | None = None
@@ -86,6 +88,16 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def masked_max(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Maximum of (B, N, d) over the positions where `mask` (B, N) is True, (B, d)."""
     return values.masked_fill(~mask[..., None], torch.finfo(values.dtype).min).amax(1)
+
+
+def current_tokens(token_mask: torch.Tensor, token_type_ids: torch.Tensor | None) -> torch.Tensor:
+    """Of the real tokens (B, T) those of the second segment, the current utterance; where there is one segment, all."""
+    if token_type_ids is None:
+        raise ValueError(
+            'pooled_tokens="current" needs token_type_ids, 1 at the current utterance: pass what the processor gives'
+        )
+    current = token_mask & token_type_ids.bool()
+    return torch.where(current.any(1, keepdim=True), current, token_mask)
 
 
 # -------------------------------------------------------------------------------- section 2.3: label-guided fusion
@@ -352,9 +364,13 @@ class LemerModel(TwoTowerModel):
                 **kwargs_text,
             )
             text, token_mask = out.text_model_output.last_hidden_state, token_mask.bool()  # H_t (B, T, d_t), (B, T)
+            if config.pooled_tokens == "current":
+                token_mask = current_tokens(token_mask, token_type_ids)
+            out.token_mask = token_mask
             if config.use_label_embeddings:
                 out.label_token_attentions = label_attention(text, self.semantic_label_embeddings)  # G_t (B, T, C)
-                out.text_label_logits = masked_mean(out.label_token_attentions, token_mask)  # (B, C)
+                scores = masked_mean(out.label_token_attentions, token_mask)  # (B, C)
+                out.text_label_logits = config.label_scale * scores
 
         # 2.2 speech branch
         speech = frame_mask = None
@@ -373,7 +389,8 @@ class LemerModel(TwoTowerModel):
                 project = self.speech_label_projection
                 projected = speech if project is None else project(speech)  # (B, F, d_q)
                 out.label_frame_attentions = label_attention(projected, self.tonal_label_embeddings)  # G_s (B, F, C)
-                out.speech_label_logits = masked_mean(out.label_frame_attentions, frame_mask)  # (B, C)
+                scores = masked_mean(out.label_frame_attentions, frame_mask)  # (B, C)
+                out.speech_label_logits = config.label_scale * scores
 
         # 2.3 fusion
         if config.modality == "multimodal" and (text is None or speech is None):

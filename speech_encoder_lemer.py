@@ -276,7 +276,7 @@ def prepare_samples(
         lengths = mask.sum(-1)
         start = mask.int().argmax(-1, keepdim=True)  # left padding: roll each row to its first real sample
         positions = torch.arange(samples, device=input_values.device)
-        input_values = input_values.gather(1, (positions + start) % samples)
+        input_values = input_values.gather(1, (positions + start).clamp(max=samples - 1))  # past the end: no sample is real
         input_values = input_values.masked_fill(positions >= lengths[:, None], 0.0)
     lengths = lengths.clamp(min=receptive_field(config))
     missing = receptive_field(config, min_frames) - samples

@@ -296,7 +296,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
             rows = batch.pop("rows")
             with accelerator.accumulate(model):
                 out = model(**batch)
-                share_pairs(out, batch, model_config, accelerator)
+                share_pairs(out, model_config, accelerator)
                 if not torch.isfinite(out.loss):
                     stop_on_loss(out, [train_rows[int(row)]["id"] for row in rows], progress["step"])
                 accelerator.backward(out.loss)

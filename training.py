@@ -104,7 +104,7 @@ def optimizer_groups(model, speech_lr: float, text_lr: float, new_lr: float) -> 
     return [group for group in groups.values() if group["params"]]
 
 
-def share_pairs(out, batch: dict, config, accelerator) -> None:
+def share_pairs(out, config, accelerator) -> None:
     """
     Weight the attention constraint of this process's share, so that the mean over processes is the mean over the batch.
 
@@ -112,8 +112,7 @@ def share_pairs(out, batch: dict, config, accelerator) -> None:
     """
     if out.get("constraint_loss") is None or accelerator.num_processes == 1:
         return
-    tokens = batch["attention_mask"].sum(1)
-    pairs = (tokens * out.frame_mask.sum(1)).sum().float()
+    pairs = (out.token_mask.sum(1) * out.frame_mask.sum(1)).sum().float()
     weight = pairs / accelerator.reduce(pairs.clone(), "mean")
     out.loss = out.loss + config.constraint_loss_weight * (weight - 1) * out.constraint_loss
     out.constraint_loss = out.constraint_loss * weight

@@ -28,6 +28,8 @@ DEFAULTS = {
     "speech_label_space": "projected",
     "keep_quantizer": True,
     "padding_safe": True,
+    "pooled_tokens": "all",
+    "label_scale": 1.0,
     "classification_loss_weight": 1.0,
     "constraint_loss_weight": 0.5,
     "text_label_loss_weight": 0.2,
@@ -200,6 +202,10 @@ def test_tonal_label_size_is_the_width_of_the_label_space(speech, space, size):
         ({"speech_label_space": "codebook", "speech_config": {"model_type": "hubert"}}, "codevector_dim=None"),
         ({"use_label_embeddings": False}, "fusion='constraint'"),
         ({"use_label_embeddings": False, "fusion": "label"}, "fusion='label'"),
+        ({"pooled_tokens": "last"}, "got last"),
+        ({"label_scale": 0.0}, "got 0.0"),
+        ({"label_scale": float("inf")}, "got inf"),
+        ({"label_scale": float("nan")}, "got nan"),
         ({"constraint_loss_weight": -0.5}, "'constraint_loss_weight': -0.5"),
         ({"classification_loss_weight": float("nan")}, "nan"),
         ({"use_label_embeddings": "yes"}, "yes"),
@@ -232,6 +238,8 @@ def test_weights_may_be_integers_and_zero():
 def changed_config(**changes):
     return tiny_config(
         fusion="sum",
+        pooled_tokens="current",
+        label_scale=10,
         constraint_loss_weight=0.0,
         text_label_loss_weight=0.3,
         train_label_embeddings=True,

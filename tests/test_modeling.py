@@ -22,7 +22,14 @@ from transformers import (
 )
 
 from lemer import LemerModel, LemerOutput
-from lemer.modeling_lemer import BilinearAlignment, attention_constraint, label_attention, masked_max, masked_mean
+from lemer.modeling_lemer import (
+    BilinearAlignment,
+    attention_constraint,
+    current_tokens,
+    label_attention,
+    masked_max,
+    masked_mean,
+)
 
 MULTIMODAL = [name for name in VARIANTS if name.startswith("C")]
 WITH_LABELS = [name for name in VARIANTS if "without" not in name]
@@ -204,6 +211,23 @@ def test_padded_frames_have_no_weight():
 def test_weights_of_a_token_sum_to_one_over_frames():
     model, batch = make("C1")
     torch.testing.assert_close(model(**batch, output_attentions=True).cross_attentions.sum(-1), torch.ones(3, 9))
+
+
+# --------------------------------------------------------------------------------------------- the current utterance
+
+
+def test_current_tokens_are_those_of_the_second_segment_or_all_where_there_is_one():
+    real = torch.tensor([[True, True, True, True], [True, True, False, False], [True, True, True, False]])
+    types = torch.tensor([[0, 0, 1, 1], [0, 0, 0, 0], [0, 1, 1, 1]])
+    kept = [[False, False, True, True], [True, True, False, False], [False, True, True, False]]
+    assert current_tokens(real, types).tolist() == kept
+
+
+def test_current_tokens_without_token_types_are_refused():
+    model, batch = make("text scaled, current tokens")
+    del batch["token_type_ids"]
+    with pytest.raises(ValueError, match="token_type_ids"):
+        model(**batch)
 
 
 # ------------------------------------------------------------------------------------------------------- modalities

@@ -68,11 +68,13 @@ VARIANTS = {
     "C3": {"fusion": "label"},
     "C4": {"fusion": "cross"},
     "C4 without labels": {"fusion": "cross", "use_label_embeddings": False},
+    "C1 scaled, current tokens": {"label_scale": 7.0, "pooled_tokens": "current"},
     "C1 codebook": {"speech_label_space": "codebook", "speech": {"codevector_dim": 16}},
     "speech": {"modality": "speech"},
     "speech codebook": {"modality": "speech", "speech_label_space": "codebook", "speech": {"codevector_dim": 16}},
     "speech without labels": {"modality": "speech", "use_label_embeddings": False},
     "text": {"modality": "text"},
+    "text scaled, current tokens": {"modality": "text", "label_scale": 7.0, "pooled_tokens": "current"},
     "text without labels": {"modality": "text", "use_label_embeddings": False},
 }
 
@@ -200,21 +202,21 @@ def cross_entropy(scores, label: int) -> float:
     return math.log(sum(math.exp(score) for score in scores)) - scores[label]
 
 
-def slow_labels(hidden, embeddings, counts):
-    """G and its mean over real positions, one cosine at a time."""
+def slow_labels(hidden, embeddings, positions, scale):
+    """G and its scaled mean over the positions of every utterance, one cosine at a time."""
     attention = np.array([[[cosine(h, label) for label in embeddings] for h in row] for row in hidden])
-    scores = np.array([sum(attention[b, n] for n in range(count)) / count for b, count in enumerate(counts)])
+    scores = np.array([scale * sum(attention[b, n] for n in real) / len(real) for b, real in enumerate(positions)])
     return attention, scores
 
 
 def slow_alignment(hidden_text, hidden_speech, weight, frames):
     """A_r: H_t W^T H_s^T one score at a time, softmax over an utterance's real frames."""
     cross = np.zeros((len(hidden_text), hidden_text.shape[1], hidden_speech.shape[1]))
-    for b, count in enumerate(frames):
+    for b, real in enumerate(frames):
         for t, token in enumerate(hidden_text[b]):
-            scores = [sum(hidden_speech[b, f] * (weight @ token)) for f in range(count)]
+            scores = [sum(hidden_speech[b, f] * (weight @ token)) for f in real]
             total = sum(math.exp(score) for score in scores)
-            cross[b, t, :count] = [math.exp(score) / total for score in scores]
+            cross[b, t, real] = [math.exp(score) / total for score in scores]
     return cross
 
 
@@ -226,38 +228,40 @@ def slow_forward(model, out, batch) -> dict[str, np.ndarray | float]:
     hidden = {}
     if config.uses_text:
         hidden["text"] = out.text_model_output.last_hidden_state.detach().double().numpy()
-        tokens = batch["attention_mask"].sum(1).tolist()
+        first = batch["token_type_ids"].argmax(1).tolist() if config.pooled_tokens == "current" else [0] * len(labels)
+        tokens = [range(*span) for span in zip(first, batch["attention_mask"].sum(1).tolist(), strict=True)]
+        expected["token_mask"] = np.array([[t in span for t in range(hidden["text"].shape[1])] for span in tokens])
         if config.use_label_embeddings:
             expected["label_token_attentions"], expected["text_label_logits"] = slow_labels(
-                hidden["text"], weights["semantic_label_embeddings"], tokens
+                hidden["text"], weights["semantic_label_embeddings"], tokens, config.label_scale
             )
     if config.uses_speech:
         hidden["speech"] = out.speech_model_output.last_hidden_state.detach().double().numpy()
-        frames = [frames_of(samples) for samples in batch["input_values_mask"].sum(1).tolist()]
-        expected["frame_mask"] = np.arange(hidden["speech"].shape[1]) < np.array(frames)[:, None]
+        frames = [range(frames_of(samples)) for samples in batch["input_values_mask"].sum(1).tolist()]
+        expected["frame_mask"] = np.array([[f in span for f in range(hidden["speech"].shape[1])] for span in frames])
         if config.use_label_embeddings:
             compared = hidden["speech"]
             if config.speech_label_space == "projected":
                 projection = weights["speech_label_projection.weight"], weights["speech_label_projection.bias"]
                 compared = np.array([[projection[0] @ frame + projection[1] for frame in row] for row in compared])
             expected["label_frame_attentions"], expected["speech_label_logits"] = slow_labels(
-                compared, weights["tonal_label_embeddings"], frames
+                compared, weights["tonal_label_embeddings"], frames, config.label_scale
             )
     if config.modality == "multimodal":
         joined = slow_fusion(model, expected, hidden, weights, tokens, frames)
-        counts = tokens
+        pooled = tokens
         if config.fusion == "constraint":
             squares = [
                 (expected["label_guided_attentions"][b, t, f] - expected["cross_attentions"][b, t, f]) ** 2
                 for b in range(len(labels))
-                for t in range(tokens[b])
-                for f in range(frames[b])
+                for t in tokens[b]
+                for f in frames[b]
             ]
             losses["constraint_loss"] = sum(squares) / len(squares)
     else:
-        joined, counts = (hidden["text"], tokens) if config.uses_text else (hidden["speech"], frames)
+        joined, pooled = (hidden["text"], tokens) if config.uses_text else (hidden["speech"], frames)
     expected["pooler_output"] = np.array(
-        [[max(joined[b, n, d] for n in range(counts[b])) for d in range(joined.shape[2])] for b in range(len(labels))]
+        [[max(joined[b, n, d] for n in pooled[b]) for d in range(joined.shape[2])] for b in range(len(labels))]
     )
     classify = weights["classifier.weight"], weights["classifier.bias"]
     expected["logits"] = np.array([classify[0] @ v + classify[1] for v in expected["pooler_output"]])
@@ -289,8 +293,8 @@ def slow_fusion(model, expected, hidden, weights, tokens, frames):
     use = {"constraint": (cross,), "cross": (cross,), "sum": (cross, guided), "label": (guided,)}[config.fusion]
     joined = np.zeros((*hidden["text"].shape[:2], hidden["text"].shape[2] + hidden["speech"].shape[2]))
     for b in range(len(tokens)):
-        for t in range(tokens[b]):
-            aligned = sum(sum(part[b, t, f] for part in use) * hidden["speech"][b, f] for f in range(frames[b]))
+        for t in tokens[b]:
+            aligned = sum(sum(part[b, t, f] for part in use) * hidden["speech"][b, f] for f in frames[b])
             joined[b, t] = np.concatenate([hidden["text"][b, t], aligned])
     return joined
 
