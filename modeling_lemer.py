@@ -97,7 +97,7 @@ def current_tokens(token_mask: torch.Tensor, token_type_ids: torch.Tensor | None
             'pooled_tokens="current" needs token_type_ids, 1 at the current utterance: pass what the processor gives'
         )
     current = token_mask & token_type_ids.bool()
-    return torch.where(current.any(1, keepdim=True), current, token_mask)
+    return current | (token_mask & ~current.any(1, keepdim=True))
 
 
 # -------------------------------------------------------------------------------- section 2.3: label-guided fusion

@@ -30,8 +30,8 @@ COMMANDS = [
     for line in text.splitlines()
     if not language and re.match(r"(python|make|pip|torchrun) ", line)
 ]
-# Run by others: by CI, by tests/test_demo.py, test_train.py and test_trainer.py; app.py needs an extra (test_app.py).
-ELSEWHERE = ("make", "pip", "python app.py", "python examples/finetune_with_trainer.py")
+# Run by others: by CI, by tests/test_demo.py, test_train.py and test_trainer.py; two need an extra (test_app.py, test_export.py).
+ELSEWHERE = ("make", "pip", "python app.py", "python export.py", "python examples/finetune_with_trainer.py")
 SCRIPTS = {
     "train.py": train.main,
     "predict.py": predict.main,
