@@ -30,7 +30,7 @@ COMMANDS = [
     for line in text.splitlines()
     if not language and re.match(r"(python|make|pip|torchrun) ", line)
 ]
-# Run by others: by CI, by tests/test_demo.py, test_train.py and test_trainer.py; two need an extra (test_app.py, test_export.py).
+# Run by others: by CI, by tests/test_demo.py, test_train.py, test_trainer.py; test_app.py and test_export.py need extras.
 ELSEWHERE = ("make", "pip", "python app.py", "python export.py", "python examples/finetune_with_trainer.py")
 SCRIPTS = {
     "train.py": train.main,
