@@ -95,6 +95,14 @@ def test_a_folder_is_searched_to_its_ground_for_recordings_alone(tmp_path):
     assert [row["id"] for row in read(tmp_path / "out.csv")] == sorted(f"clips/{name}" for name in LENGTHS)
 
 
+def test_16_bits_change_the_scores_a_little(pipe, tmp_path):
+    assert predict("multimodal", "clips/all.csv", "--dtype", "bfloat16", "--output", tmp_path / "out.jsonl") == 0
+    for row, name, text in zip(read(tmp_path / "out.jsonl"), LENGTHS, TEXTS, strict=True):
+        expected = {one["label"]: one["score"] for one in pipe({"audio": f"clips/{name}", "text": text})}
+        assert row["scores"] == pytest.approx(expected, abs=0.05)
+        assert row["scores"] != pytest.approx(expected, abs=1e-5)
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_a_manifest_gives_words_and_its_paths_are_relative_to_it(pipe, tmp_path, form):
     assert predict("multimodal", "clips/all.csv", "--output", tmp_path / f"out.{form}") == 0
