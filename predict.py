@@ -74,8 +74,8 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
         default="float32",
-        help="precision of the weights; 16 bits are faster where the machine has units for them, half the memory, and change "
-        "scores in the second or third digit (default: float32)",
+        help="precision of the weights; 16 bits take half the memory, are faster where the machine has units for them, and "
+        "change scores in the second or third digit (default: float32)",
     )
     args = parser.parse_intermixed_args(argv)
     if args.batch_size < 1:
