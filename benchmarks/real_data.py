@@ -32,7 +32,8 @@ FAST, SLOW = ["--text_lr", "5e-5", "--new_lr", "1e-3"], ["--text_lr", "5e-6", "-
 # on validation dialogs of the first fold's training sessions (LOG.md).
 VOICES = {
     "A5": [*FAST, "--epochs", "8", "--seeds", "0", "1"],
-    **{name: [*FAST, "--epochs", "60", "--seeds", "0", "1"] for name in ("B1", "B2", "B3", "B4", "B5")},
+    **{name: [*FAST, "--epochs", "60", "--seeds", "0", "1"] for name in ("B1", "B2", "B5")},
+    **{name: [*FAST, "--epochs", "60", "--seeds", "0"] for name in ("B3", "B4")},
     "C1": [*SLOW, "--epochs", "20", "--seeds", "0"],
     "C1_fast": [*FAST, "--epochs", "20", "--seeds", "0"],
 }
