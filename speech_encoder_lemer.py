@@ -303,7 +303,15 @@ def encode_speech(
     Returns:
         The tower's output, hidden states (B, F, D) padded on the right, and the mask (B, F), True where a frame is real.
         What stands at padded frames means nothing.
+
+    Raises:
+        ValueError: `input_values` are no samples, such as tokens passed in their place.
     """
+    if input_values.ndim != 2 or not input_values.is_floating_point():
+        raise ValueError(
+            f"input_values must be samples (B, S) of a floating type, got shape {tuple(input_values.shape)} of "
+            f"{input_values.dtype}: tokens are passed as input_ids=..."
+        )
     config = speech_model.config
     # SpecAugment refuses a batch whose longest row is shorter than one masked span, where it draws the masks itself.
     masks_time = speech_model.training and getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0

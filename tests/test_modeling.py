@@ -213,6 +213,13 @@ def test_weights_of_a_token_sum_to_one_over_frames():
     torch.testing.assert_close(model(**batch, output_attentions=True).cross_attentions.sum(-1), torch.ones(3, 9))
 
 
+@pytest.mark.parametrize("wrong", [torch.ones(2, 5, dtype=torch.long), torch.ones(500), torch.ones(1, 1, 500)])
+def test_what_are_no_samples_is_named(wrong):
+    model, batch = make("C1")
+    with pytest.raises(ValueError, match=r"samples \(B, S\).*input_ids="):
+        model(wrong, batch["input_ids"])
+
+
 # --------------------------------------------------------------------------------------------- the current utterance
 
 

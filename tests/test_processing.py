@@ -190,10 +190,23 @@ def test_inputs_that_do_not_fit_together_are_refused(inputs, message):
         tiny_processor()(**inputs, sampling_rate=RATE)
 
 
-@pytest.mark.parametrize("name", ["max_length", "truncation", "padding", "text_kwargs", "images"])
+@pytest.mark.parametrize("name", ["max_length", "truncation", "text_kwargs", "images"])
 def test_an_unknown_argument_is_refused_by_name(name):
     with pytest.raises(TypeError, match=name):
         tiny_processor()(text="hello", **{name: True})
+
+
+@pytest.mark.parametrize("padding", [True, "longest"])
+def test_padding_to_the_longest_may_be_said(padding):
+    said = tiny_processor()(text=["hello you", "so"], padding=padding, return_tensors="np")
+    silent = tiny_processor()(text=["hello you", "so"], return_tensors="np")
+    assert all(np.array_equal(said[name], silent[name]) for name in silent) and set(said) == set(silent)
+
+
+@pytest.mark.parametrize("padding", [False, "max_length", None])
+def test_another_padding_is_refused(padding):
+    with pytest.raises(ValueError, match="padding=True"):
+        tiny_processor()(text="hello", padding=padding)
 
 
 @pytest.mark.parametrize(
