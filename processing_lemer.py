@@ -212,8 +212,8 @@ class LemerProcessor(ProcessorMixin):
             raise ValueError(f"padding={padding!r}: a batch is always padded to its longest, padding=True")
         if kwargs:
             raise TypeError(
-                f"LemerProcessor takes no {', '.join(sorted(kwargs))}: max_history, max_text_length and max_audio_seconds are "
-                "settings of the processor"
+                f"LemerProcessor takes no {', '.join(sorted(kwargs))}: max_history, max_text_length and "
+                "max_audio_seconds are settings of the processor"
             )
         clips = None if audio is None else self._as_batch_of_clips(audio)
         texts, histories = self._as_batch_of_texts(text, history)

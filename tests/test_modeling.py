@@ -1,4 +1,4 @@
-"""LemerModel: its equations against slow loops, what padding and missing modalities do, training, saving, towers."""
+"""LemerModel: its equations against slow loops, what padding and missing modalities do, training, ways of computing."""
 
 import copy
 import math
@@ -6,22 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny import SPEECH, TEXT, VARIANTS, perturb, seeded, slow_forward, tiny_batch, tiny_config, tiny_model
+from tiny import VARIANTS, slow_forward, tiny_batch, tiny_model, tiny_variant
 from torch import nn
-from transformers import (
-    AutoModel,
-    BertConfig,
-    BertModel,
-    HubertConfig,
-    HubertModel,
-    RobertaConfig,
-    RobertaModel,
-    Wav2Vec2ConformerConfig,
-    Wav2Vec2ConformerForPreTraining,
-    Wav2Vec2ConformerModel,
-)
 
-from lemer import LemerModel, LemerOutput
+from lemer import LemerOutput
 from lemer.modeling_lemer import (
     BilinearAlignment,
     attention_constraint,
@@ -33,12 +21,6 @@ from lemer.modeling_lemer import (
 
 MULTIMODAL = [name for name in VARIANTS if name.startswith("C")]
 WITH_LABELS = [name for name in VARIANTS if "without" not in name]
-
-
-def make(name: str, labels: bool = False, **changes) -> tuple[LemerModel, dict]:
-    """A model of one variant, and a batch of its modality."""
-    variant = {**VARIANTS[name], **changes}
-    return tiny_model(**variant), tiny_batch(labels=labels, modality=variant.get("modality", "multimodal"))
 
 
 # -------------------------------------------------------------------------------------------------- by hand, on 2x2
@@ -88,7 +70,7 @@ def test_attention_constraint_is_the_mean_square_over_real_pairs():
 
 @pytest.fixture(scope="module", params=VARIANTS)
 def computed(request):
-    model, batch = make(request.param, labels=True)
+    model, batch = tiny_variant(request.param, labels=True)
     out = model(**batch, output_attentions=True)
     return out, slow_forward(model, out, batch), batch
 
@@ -117,7 +99,7 @@ def test_every_value_at_real_positions_is_the_slow_loops(computed):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_loss_is_the_sum_of_its_parts_with_the_configs_weights(name):
     weights = {"classification": 0.7, "constraint": 3, "text_label": 0.0, "speech_label": 1.9}
-    model, batch = make(name, labels=True, **{f"{part}_loss_weight": weight for part, weight in weights.items()})
+    model, batch = tiny_variant(name, labels=True, **{f"{part}_loss_weight": weight for part, weight in weights.items()})
     out = model(**batch)
     parts = [weight * out[f"{part}_loss"] for part, weight in weights.items() if f"{part}_loss" in out]
     torch.testing.assert_close(out.loss, sum(parts))
@@ -125,12 +107,12 @@ def test_loss_is_the_sum_of_its_parts_with_the_configs_weights(name):
 
 @pytest.mark.parametrize("name", ["C1", "speech", "text"])
 def test_without_labels_there_are_no_losses(name):
-    model, batch = make(name)
+    model, batch = tiny_variant(name)
     assert not [field for field in model(**batch) if "loss" in field]
 
 
 def test_an_utterance_labelled_minus_100_is_left_out_of_the_cross_entropies():
-    model, batch = make("C4", labels=True)
+    model, batch = tiny_variant("C4", labels=True)
     first = model(**{name: value[:2] for name, value in batch.items()}).loss
     batch["labels"][2] = -100
     torch.testing.assert_close(model(**batch).loss, first)
@@ -141,7 +123,7 @@ def test_an_utterance_labelled_minus_100_is_left_out_of_the_cross_entropies():
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_what_stands_in_the_padding_changes_no_logits_and_no_loss(name):
-    model, batch = make(name, labels=True)
+    model, batch = tiny_variant(name, labels=True)
     clean = model(**batch)
     for values, mask, garbage in (
         ("input_values", "input_values_mask", float("nan")),
@@ -159,7 +141,7 @@ def test_what_stands_in_the_padding_changes_no_logits_and_no_loss(name):
 @pytest.mark.parametrize("garbage", [float("nan"), float("inf"), 1e4])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_what_the_towers_say_at_padding_changes_no_logits_and_no_loss(name, garbage):
-    model, batch = make(name, labels=True)
+    model, batch = tiny_variant(name, labels=True)
     clean = model(**batch)
     masks = {"text_model": batch.get("attention_mask"), "speech_model": clean.frame_mask}
 
@@ -180,7 +162,7 @@ def test_what_the_towers_say_at_padding_changes_no_logits_and_no_loss(name, garb
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_an_utterance_answers_alone_as_in_a_batch(name):
-    model, batch = make(name)
+    model, batch = tiny_variant(name)
     together = model(**batch).logits
     for row in range(3):
         alone = {}
@@ -197,25 +179,25 @@ def test_an_utterance_answers_alone_as_in_a_batch(name):
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.float32])
 def test_masks_of_any_type_say_the_same(dtype):
-    model, batch = make("C2")
+    model, batch = tiny_variant("C2")
     masks = {name: batch[name].to(dtype) for name in ("input_values_mask", "attention_mask")}
     assert torch.equal(model(**{**batch, **masks}).logits, model(**batch).logits)
 
 
 def test_padded_frames_have_no_weight():
-    model, batch = make("C1")
+    model, batch = tiny_variant("C1")
     out = model(**batch, output_attentions=True)
     assert out.cross_attentions.masked_select(~out.frame_mask[:, None]).abs().max() == 0
 
 
 def test_weights_of_a_token_sum_to_one_over_frames():
-    model, batch = make("C1")
+    model, batch = tiny_variant("C1")
     torch.testing.assert_close(model(**batch, output_attentions=True).cross_attentions.sum(-1), torch.ones(3, 9))
 
 
 @pytest.mark.parametrize("wrong", [torch.ones(2, 5, dtype=torch.long), torch.ones(500), torch.ones(1, 1, 500)])
 def test_what_are_no_samples_is_named(wrong):
-    model, batch = make("C1")
+    model, batch = tiny_variant("C1")
     with pytest.raises(ValueError, match=r"samples \(B, S\).*input_ids="):
         model(wrong, batch["input_ids"])
 
@@ -231,7 +213,7 @@ def test_current_tokens_are_those_of_the_second_segment_or_all_where_there_is_on
 
 
 def test_current_tokens_without_token_types_are_refused():
-    model, batch = make("text scaled, current tokens")
+    model, batch = tiny_variant("text scaled, current tokens")
     del batch["token_type_ids"]
     with pytest.raises(ValueError, match="token_type_ids"):
         model(**batch)
@@ -243,14 +225,14 @@ def test_current_tokens_without_token_types_are_refused():
 @pytest.mark.parametrize("name", [name for name in MULTIMODAL if name in WITH_LABELS])
 @pytest.mark.parametrize(("modality", "field"), [("speech", "speech_label_logits"), ("text", "text_label_logits")])
 def test_a_missing_modality_is_answered_by_the_other_ones_label_branch(name, modality, field):
-    model, batch = make(name)
+    model, batch = tiny_variant(name)
     alone = model(**tiny_batch(modality=modality))
     torch.testing.assert_close(alone.logits, model(**batch)[field])
 
 
 @pytest.mark.parametrize("modality", ["speech", "text"])
 def test_loss_of_one_modality_alone_is_its_label_loss_weighted(modality):
-    model, _ = make("C1")
+    model, _ = tiny_variant("C1")
     out = model(**tiny_batch(modality=modality, labels=True))
     torch.testing.assert_close(out.loss, 0.2 * out[f"{modality}_label_loss"])
 
@@ -268,13 +250,13 @@ def test_loss_of_one_modality_alone_is_its_label_loss_weighted(modality):
 )
 def test_a_modality_that_the_model_cannot_use_is_refused(name, given, message):
     with pytest.raises(ValueError, match=message):
-        make(name)[0](**tiny_batch(modality=given))
+        tiny_variant(name)[0](**tiny_batch(modality=given))
 
 
 @pytest.mark.parametrize(("name", "takes"), [("C1", "input_values.*input_ids"), ("text", r"\['input_ids'\]")])
 def test_nothing_given_is_refused_with_what_the_model_takes(name, takes):
     with pytest.raises(ValueError, match=takes):
-        make(name)[0](attention_mask=torch.ones(1, 3))
+        tiny_variant(name)[0](attention_mask=torch.ones(1, 3))
 
 
 # ----------------------------------------------------------------------------------------------------------- output
@@ -282,14 +264,14 @@ def test_nothing_given_is_refused_with_what_the_model_takes(name, takes):
 
 @pytest.mark.parametrize("name", ["C1", "speech", "text"])
 def test_fields_come_in_the_documented_order(name):
-    model, batch = make(name, labels=True)
+    model, batch = tiny_variant(name, labels=True)
     out = model(**batch, output_attentions=True)
     assert list(out) == [field for field in LemerOutput.__dataclass_fields__ if field in out]
 
 
 @pytest.mark.parametrize("name", ["C1", "speech", "text"])
 def test_tuple_holds_what_the_dataclass_holds(name):
-    model, batch = make(name, labels=True)
+    model, batch = tiny_variant(name, labels=True)
     out = model(**batch)
     flat = [value for value in out.values() if isinstance(value, torch.Tensor)]
     in_tuple = [value for value in model(**batch, return_dict=False) if isinstance(value, torch.Tensor)]
@@ -297,19 +279,19 @@ def test_tuple_holds_what_the_dataclass_holds(name):
 
 
 def test_no_dataclass_is_left_inside_the_tuple():
-    model, batch = make("C1")
+    model, batch = tiny_variant("C1")
     assert {type(value) for value in model(**batch, return_dict=False)} == {tuple, torch.Tensor}
 
 
 def test_return_dict_from_the_config_is_the_argument():
-    model, batch = make("C1")
+    model, batch = tiny_variant("C1")
     model.config.return_dict = False
     assert isinstance(model(**batch), tuple)
 
 
 @pytest.mark.parametrize("asked", ["argument", "config"])
 def test_attentions_come_when_asked_for(asked):
-    model, batch = make("C1")
+    model, batch = tiny_variant("C1")
     model.set_attn_implementation("eager")  # transformers refuses the config's switch with any other
     model.config.output_attentions = asked == "config"
     out = model(**batch, **({"output_attentions": True} if asked == "argument" else {}))
@@ -317,26 +299,26 @@ def test_attentions_come_when_asked_for(asked):
 
 
 def test_attentions_stay_out_unasked():
-    model, batch = make("C1")
+    model, batch = tiny_variant("C1")
     assert {"cross_attentions", "label_guided_attentions"}.isdisjoint(model(**batch))
 
 
 @pytest.mark.parametrize("asked", ["argument", "config"])
 def test_hidden_states_of_both_towers_come_when_asked_for(asked):
-    model, batch = make("C1")
+    model, batch = tiny_variant("C1")
     model.config.output_hidden_states = asked == "config"
     out = model(**batch, **({"output_hidden_states": True} if asked == "argument" else {}))
     assert [len(out.text_model_output.hidden_states), len(out.speech_model_output.hidden_states)] == [3, 3]
 
 
 def test_hidden_states_stay_out_unasked():
-    model, batch = make("C1")
+    model, batch = tiny_variant("C1")
     out = model(**batch)
     assert out.text_model_output.hidden_states is out.speech_model_output.hidden_states is None
 
 
 def test_towers_own_attentions_come_with_eager():
-    model, batch = make("C1")
+    model, batch = tiny_variant("C1")
     model.set_attn_implementation("eager")
     out = model(**batch, output_attentions=True)
     assert (len(out.text_model_output.attentions), len(out.speech_model_output.attentions)) == (2, 2)
@@ -352,7 +334,7 @@ def grown(model) -> set[str]:
 @pytest.mark.parametrize("trained", [False, True], ids=["buffers", "trained labels"])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_exactly_the_trainable_parameters_get_a_gradient(name, trained):
-    model, batch = make(name, labels=True, train_label_embeddings=trained)
+    model, batch = tiny_variant(name, labels=True, train_label_embeddings=trained)
     model.train()(**batch).loss.backward()
     # Adding one number to all keys of an attention changes nothing: their biases' gradients are rounding errors.
     keys = {name for name, _ in model.named_parameters() if name.endswith(("key.bias", "linear_k.bias"))}
@@ -361,13 +343,13 @@ def test_exactly_the_trainable_parameters_get_a_gradient(name, trained):
 
 
 def test_masked_embedding_is_trained_where_time_is_masked():
-    model, batch = make("C1", labels=True, speech={"mask_time_prob": 0.05})
+    model, batch = tiny_variant("C1", labels=True, speech={"mask_time_prob": 0.05})
     model.train()(**batch).loss.backward()
     assert "speech_model.masked_spec_embed" in grown(model)
 
 
 def test_quantizer_and_its_projection_are_frozen():
-    model, _ = make("C1")
+    model, _ = tiny_variant("C1")
     frozen = {name.split(".")[0] for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert frozen == {"speech_quantizer", "speech_code_projection", "speech_model"}
 
@@ -383,7 +365,7 @@ def test_only_the_unused_positional_convolution_of_the_conformer_is_frozen():
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_one_step_lowers_the_loss(name):
-    model, batch = make(name, labels=True)
+    model, batch = tiny_variant(name, labels=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     before = model.train()(**batch).loss
     before.backward()
@@ -393,7 +375,7 @@ def test_one_step_lowers_the_loss(name):
 
 @pytest.mark.parametrize("speech", [{}, {"feat_extract_norm": "layer"}, {"model_type": "wav2vec2"}], ids=str)
 def test_gradient_checkpointing_gives_equal_gradients(speech):
-    model, batch = make("C1", labels=True, speech=speech)
+    model, batch = tiny_variant("C1", labels=True, speech=speech)
     other = copy.deepcopy(model)
     other.gradient_checkpointing_enable()
     for each in (model, other):
@@ -408,7 +390,7 @@ def test_gradient_checkpointing_gives_equal_gradients(speech):
 
 @pytest.mark.parametrize("speech", [{}, {"model_type": "wav2vec2"}], ids=["conformer", "wav2vec2"])
 def test_eager_and_sdpa_answer_alike(speech):
-    model, batch = make("C1", speech=speech)
+    model, batch = tiny_variant("C1", speech=speech)
     sdpa = model(**batch).logits
     model.set_attn_implementation("eager")
     torch.testing.assert_close(model(**batch).logits, sdpa, rtol=1e-5, atol=1e-5)
@@ -416,7 +398,7 @@ def test_eager_and_sdpa_answer_alike(speech):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_bfloat16_stays_within_a_twentieth_of_the_largest_logit(name):
-    model, batch = make(name, labels=True)
+    model, batch = tiny_variant(name, labels=True)
     full = model(**batch)
     half = {key: value.bfloat16() if value.is_floating_point() else value for key, value in batch.items()}
     out = model.bfloat16()(**half)
@@ -425,7 +407,7 @@ def test_bfloat16_stays_within_a_twentieth_of_the_largest_logit(name):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_autocast_stays_within_a_twentieth_of_the_loss(name):
-    model, batch = make(name, labels=True)
+    model, batch = tiny_variant(name, labels=True)
     full = model(**batch).loss
     with torch.autocast("cpu", torch.bfloat16):
         half = model(**batch).loss
@@ -434,7 +416,7 @@ def test_autocast_stays_within_a_twentieth_of_the_loss(name):
 
 @pytest.mark.parametrize("name", WITH_LABELS)
 def test_the_order_of_the_classes_means_nothing(name):
-    model, batch = make(name, labels=True)
+    model, batch = tiny_variant(name, labels=True)
     order = torch.tensor([2, 0, 3, 1])
     other = copy.deepcopy(model)
     with torch.no_grad():
@@ -447,178 +429,3 @@ def test_the_order_of_the_classes_means_nothing(name):
         if field.endswith("logits"):
             torch.testing.assert_close(another[field], one[field][:, order], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(another.loss, one.loss, rtol=1e-5, atol=1e-6)
-
-
-# ----------------------------------------------------------------------------------------------------------- saving
-
-
-@pytest.mark.parametrize("name", WITH_LABELS)
-def test_training_the_label_embeddings_keeps_all_names(name):
-    assert make(name)[0].state_dict().keys() == make(name, train_label_embeddings=True)[0].state_dict().keys()
-
-
-@pytest.mark.parametrize("trained", [False, True], ids=["buffers", "trained labels"])
-def test_label_embeddings_are_parameters_only_if_trained(trained):
-    parameters = dict(make("C1", train_label_embeddings=trained)[0].named_parameters())
-    assert ("semantic_label_embeddings" in parameters, "tonal_label_embeddings" in parameters) == (trained, trained)
-
-
-@pytest.mark.parametrize("trained", [False, True], ids=["buffers", "trained labels"])
-@pytest.mark.parametrize("name", VARIANTS)
-def test_every_tensor_survives_save_and_load(tmp_path, name, trained):
-    model, _ = make(name, train_label_embeddings=trained)
-    model.save_pretrained(tmp_path)
-    loaded = LemerModel.from_pretrained(tmp_path).state_dict()
-    assert loaded.keys() == model.state_dict().keys()
-    for key, tensor in model.state_dict().items():
-        assert torch.equal(loaded[key], tensor), key
-
-
-def test_nothing_is_missing_or_unexpected_on_loading(tmp_path):
-    make("C1")[0].save_pretrained(tmp_path)
-    _, info = LemerModel.from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(info.values())
-
-
-def test_a_new_model_starts_finite():
-    model = seeded(lambda: LemerModel(tiny_config()))
-    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
-
-
-# ------------------------------------------------------------------------------------------------------ from_towers
-
-
-@pytest.fixture(scope="module")
-def towers(tmp_path_factory):
-    """Checkpoints of tiny towers: `speech` with a quantizer, `bare` and `hubert` without, `bert` and `roberta`."""
-    folder = tmp_path_factory.mktemp("towers")
-    speech = {name: value for name, value in SPEECH.items() if name != "model_type"}
-    text = {name: value for name, value in TEXT.items() if name != "model_type"}
-    hubert = {name: value for name, value in speech.items() if "code" not in name and "conformer" not in name}
-    models = {
-        "speech": lambda: Wav2Vec2ConformerForPreTraining(Wav2Vec2ConformerConfig(**speech)),
-        "bare": lambda: Wav2Vec2ConformerModel(Wav2Vec2ConformerConfig(**speech)),
-        "hubert": lambda: HubertModel(HubertConfig(**hubert)),
-        "bert": lambda: BertModel(BertConfig(**text)),
-        "roberta": lambda: RobertaModel(RobertaConfig(**text)),
-    }
-    for name, build in models.items():
-        perturb(seeded(build)).save_pretrained(folder / name)
-    return folder
-
-
-def same_tensors(module: nn.Module, source: nn.Module) -> bool:
-    own, others = module.state_dict(), source.state_dict()
-    return own.keys() == others.keys() and all(torch.equal(own[name], others[name]) for name in own)
-
-
-def test_from_towers_copies_everything_of_the_pre_training_checkpoint(towers):
-    model = LemerModel.from_towers(str(towers / "speech"), str(towers / "bert"))
-    source = Wav2Vec2ConformerForPreTraining.from_pretrained(towers / "speech")
-    for module, original in (
-        (model.speech_model, source.wav2vec2_conformer),
-        (model.speech_quantizer, source.quantizer),
-        (model.speech_label_projection, source.project_hid),
-        (model.speech_code_projection, source.project_q),
-    ):
-        assert same_tensors(module, original)
-
-
-@pytest.mark.parametrize("text", ["bert", "roberta"])
-def test_from_towers_copies_the_text_tower_without_its_pooler(towers, text):
-    model = LemerModel.from_towers(None, str(towers / text), modality="text")
-    assert same_tensors(model.text_model, AutoModel.from_pretrained(towers / text, add_pooling_layer=False))
-
-
-def test_from_towers_takes_fields_and_changes_of_the_towers(towers):
-    model = LemerModel.from_towers(
-        str(towers / "speech"), str(towers / "bert"), fusion="sum", speech_config={"hidden_dropout": 0.25}
-    )
-    assert (model.config.fusion, model.speech_model.config.hidden_dropout) == ("sum", 0.25)
-
-
-def test_from_towers_gives_a_model_in_evaluation_mode(towers):
-    assert not LemerModel.from_towers(str(towers / "speech"), None, modality="speech").training
-
-
-@pytest.mark.parametrize("speech", ["bare", "hubert"])
-def test_a_checkpoint_without_quantizer_is_said_and_keeps_none(towers, caplog, speech):
-    model = LemerModel.from_towers(str(towers / speech), None, modality="speech")
-    assert not model.config.keep_quantizer and model.speech_quantizer is None
-    assert "quantizer" in caplog.text and str(towers / speech) in caplog.text
-
-
-@pytest.mark.parametrize("speech", ["bare", "hubert"])
-def test_a_speech_tower_without_quantizer_is_copied(towers, speech):
-    model = LemerModel.from_towers(str(towers / speech), None, modality="speech")
-    assert same_tensors(model.speech_model, AutoModel.from_pretrained(towers / speech))
-
-
-@pytest.mark.parametrize(("speech", "text", "missing"), [(None, "bert", "speech"), ("speech", None, "text")])
-def test_from_towers_refuses_a_modality_without_a_tower(towers, speech, text, missing):
-    paths = [None if name is None else str(towers / name) for name in (speech, text)]
-    with pytest.raises(ValueError, match=f"needs a {missing} tower, got None"):
-        LemerModel.from_towers(*paths)
-
-
-def test_no_folder_of_the_towers_is_left_in_the_config(towers):
-    model = LemerModel.from_towers(str(towers / "speech"), str(towers / "bert"))
-    assert str(towers) not in model.config.to_json_string(use_diff=False)
-
-
-def test_a_checkpoint_loads_with_other_labels_and_forgets_the_words_of_its_own(tmp_path):
-    model = tiny_model()
-    model.config.label_words = {label: ["word"] for label in model.config.id2label.values()}
-    model.save_pretrained(tmp_path / "four")
-    loaded = LemerModel.from_pretrained(tmp_path / "four", num_labels=5, ignore_mismatched_sizes=True)
-    loaded.save_pretrained(tmp_path / "five")
-    assert loaded.config.label_words is None and loaded.semantic_label_embeddings.shape[0] == 5
-
-
-# ------------------------------------------------------------------------------------------------- not for use yet
-
-
-def test_a_new_model_says_what_was_never_trained_or_set_and_training_ends_it():
-    model = seeded(lambda: LemerModel(tiny_config()))
-    assert model.untrained == ["classifier", "semantic_label_embeddings", "tonal_label_embeddings"]
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
-    model(**tiny_batch(labels=True)).loss.backward()
-    optimizer.step()
-    assert model.untrained == ["semantic_label_embeddings", "tonal_label_embeddings"]
-    with torch.no_grad():
-        model.semantic_label_embeddings.normal_()
-        model.tonal_label_embeddings.normal_()
-    assert model.untrained == []
-
-
-def test_label_embeddings_that_are_trained_need_no_setting():
-    assert seeded(lambda: LemerModel(tiny_config(train_label_embeddings=True))).untrained == ["classifier"]
-
-
-def test_labels_that_nobody_set_give_no_label_more_than_another():
-    out = seeded(lambda: LemerModel(tiny_config())).eval()(**tiny_batch())
-    assert not out.text_label_logits.any() and not out.speech_label_logits.any()
-
-
-def test_loading_with_another_number_of_labels_warns_of_the_new_parts(tmp_path, caplog):
-    tiny_model().save_pretrained(tmp_path)
-    assert LemerModel.from_pretrained(tmp_path).untrained == [] and "never trained" not in caplog.text
-    model = LemerModel.from_pretrained(tmp_path, num_labels=5, ignore_mismatched_sizes=True)
-    assert model.untrained == ["classifier", "semantic_label_embeddings", "tonal_label_embeddings"]
-    assert "mean nothing yet: classifier, semantic_label_embeddings, tonal_label_embeddings" in caplog.text
-
-
-@pytest.mark.parametrize("names", [["sad", "neu", "hap", "ang"], ["calm", "proud", "tired", "bored"]])
-def test_loading_for_other_labels_of_the_same_number_starts_what_belongs_to_them_anew(tmp_path, caplog, names):
-    tiny_model().save_pretrained(tmp_path)
-    model = AutoModel.from_pretrained(tmp_path, id2label=dict(enumerate(names)))
-    assert "starts anew" in caplog.text and list(model.config.id2label.values()) == names
-    assert model.untrained == ["classifier", "semantic_label_embeddings", "tonal_label_embeddings"]
-    assert model.config.label_words is None
-
-
-def test_loading_for_the_checkpoints_own_labels_changes_nothing(tmp_path, caplog):
-    saved = tiny_model()
-    saved.save_pretrained(tmp_path)
-    model = AutoModel.from_pretrained(tmp_path, id2label=saved.config.id2label)
-    assert torch.equal(model.classifier.weight, saved.classifier.weight) and not caplog.text

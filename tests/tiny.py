@@ -185,6 +185,12 @@ def tiny_batch(
     return batch
 
 
+def tiny_variant(name: str, labels: bool = False, **changes) -> tuple[LemerModel, dict]:
+    """A model of one of VARIANTS, and a batch of its modality."""
+    variant = {**VARIANTS[name], **changes}
+    return tiny_model(**variant), tiny_batch(labels=labels, modality=variant.get("modality", "multimodal"))
+
+
 # ------------------------------------------------------------------------------ the paper's equations, slowly
 
 
