@@ -1,6 +1,7 @@
 """The rows of speed.py: what is over what, how the sides are checked to do the same work, and the target.
 
-SpeechBrain's wav2vec 2.0 classifier, which row h could have beside transformers', is not among the packages of this project.
+SpeechBrain's wav2vec 2.0 classifier, which row h could have beside transformers', needs a torchaudio, of which there is none
+for this torch.
 Shapes: B batch, F frames.
 """
 
@@ -34,8 +35,10 @@ from lemer.benchmarks.speed_setup import (
     make_model,
     make_optimizer,
     matrices,
+    run_onnxruntime,
     run_towers,
     spaced,
+    start_onnxruntime,
     stock_pipelines,
     towers_loss,
     train_step,
@@ -167,23 +170,25 @@ def in_buckets(bench: Bench) -> Iterator[Entry]:
 
 
 def in_reduced_precision(bench: Bench) -> Iterator[Entry]:
-    """Reduced precision over float32, forward: bf16 weights, autocast, int8 by torch's dynamic quantisation."""
+    """Other ways to run a checkpoint over torch in float32, forward: bf16 weights, autocast, int8 by torch, onnxruntime."""
     model = make_model(bench.size)
     fitted, tested = (8, 16) if bench.quick else (100, 300)
     batches, expected, right = fit_classifier(model, bench, fitted, tested)
     half = copy.deepcopy(model).to(torch.bfloat16)
     sides = {
         "bf16": (
-            lambda one: half(**{**one, "input_values": one["input_values"].bfloat16()}),
+            lambda one: half(**{**one, "input_values": one["input_values"].bfloat16()}).logits,
             nullcontext,
             ("at least", 2.8),
         ),
-        "bf16 autocast": (lambda one: model(**one), lambda: torch.autocast(DEVICE, torch.bfloat16), None),
+        "bf16 autocast": (lambda one: model(**one).logits, lambda: torch.autocast(DEVICE, torch.bfloat16), None),
     }
     if DEVICE == "cpu":
         with warnings.catch_warnings(action="ignore"):  # deprecated, and without a successor for the CPU in torch itself
             int8 = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
-        sides["int8 linear layers"] = (lambda one: int8(**one), nullcontext, None)
+        sides["int8 linear layers"] = (lambda one: int8(**one).logits, nullcontext, None)
+        session = start_onnxruntime(copy.deepcopy(model), bench.folder / "model.onnx")
+        sides["onnxruntime"] = (lambda one: run_onnxruntime(session, one), nullcontext, None)
     batch = {name: values for name, values in bench.batch().items() if name != "labels"}
     for name, (run, context, target) in sides.items():
 
@@ -195,7 +200,7 @@ def in_reduced_precision(bench: Bench) -> Iterator[Entry]:
             with torch.no_grad():
                 return model(**batch)
 
-        predicted = torch.cat([call(one).logits.argmax(1) for one in batches])
+        predicted = torch.cat([call(one).argmax(1) for one in batches])
         agreed = (predicted == expected).float().mean().item()
         entry = compare("d", f"{name} / float32, forward", call, full_precision, bench.pairs(7), target, speed=True)
         entry.same = (

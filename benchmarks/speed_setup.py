@@ -30,6 +30,7 @@ from transformers import (
 
 from lemer import LemerConfig, LemerModel, LemerProcessor
 from lemer.benchmarks.speed import DEVICE, forward, precision
+from lemer.export import export
 from lemer.small_towers import make_small_text_tower
 from lemer.speech_encoder_lemer import encode_speech
 
@@ -230,6 +231,23 @@ def fit_classifier(model: LemerModel, bench: Bench, fitted: int, tested: int) ->
     model.classifier.bias.copy_(targets.mean(0) - weight @ mean)
     predicted = model.classifier(vectors[fitted:]).argmax(1)
     return batches[fitted // 4 :], predicted, (predicted == labels[fitted:]).float().mean().item()
+
+
+def start_onnxruntime(model: LemerModel, path: Path):
+    """A session of onnxruntime with the model in it, and with as many threads as torch has."""
+    import onnxruntime
+
+    export(model, RATE, path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def run_onnxruntime(session, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Logits of a batch (B, C)."""
+    given = {"token_type_ids": torch.zeros_like(batch["input_ids"]), **batch}
+    inputs = {taken.name: given[taken.name].numpy() for taken in session.get_inputs()}
+    return torch.from_numpy(session.run(["logits"], inputs)[0])
 
 
 def stock_pipelines(checkpoint: Path):
