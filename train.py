@@ -140,7 +140,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     labels.add_argument("--codes", type=int, metavar="K", help="key frames' codes a class (paper: 100)")
     training = parser.add_argument_group(
         "training",
-        "defaults in brackets: with published towers / with all towers 'small'; the paper's where it names them",
+        "defaults in brackets: with published / 'small' towers, the paper's where it names them; with one of each, each "
+        "tower has its own rate, new_lr is the first, warmup_steps and epochs are the second",
     )
     for name, convert, text in (
         ("speech_lr", float, "learning rate of the speech tower"),
@@ -193,11 +194,14 @@ def set_defaults(args: argparse.Namespace, recipe, modality: str) -> None:
         args.second_stage = None
     elif args.second_stage is None:
         args.second_stage = str(Path(args.output_dir).parent / "second_stage")
-    used = [args.speech_model] * (modality != "text") + [args.text_model] * (modality != "speech")
-    kind = "small" if set(used) <= {"small", *SMALL_SPEECH_TOWERS} else "published"
-    for name, value in DEFAULTS[kind].items():
+    speech, text = args.speech_model in SMALL_SPEECH_TOWERS, args.text_model == "small"
+    used = [speech] * (modality != "text") + [text] * (modality != "speech")
+    # Each tower has the rate of its kind. New layers over a published tower stay slow: faster ones learn by heart what it
+    # says before one of random weights says anything (benchmarks/LOG.md). That one needs the short warm-up.
+    small = {"speech_lr": speech, "freeze_feature_encoder": speech, "text_lr": text, "new_lr": all(used)}
+    for name in DEFAULTS["small"]:
         if getattr(args, name) is None:
-            setattr(args, name, value)
+            setattr(args, name, DEFAULTS["small" if small.get(name, any(used)) else "published"][name])
 
 
 def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:

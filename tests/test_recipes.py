@@ -5,7 +5,7 @@ from tiny import tiny_model
 
 from lemer.folds import MODELS
 from lemer.recipes import RECIPES, format_recipes, get_recipe
-from lemer.train import changed_settings
+from lemer.train import changed_settings, parse_args, set_defaults
 
 PAPER = ["A1", "A2", "A3", "A4", "A5", "B1", "B2", "B3", "B4", "B5", "score_fusion", "C1", "C2", "C3", "C4"]
 CROSS_MODAL = ["cross_modal", "cross_modal_speech", "cross_modal_text", "self_attention"]
@@ -72,3 +72,21 @@ def test_the_list_has_a_line_for_each_recipe():
 def test_a_field_that_the_model_does_not_have_names_the_choices():
     with pytest.raises(ValueError, match="expected FIELD=VALUE with a field of .*fusion"):
         changed_settings(["fusoin=sum"], RECIPES["C1"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "towers", "expected"),
+    [
+        ("C1", [], (1e-6, 5e-6, 1e-4, 8000, 50, True)),
+        ("C1", ["--speech_model", "small", "--text_model", "small"], (1e-3, 1e-3, 1e-3, 50, 25, False)),
+        ("C1", ["--speech_model", "small-log-mel"], (1e-3, 5e-6, 1e-4, 50, 25, False)),
+        ("C1", ["--text_model", "small"], (1e-6, 1e-3, 1e-4, 50, 25, True)),
+        ("B1", ["--speech_model", "small"], (1e-3, 5e-6, 1e-3, 50, 25, False)),
+        ("A1", ["--text_model", "small", "--text_lr", "0.1"], (1e-6, 0.1, 1e-3, 50, 25, True)),
+    ],
+)
+def test_settings_that_are_not_given_are_those_of_each_towers_kind(recipe, towers, expected):
+    args = parse_args(["--recipe", recipe, "--data_dir", "x", "--output_dir", "y", *towers])
+    set_defaults(args, RECIPES[recipe], RECIPES[recipe].config.get("modality", "multimodal"))
+    got = (args.speech_lr, args.text_lr, args.new_lr, args.warmup_steps, args.epochs, args.freeze_feature_encoder)
+    assert got == expected
