@@ -6,6 +6,7 @@ Shapes: B batch, F frames.
 """
 
 import copy
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -330,7 +331,7 @@ def peak_memory(bench: Bench) -> Iterator[Entry]:
 
 
 def growth(bench: Bench) -> Iterator[Entry]:
-    """Cost against utterance length, and utterances a second of two processes over one."""
+    """Cost and memory against utterance length, the longest that fits, and two processes over one."""
     model = make_model(bench.size)
     batches = {seconds: bench.batch([float(seconds)]) for seconds in (4, 2, 8, 16, 32)}
     calls = {seconds: forward(lambda one=one: model(**one)) for seconds, one in batches.items()}
@@ -340,6 +341,21 @@ def growth(bench: Bench) -> Iterator[Entry]:
         yield as_entry(
             "j", f"forward of a second of speech, in {seconds} s / in 4 s", per_second, same="one utterance, alone"
         )
+    lengths = np.array([1, 2, 4] if bench.quick else [8, 16, 32])
+    code = "from lemer.benchmarks.speed_setup import memory_of_a_step; memory_of_a_step"
+    peaks = [float(child("-c", f"{code}(True, False, {bench.size!r}, {seconds})")) for seconds in lengths]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+    if DEVICE == "cuda":
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**20
+    longest = max((np.polynomial.Polynomial.fit(lengths, peaks, 2) - memory).roots().real)
+    yield Entry(
+        "j",
+        f"memory of a training step, four utterances of {lengths[2]} s / of {lengths[1]} s",
+        [peaks[2] / peaks[1]],
+        same="as row i",
+        measured=f"{', '.join(f'{peak:.0f}' for peak in peaks)} MiB for {', '.join(map(str, lengths))} s; by the parabola "
+        f"through them {memory:.0f} MiB are full at {longest:.0f} s",
+    )
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
     steps = [str(Path(speed_setup.__file__)), bench.size, "3.6"]
     rates = [[float(child(*torchrun, count, *steps)) for count in "12"] for _ in range(bench.pairs(1))]
