@@ -43,6 +43,7 @@ HOW_TO_READ = (
     "Per cent. WA is accuracy, UA the mean recall of the classes. Means over the folds of each seed, then over the seeds, ± "
     "the standard deviation of the seeds' means where there are several. Pooled: all folds' utterances as one test set."
 )
+SPEECH_ALONE = "none: speech alone"
 RECALLS = "Per cent of all folds' utterances as one test set, means over the seeds."
 
 
@@ -143,7 +144,7 @@ def model_table(group: Group) -> Table:
                 span([part.get("parameters") for part in parts]),
                 span([part.get("trained_parameters") for part in parts]),
                 ", ".join(towers) or "-",
-                str(protocol.get("second_stage") or "-"),
+                second_stage_of(protocol),
                 history_of(protocol),
             ]
         )
@@ -151,9 +152,23 @@ def model_table(group: Group) -> Table:
     return Table("Models", header, rows)
 
 
+def runs_of(protocol: dict) -> list[dict]:
+    """The protocol itself, or of a fused row those of its two runs."""
+    return [{**protocol, "fused": None, **run} for run in protocol.get("fused") or []] or [protocol]
+
+
+def second_stage_of(protocol: dict) -> str:
+    stages = [str(run.get("second_stage") or "-") for run in runs_of(protocol)]
+    return next((stage for stage in stages if stage != "-"), "-")
+
+
 def history_of(protocol: dict) -> str:
+    """What the words' branch reads before the current utterance."""
+    if protocol.get("fused"):
+        histories = [history_of(run) for run in runs_of(protocol)]
+        return next((history for history in histories if history != SPEECH_ALONE), SPEECH_ALONE)
     if (protocol.get("config") or {}).get("modality") == "speech":
-        return "none: speech alone"
+        return SPEECH_ALONE
     turns = (protocol.get("processor") or {}).get("max_history")
     if turns == 0:
         return "none"
@@ -272,7 +287,7 @@ def csv_table(groups: list[Group]) -> str:
             for name, value in group.facts.items():
                 line[name] = " ".join(map(str, value)) if isinstance(value, list) else value
             line["history"] = history_of(row.run.protocol)
-            line["second_stage"] = row.run.protocol.get("second_stage")
+            line["second_stage"] = second_stage_of(row.run.protocol)
             line["command"] = row.run.protocol.get("command")
             lines.append(line)
     columns = list(dict.fromkeys(name for line in lines for name in line))

@@ -13,7 +13,7 @@ from fake_runs import NAMES, random_answers, write_run
 
 import lemer.evaluation
 from lemer.evaluation import significance
-from lemer.evaluation.report import main, write_report
+from lemer.evaluation.report import history_of, main, second_stage_of, write_report
 from lemer.evaluation.report_rows import find_runs, find_sweeps, group_rows, learning_curve, make_row
 from lemer.evaluation.run_folder import Predictions, read_run
 from lemer.evaluation.significance import compare, mcnemar, ua_permutation_test
@@ -380,3 +380,14 @@ def test_help_teaches(capsys):
         main(["--help"])
     told = capsys.readouterr().out
     assert "report.html" in told and "RUNS_DIR" in told and "lemer[plot]" in told
+
+
+def test_a_fused_row_has_the_history_and_the_second_stage_of_its_runs():
+    words = {"config": {"modality": "text"}, "processor": {"max_history": 0}, "second_stage": None}
+    speech = {"config": {"modality": "speech"}, "processor": {}, "second_stage": "on the training sessions"}
+    for runs in ([words, speech], [speech, words]):
+        fused = {"history": "every earlier turn", "fused": runs}
+        assert (history_of(fused), second_stage_of(fused)) == ("none", "on the training sessions")
+    longer = {"history": "every earlier turn", "fused": [speech, {**words, "processor": {"max_history": 3}}]}
+    assert history_of(longer) == "every earlier turn; the newest 3"
+    assert history_of({"fused": [speech, speech]}) == "none: speech alone"
