@@ -189,7 +189,7 @@ class LemerProcessor(ProcessorMixin):
         # Both parts call their mask attention_mask; the model has one of each.
         return ["input_values", "input_values_mask", *self.tokenizer.model_input_names]
 
-    def __call__(self, audio=None, text=None, history=None, sampling_rate=None, return_tensors=None, padding=True, **kwargs):
+    def __call__(self, audio=None, text=None, history=None, sampling_rate=None, return_tensors=None, padding=None, **kwargs):
         r"""
         One utterance or a batch of them -> one padded batch.
 
@@ -199,7 +199,7 @@ class LemerProcessor(ProcessorMixin):
             history (`list[str]` or `list[list[str]]`): Earlier turns of the dialog, oldest first.
             sampling_rate (`int`): Rate of bare samples in Hz, for all of them.
             return_tensors (`str`): `"pt"` or `"np"`; without it, lists.
-            padding: `True` or `"longest"`, to the longest of the batch: there is no other way.
+            padding: `True` or `"longest"` may be said; a batch is padded to its longest in any case.
 
         Returns:
             `BatchFeature` with `input_values` and `input_values_mask` (B, S) where there is audio, `input_ids`,
@@ -208,7 +208,7 @@ class LemerProcessor(ProcessorMixin):
         Raises:
             ValueError: counts of clips and texts differ, or anything else that would change the answer silently.
         """
-        if padding not in (True, "longest"):
+        if padding not in (None, True, "longest"):
             raise ValueError(f"padding={padding!r}: a batch is always padded to its longest, padding=True")
         if kwargs:
             raise TypeError(

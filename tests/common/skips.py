@@ -2,7 +2,7 @@
 
 IN_TOWERS = "hidden states and self-attentions are in the towers' outputs, as in CLIPModel: test_modeling, test_cross_modal"
 NO_TOKENS = "a speech model has no token embeddings"
-BOOLEAN = "it subtracts outputs, and frame_mask is boolean: test_modeling, test_cross_modal"
+BOOLEAN = "it subtracts outputs, and token_mask and frame_mask are boolean: test_modeling, test_cross_modal"
 NO_OPTIONS = "LemerProcessor takes no options of its parts, so that every call makes the inputs of training: test_processing"
 
 MODELS = {
@@ -18,7 +18,7 @@ SPEECH_MODELS = {
     "test_model_get_set_embeddings": NO_TOKENS,
     "test_resize_tokens_embeddings": NO_TOKENS,
 }
-WITH_FRAMES = {"test_model_outputs_equivalence": BOOLEAN}  # of every model with a speech tower
+WITH_MASKS = {"test_model_outputs_equivalence": BOOLEAN}  # of every model that returns one
 
 PROCESSOR = {
     "test_call_arguments_not_in_processor_kwargs": "sampling_rate and return_tensors are all that may be passed, so by name",

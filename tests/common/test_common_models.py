@@ -3,7 +3,7 @@
 import unittest
 from unittest.mock import patch
 
-from skips import MODELS, SPEECH_MODELS, WITH_FRAMES
+from skips import MODELS, SPEECH_MODELS, WITH_MASKS
 from tests.test_configuration_common import ConfigTester
 from tests.test_modeling_common import ModelTesterMixin
 from tiny import tiny_batch, tiny_config, tiny_towers
@@ -69,23 +69,23 @@ class CrossModalCommonTest(LemerCommonTest):
 
 
 class LemerTest(LemerCommonTest, unittest.TestCase):
-    skips = MODELS | WITH_FRAMES
+    skips = MODELS | WITH_MASKS
 
 
 class LemerSpeechTest(LemerCommonTest, unittest.TestCase):
-    modality, skips = "speech", SPEECH_MODELS | WITH_FRAMES
+    modality, skips = "speech", SPEECH_MODELS | WITH_MASKS
 
 
 class LemerTextTest(LemerCommonTest, unittest.TestCase):
-    modality = "text"
+    modality, skips = "text", MODELS | WITH_MASKS
 
 
 class CrossModalTest(CrossModalCommonTest, unittest.TestCase):
-    skips = MODELS | WITH_FRAMES
+    skips = MODELS | WITH_MASKS
 
 
 class CrossModalSpeechTest(CrossModalCommonTest, unittest.TestCase):
-    modality, skips = "speech", SPEECH_MODELS | WITH_FRAMES
+    modality, skips = "speech", SPEECH_MODELS | WITH_MASKS
 
 
 class CrossModalTextTest(CrossModalCommonTest, unittest.TestCase):
