@@ -168,8 +168,7 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
             current utterance, which earlier turns reach through BERT's attention alone.
         label_scale (`float`, defaults to 1.0):
             What multiplies the mean cosines (eq. 2 and 5) before their softmax. The paper's, 1, keeps the label losses of
-            four classes above 0.34, however well they fit, and their gradient small; 10 to 20 make each branch a classifier
-            of its own.
+            four classes above 0.34, however well they fit; at 10 they can come to 0.
         classification_loss_weight (`float`, defaults to 1.0): Weight of loss_m (eq. 11, 12).
         constraint_loss_weight (`float`, defaults to 0.5): Weight of loss_c (eq. 10, 12).
         text_label_loss_weight (`float`, defaults to 0.2): Weight of loss_gt (eq. 3, 12).

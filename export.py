@@ -44,8 +44,9 @@ class Answer(torch.nn.Module):
         return tuple(out[name] for name in OUTPUTS if name in out)
 
 
-def random_batch(config, samples: list[int], tokens: list[int]) -> dict[str, torch.Tensor]:
+def random_batch(model, processor, samples: list[int], tokens: list[int]) -> dict[str, torch.Tensor]:
     """Noise of so many samples and tokens an utterance, padded on the right; the second half of the tokens is the turn."""
+    config, given = model.config, processor.model_input_names  # a RoBERTa's has no token types
     generator, batch = torch.Generator().manual_seed(0), {}
     if config.uses_speech:
         mask = (torch.arange(max(samples)) < torch.tensor(samples)[:, None]).long()  # (B, S)
@@ -55,10 +56,10 @@ def random_batch(config, samples: list[int], tokens: list[int]) -> dict[str, tor
         ids = torch.randint(0, config.text_config.vocab_size, mask.shape, generator=generator)
         types = (torch.arange(max(tokens)) >= torch.tensor(tokens)[:, None] // 2).long()
         batch.update(input_ids=ids * mask, attention_mask=mask, token_type_ids=types * mask)
-    return batch
+    return {name: values for name, values in batch.items() if name in given}
 
 
-def export(model, sampling_rate: int, path: Path) -> dict[str, float]:
+def export(model, processor, path: Path) -> dict[str, float]:
     """
     Write the model as ONNX, and compare the file's answers with the model's.
 
@@ -78,7 +79,7 @@ def export(model, sampling_rate: int, path: Path) -> dict[str, float]:
     config, model = model.config, model.float().cpu().eval()
     model.set_attn_implementation("eager")  # the fused attention's memory layout is none that the exporter can follow
     least = receptive_field(config.speech_config) if config.uses_speech else 1
-    batch = random_batch(config, [9000, 16000, 4000], [12, 7, 3])
+    batch = random_batch(model, processor, [9000, 16000, 4000], [12, 7, 3])
     sizes = ({0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO},) * len(batch)
     with torch.no_grad():
         outputs = [name for name in OUTPUTS if name in model(**batch)]
@@ -86,7 +87,7 @@ def export(model, sampling_rate: int, path: Path) -> dict[str, float]:
         exported = torch.onnx.export(program, input_names=list(batch), output_names=outputs, verbose=False)
     described = {
         "labels": json.dumps(list(config.id2label.values())),
-        "sampling_rate": sampling_rate,
+        "sampling_rate": processor.feature_extractor.sampling_rate,
         "least_samples": least,
     }
     exported.model.metadata_props.update({name: str(value) for name, value in described.items()})
@@ -97,7 +98,7 @@ def export(model, sampling_rate: int, path: Path) -> dict[str, float]:
         session = onnxruntime.InferenceSession(Path(staging) / path.name, providers=["CPUExecutionProvider"])
         worst = dict.fromkeys(outputs, 0.0)
         for samples, tokens in (([9000, 16000, 4000], [12, 7, 3]), ([least], [2]), ([50000, 10], [3, 40])):
-            batch = random_batch(config, samples, tokens)
+            batch = random_batch(model, processor, samples, tokens)
             answers = session.run(outputs, {name: value.numpy() for name, value in batch.items()})
             with torch.no_grad():
                 expected = model(**batch)
@@ -105,8 +106,11 @@ def export(model, sampling_rate: int, path: Path) -> dict[str, float]:
                 worst[name] = max(worst[name], (expected[name] - torch.from_numpy(answer)).abs().max().item())
         if not max(worst.values()) <= TOLERANCE:
             raise ValueError(f"the ONNX model's answers differ from the checkpoint's, by {worst}: not written")
-        for file in Path(staging).iterdir():
-            os.replace(file, path.parent / file.name)
+        files = {file.name: file for file in Path(staging).iterdir()}
+        if len(files) > 1:  # weights beside it: a kill between the two must not leave an older model over newer weights
+            path.unlink(missing_ok=True)
+        for name in sorted(files, key=lambda name: name == path.name):  # the model itself last
+            os.replace(files[name], path.parent / name)
     return worst
 
 
@@ -125,11 +129,11 @@ def main(argv=None) -> int:
     try:
         model = AutoModel.from_pretrained(args.checkpoint)
         processor = LemerProcessor.from_pretrained(args.checkpoint)
-        worst = export(model, processor.feature_extractor.sampling_rate, args.output)
+        worst = export(model, processor, args.output)
     except ImportError as error:
         print(f"export.py: {error}; it needs the extra onnx: pip install -c constraints.txt -e '.[onnx]'", file=sys.stderr)
         return 1
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, torch.onnx.OnnxExporterError) as error:
         print(f"export.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     differences = ", ".join(f"{name} {value:.1e}" for name, value in worst.items())

@@ -277,9 +277,7 @@ class LemerPipeline(ChunkPipeline):
             if modality != "speech":
                 inputs["text"] = [pieces[index]["text"] for index in indices]
                 inputs["history"] = [pieces[index]["history"] for index in indices]
-            batch = self.processor(**inputs, return_tensors="pt").to(self.device)
-            if modality != "text":
-                batch["input_values"] = batch["input_values"].to(self.model.dtype)
+            batch = self.processor(**inputs, return_tensors="pt").to(self.device, self.model.dtype)
             for index, logits in zip(indices, self.model(**batch).logits.float(), strict=True):
                 kept = {name: value for name, value in pieces[index].items() if name not in ("audio", "history")}
                 done[index] = {**kept, "modality": modality, "logits": logits}

@@ -14,7 +14,7 @@ the rows, and each is answered with the turns before it as history; a blank dial
 A recording without words of more than --window_seconds is cut into windows, a row each. A row has id, start and end in
 seconds, window and windows (its number, and how many of them the recording has), the text that was read, modality (what
 answered: multimodal, or speech or text alone), prediction, one score a class (they sum to 1; those of one branch of a
-multimodal model are flat, only their order counts) and checkpoint.
+multimodal model are flat, only their order counts), checkpoint and dtype.
 
 The same command goes on where it was killed: what stands in --output is left alone. An input that cannot be answered is
 left out, and named with its reason at the end. Exit status: 0, 1 when an input was left out, 2 when nothing was begun.
@@ -72,7 +72,7 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument("--device", help="cpu, cuda:1, ... (default: the first accelerator, else cpu)")
     parser.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16", "float16"),
+        choices=("float32", "bfloat16"),
         default="float32",
         help="precision of the weights; 16 bits take half the memory, are faster where the machine has units for them, and "
         "change scores in the second or third digit (default: float32)",
@@ -182,12 +182,12 @@ def shards(dialogs: list[list[Utterance]], batch_size: int) -> Iterator[list[lis
 class Output:
     """A .csv or .jsonl that is only ever appended to, by whole utterances."""
 
-    def __init__(self, path: Path, labels: list[str], checkpoint: str):
-        self.path, self.is_csv, self.checkpoint = path, path.suffix == ".csv", checkpoint
+    def __init__(self, path: Path, labels: list[str], made: dict[str, str]):
+        self.path, self.is_csv, self.made = path, path.suffix == ".csv", made
         self.columns = ["id", "start", "end", "window", "windows", "text", "modality", "prediction"]
-        if self.is_csv and set(labels) & {*self.columns, "checkpoint"}:
+        if self.is_csv and set(labels) & {*self.columns, *made}:
             raise ValueError(f"classes {', '.join(labels)} are called like a column: write .jsonl")
-        self.columns += [*labels, "checkpoint"] if self.is_csv else ["scores", "checkpoint"]
+        self.columns += [*labels, *made] if self.is_csv else ["scores", *made]
         path.parent.mkdir(parents=True, exist_ok=True)
         self.done = set()
         if path.exists():
@@ -207,10 +207,11 @@ class Output:
         lines = io.StringIO(content[: content.rfind(b"\n") + 1].decode("utf-8"), newline="").readlines()
         rows = self._whole_rows(lines)
         for _, row in rows:
-            if list(row) != self.columns or row["checkpoint"] != self.checkpoint:
+            made = {name: row.get(name) for name in self.made}
+            if list(row) != self.columns or made != self.made:
+                got, expected = (" in ".join(map(str, one.values())) for one in (made, self.made))
                 raise ValueError(
-                    f"a row has {', '.join(map(str, row))} of {row.get('checkpoint')}, expected "
-                    f"{', '.join(self.columns)} of {self.checkpoint}"
+                    f"a row has {', '.join(map(str, row))} of {got}, expected {', '.join(self.columns)} of {expected}"
                 )
         if rows and int(rows[-1][1]["window"]) < int(rows[-1][1]["windows"]):
             last = rows[-1][1]["id"]
@@ -313,7 +314,7 @@ def predict_shard(
     return pieces
 
 
-def rows_of(name: str, pieces: list[dict], labels: list[str], checkpoint: str) -> list[dict]:
+def rows_of(name: str, pieces: list[dict], labels: list[str], made: dict[str, str]) -> list[dict]:
     rows = []
     for number, piece in enumerate(pieces, 1):
         scores = {one["label"]: one["score"] for one in piece["scores"]}
@@ -328,7 +329,7 @@ def rows_of(name: str, pieces: list[dict], labels: list[str], checkpoint: str) -
                 "modality": piece["modality"],
                 "prediction": piece["scores"][0]["label"],
                 "scores": {label: round(scores[label], 6) for label in labels},
-                "checkpoint": checkpoint,
+                **made,
             }
         )
     return rows
@@ -366,8 +367,9 @@ def main(argv=None) -> int:
         if not pipe.model.config.uses_speech and args.asr is None and not any(turn.text for turn in utterances):
             raise ValueError(f"{args.checkpoint} reads words only, and no input has any: give a manifest, or --asr")
         labels = list(pipe.model.config.id2label.values())
+        made = {"checkpoint": args.checkpoint, "dtype": args.dtype}  # answers of others are not joined to these
         if args.output:
-            output = Output(args.output, labels, args.checkpoint)
+            output = Output(args.output, labels, made)
         else:
             output = Table([turn.id for turn in utterances], labels)
         if args.figure is not None:
@@ -396,7 +398,7 @@ def main(argv=None) -> int:
                 if turn.id not in todo or turn.id not in pieces:
                     continue
                 new += 1
-                rows += rows_of(turn.id, pieces[turn.id], labels, args.checkpoint)
+                rows += rows_of(turn.id, pieces[turn.id], labels, made)
                 if args.figure is not None:
                     try:
                         stem = re.sub(r"[^\w.-]+", "_", turn.id)[-80:]

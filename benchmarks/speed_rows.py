@@ -188,7 +188,8 @@ def in_reduced_precision(bench: Bench) -> Iterator[Entry]:
         with warnings.catch_warnings(action="ignore"):  # deprecated, and without a successor for the CPU in torch itself
             int8 = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
         sides["int8 linear layers"] = (lambda one: int8(**one).logits, nullcontext, None)
-        session = start_onnxruntime(copy.deepcopy(model), bench.folder / "model.onnx")
+        processor = AutoProcessor.from_pretrained(bench.checkpoint / "whole")
+        session = start_onnxruntime(copy.deepcopy(model), processor, bench.folder / "model.onnx")
         sides["onnxruntime"] = (lambda one: run_onnxruntime(session, one), nullcontext, None)
     batch = {name: values for name, values in bench.batch().items() if name != "labels"}
     for name, (run, context, target) in sides.items():

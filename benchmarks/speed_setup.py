@@ -233,11 +233,11 @@ def fit_classifier(model: LemerModel, bench: Bench, fitted: int, tested: int) ->
     return batches[fitted // 4 :], predicted, (predicted == labels[fitted:]).float().mean().item()
 
 
-def start_onnxruntime(model: LemerModel, path: Path):
+def start_onnxruntime(model: LemerModel, processor: LemerProcessor, path: Path):
     """A session of onnxruntime with the model in it, and with as many threads as torch has."""
     import onnxruntime
 
-    export(model, RATE, path)
+    export(model, processor, path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

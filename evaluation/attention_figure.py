@@ -58,7 +58,7 @@ def label_attentions(model, processor, audio=None, text: str | None = None, hist
         raise ValueError(f"a model with modality={config.modality!r} needs {needed}, got none")
     batch = processor(audio=audio, text=text, history=history if text is not None else None, return_tensors="pt")
     was_training = model.training
-    out = model.eval()(**batch.to(model.device))
+    out = model.eval()(**batch.to(model.device, model.dtype))
     model.train(was_training)
     arrays = {
         "labels": np.array(list(config.id2label.values())),

@@ -68,3 +68,36 @@ def test_a_file_that_answers_otherwise_is_not_left(tmp_path, capsys, monkeypatch
     assert export.main([checkpoint, str(tmp_path / "out" / "model.onnx")]) == 1
     assert "answers differ" in capsys.readouterr().err
     assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["an older one"]
+
+
+def test_a_text_tower_without_token_types_is_given_none(tmp_path):
+    roberta = {"model_type": "roberta", "type_vocab_size": 1, "max_position_embeddings": 170}
+    processor = tiny_processor()
+    processor.tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    worst = export.export(tiny_model(modality="text", text=roberta), processor, tmp_path / "model.onnx")
+    assert max(worst.values()) < 1e-5
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [taken.name for taken in session.get_inputs()] == ["input_ids", "attention_mask"]
+
+
+def test_weights_beside_the_file_come_before_it(tmp_path, monkeypatch):
+    """As above 2 GB: a kill between the two files leaves no older model over newer weights."""
+    save_all = torch.onnx.ONNXProgram.save
+    monkeypatch.setattr(torch.onnx.ONNXProgram, "save", lambda self, path: save_all(self, path, external_data=True))
+    (tmp_path / "model.onnx").write_text("an older one")
+    replace = export.os.replace
+
+    def stop_at_the_model(source, target):
+        if target == tmp_path / "model.onnx":
+            raise OSError("killed")
+        replace(source, target)
+
+    model = tiny_model(modality="text")
+    with monkeypatch.context() as patch:
+        patch.setattr(export.os, "replace", stop_at_the_model)
+        with pytest.raises(OSError, match="killed"):
+            export.export(model, tiny_processor(), tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+    export.export(model, tiny_processor(), tmp_path / "model.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])

@@ -337,6 +337,19 @@ def test_answers_of_another_checkpoint_are_not_joined(tmp_path, capsys):
     assert stopped.value.code == 2 and "of multimodal" in capsys.readouterr().err
 
 
+def test_answers_in_another_precision_are_not_joined(tmp_path, capsys):
+    assert predict("speech", "clips/a.wav", "--dtype", "bfloat16", "--output", tmp_path / "out.csv") == 0
+    with pytest.raises(SystemExit) as stopped:
+        predict("speech", "clips", "--output", tmp_path / "out.csv")
+    assert stopped.value.code == 2 and "of speech in bfloat16" in capsys.readouterr().err
+
+
+def test_figures_are_drawn_in_16_bits_too(tmp_path):
+    pytest.importorskip("matplotlib")
+    assert predict("multimodal", "clips/a.wav", "--dtype", "bfloat16", "--figure", tmp_path / "figures") == 0
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["00001_clips_a.wav.png"]
+
+
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(place, tmp_path):
     clips = tmp_path / "many"
     clips.mkdir()
