@@ -33,7 +33,7 @@ FAST, SLOW = ["--text_lr", "5e-5", "--new_lr", "1e-3"], ["--text_lr", "5e-6", "-
 VOICES = {
     "A5": [*FAST, "--epochs", "8"],
     **dict.fromkeys(("B1", "B2", "B3", "B4", "B5"), [*FAST, "--epochs", "60"]),
-    "C1": [*SLOW, "--epochs", "20"],
+    **dict.fromkeys(("C1", "C2", "C3", "C4"), [*SLOW, "--epochs", "20"]),
     "C1_fast": [*FAST, "--epochs", "20"],
 }
 

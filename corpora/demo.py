@@ -1,6 +1,6 @@
 """Makes a small spoken corpus in IEMOCAP's layout, so that everything can be tried without the real one.
 
-    python -m lemer.corpora.demo OUT_DIR [--seed N] [--dialogs N]
+    python -m lemer.corpora.demo OUT_DIR [--seed N] [--dialogs N] [--last_dialogs N]
 
 Needs the extra `pip install lemer[demo]`: espeak-ng (GPL-3, a speech synthesiser, no network) speaks the lines of
 `demo_lines.py`; nothing else in lemer uses it. The default corpus takes a few seconds: five sessions of two voices and
@@ -41,7 +41,7 @@ from .demo_lines import LineWriter
 
 RECIPE = 2  # raise it whenever the same settings give another corpus
 SESSIONS = 5
-MAX_DIALOGS = 16  # per session: impro01 to impro08, as in IEMOCAP, once with F and once with M leading
+MAX_DIALOGS = 32  # per session: impro01 to impro16, once with F and once with M leading
 LABELLED_TURNS = 16  # per dialog; a multiple of the four classes
 HISTORY_ONLY_TURNS = 3  # per dialog, beside those that are replied to
 SAMPLING_RATE = 16_000  # Hz
@@ -134,7 +134,9 @@ class Turn:
         return f"{self.session}/sentences/wav/{self.dialog}/{self.id}.wav"
 
 
-def make_demo(out_dir: str | os.PathLike, seed: int = 0, dialogs: int = 6, progress: bool = True) -> Path:
+def make_demo(
+    out_dir: str | os.PathLike, seed: int = 0, dialogs: int = 6, last_dialogs: int | None = None, progress: bool = True
+) -> Path:
     """Write the demo corpus into `out_dir`, all of it or nothing.
 
     A corpus that is there already and has the same settings is left as it is. A run that is killed leaves at most a
@@ -143,20 +145,23 @@ def make_demo(out_dir: str | os.PathLike, seed: int = 0, dialogs: int = 6, progr
     Args:
         out_dir: a folder that does not exist yet, is empty, or holds a demo corpus.
         seed: of everything random, 0 or more.
-        dialogs: dialogs per session, 1 to 16; each has 16 turns of the four classes and 6 of history only.
+        dialogs: dialogs per session, 1 to 32; each has 16 turns of the four classes and 6 of history only.
+        last_dialogs: dialogs of the last session, None for as many: a larger test for the same training.
         progress: show a bar on stderr.
 
     Returns:
         The folder, absolute.
 
     Raises:
-        ValueError: `seed` or `dialogs` out of range.
+        ValueError: `seed`, `dialogs` or `last_dialogs` out of range.
         FileExistsError: `out_dir` holds something else, another demo corpus, or a part of one.
         ModuleNotFoundError: espeakng-loader is not installed.
         RuntimeError: espeak-ng failed.
     """
-    turns = plan_demo(seed, dialogs)
+    turns = plan_demo(seed, dialogs, last_dialogs)
     settings = {"recipe": RECIPE, "seed": seed, "dialogs": dialogs}
+    if last_dialogs not in (None, dialogs):
+        settings["last_dialogs"] = last_dialogs
     out = Path(out_dir).expanduser().resolve()
     if _is_there(out, settings, turns):
         return out
@@ -200,17 +205,20 @@ def _is_there(out: Path, settings: dict, turns: list[Turn]) -> bool:
 # What is said, by whom and how
 
 
-def plan_demo(seed: int = 0, dialogs: int = 6) -> list[Turn]:
+def plan_demo(seed: int = 0, dialogs: int = 6, last_dialogs: int | None = None) -> list[Turn]:
     """All turns of the corpus, by session, dialog and time, before anything is spoken; errors as in `make_demo`."""
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be a whole number of 0 or more, got {seed!r}")
-    if not isinstance(dialogs, int) or not 1 <= dialogs <= MAX_DIALOGS:
-        raise ValueError(f"dialogs must be a whole number from 1 to {MAX_DIALOGS}, got {dialogs!r}")
+    last_dialogs = dialogs if last_dialogs is None else last_dialogs
+    for name, number in (("dialogs", dialogs), ("last_dialogs", last_dialogs)):
+        if not isinstance(number, int) or not 1 <= number <= MAX_DIALOGS:
+            raise ValueError(f"{name} must be a whole number from 1 to {MAX_DIALOGS}, got {number!r}")
     rng = np.random.default_rng(seed)
     write = LineWriter(rng)
     voices = {gender: [str(voice) for voice in rng.permutation(VOICES[gender])] for gender in "FM"}
     turns = []
     for session in range(SESSIONS):
+        dialogs = last_dialogs if session == SESSIONS - 1 else dialogs
         write.shuffle()
         speakers = {
             gender: (voices[gender][session], RAISED[gender] + rng.uniform(-3, 3), rng.uniform(0.96, 1.04))
@@ -434,6 +442,7 @@ def main(argv: list[str] | None = None) -> int:
         default=6,
         help=f"dialogs per session, 1 to {MAX_DIALOGS}, with {LABELLED_TURNS} four-class turns each (default: 6)",
     )
+    parser.add_argument("--last_dialogs", type=int, metavar="N", help="dialogs of the last session (default: as many)")
     parser.add_argument("--speak", metavar="PLAN", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.speak:
@@ -443,14 +452,15 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("OUT_DIR is missing")
     try:
         there = Path(args.out_dir, "demo.json").exists()
-        out = make_demo(args.out_dir, args.seed, args.dialogs)
+        out = make_demo(args.out_dir, args.seed, args.dialogs, args.last_dialogs)
     except (ValueError, OSError, ModuleNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         return 130
-    clips = SESSIONS * args.dialogs * LABELLED_TURNS
+    dialogs = (SESSIONS - 1) * args.dialogs + (args.last_dialogs or args.dialogs)
+    clips = dialogs * LABELLED_TURNS
     print(f"{out}: {clips} clips of four classes in {SESSIONS} sessions" + (", there already" if there else ""))
     return 0
 

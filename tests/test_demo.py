@@ -103,6 +103,13 @@ def test_a_big_corpus_may_repeat_lines_but_ends():
     assert len(demo.plan_demo(dialogs=demo.MAX_DIALOGS)) == SPOKEN_TURNS * demo.MAX_DIALOGS
 
 
+def test_a_longer_last_session_leaves_the_others_as_they_are(plan):
+    longer = demo.plan_demo(last_dialogs=9)
+    before = [[turn for turn in turns if turn.session != "Session5"] for turns in (plan, longer)]
+    assert before[0] == before[1]
+    assert len(longer) - len(before[1]) == 9 * SPOKEN_TURNS // demo.SESSIONS
+
+
 def test_speakers_stay_in_their_session_and_both_talk(plan):
     voices = collections.defaultdict(set)
     for turn in plan:
@@ -208,7 +215,7 @@ def test_a_foreign_folder_is_refused_in_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--dialogs", "0"], ["--dialogs", "17"], ["--seed", "-1"], ["--seed", "x"], ["--what"]]
+    "arguments", [[], ["--dialogs", "0"], ["--dialogs", "33"], ["--last_dialogs", "0"], ["--seed", "-1"], ["--seed", "x"], ["--what"]]
 )
 def test_wrong_arguments_end_with_one_line_and_status_2(tmp_path, capsys, arguments):
     try:
