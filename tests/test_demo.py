@@ -215,7 +215,8 @@ def test_a_foreign_folder_is_refused_in_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--dialogs", "0"], ["--dialogs", "33"], ["--last_dialogs", "0"], ["--seed", "-1"], ["--seed", "x"], ["--what"]]
+    "arguments",
+    [[], ["--dialogs", "0"], ["--dialogs", "33"], ["--last_dialogs", "0"], ["--seed", "-1"], ["--seed", "x"], ["--what"]],
 )
 def test_wrong_arguments_end_with_one_line_and_status_2(tmp_path, capsys, arguments):
     try:
