@@ -7,6 +7,7 @@ Shapes: B batch, F frames.
 
 import copy
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -45,6 +46,8 @@ from lemer.benchmarks.speed_setup import (
     train_step,
     write_recordings,
 )
+from lemer.corpora.any_dataset import load_any_dataset
+from lemer.labels.label_embeddings import build_label_embeddings
 from lemer.labels_lemer import frame_codes
 from lemer.predict import Utterance, predict_shard
 from lemer.speech_encoder_lemer import encode_speech, extract_features
@@ -357,6 +360,7 @@ def growth(bench: Bench) -> Iterator[Entry]:
         measured=f"{', '.join(f'{peak:.0f}' for peak in peaks)} MiB for {', '.join(map(str, lengths))} s; by the parabola "
         f"through them {memory:.0f} MiB are full at {longest:.0f} s",
     )
+    yield from growth_with_corpus(bench)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
     steps = [str(Path(speed_setup.__file__)), bench.size, "3.6"]
     rates = [[float(child(*torchrun, count, *steps)) for count in "12"] for _ in range(bench.pairs(1))]
@@ -368,6 +372,31 @@ def growth(bench: Bench) -> Iterator[Entry]:
         same="the same batch of 4 a process",
         measured=f"{two:.2f} and {one:.2f} utterances a second, one thread a process",
     )
+
+
+def growth_with_corpus(bench: Bench) -> Iterator[Entry]:
+    """Cost of an utterance in preparing a corpus and making its tonal label embeddings, against the corpus's size."""
+    sizes = (8, 16) if bench.quick else (128, 512, 2048)
+    rows = write_recordings(bench.folder / "corpus", np.ones(sizes[-1]))
+    processor = LemerProcessor.from_pretrained(bench.checkpoint / "whole")
+    model = make_model(bench.size)
+    sources = {size: bench.folder / f"corpus_{size}.jsonl" for size in sizes}
+    for size, source in sources.items():
+        Dataset.from_list(rows[:size]).select_columns(["audio", "text", "label"]).to_json(source)
+    prepared: dict[int, Dataset] = {}
+
+    def prepare(size):
+        cache = tempfile.mkdtemp(dir=bench.folder)
+        prepared[size], _ = load_any_dataset(sources[size], test_share=0.5, cache_dir=cache, progress=False)
+
+    def make_labels(size):
+        build_label_embeddings(model, processor, prepared[size], semantic="random", progress=False)
+
+    for what, run in (("preparing", prepare), ("tonal label embeddings of", make_labels)):
+        for size in sizes[1:]:
+            times = alternate(lambda run=run, size=size: run(size), lambda run=run: run(sizes[0]), bench.pairs(2))
+            each = [(ours / size, theirs / sizes[0]) for ours, theirs in times]
+            yield as_entry("j", f"{what} an utterance, of {size} / of {sizes[0]}", each, same="utterances of 1 s")
 
 
 def of_the_matrix_rate(bench: Bench) -> Iterator[Entry]:
