@@ -412,18 +412,28 @@ def of_the_matrix_rate(bench: Bench) -> Iterator[Entry]:
             call = lambda one=one, values=values: one.speech_model(values, attention_mask=mask)  # noqa: E731
             if name == "ours":
                 call = lambda one=one, values=values: encode_speech(one.speech_model, values, mask)  # noqa: E731
-            runs.append((f"{name}, conformer, {kind}", torch.no_grad()(call), one.dtype))
+            runs.append((f"{name}, conformer, {kind}", torch.no_grad()(call), one.dtype, None))
     for kind, one in (("float32 forward", ours), ("bf16 forward", half)):
-        runs.append((f"BERT, {kind}", torch.no_grad()(lambda one=one: one.text_model(**words)), one.dtype))
+        runs.append((f"BERT, {kind}", torch.no_grad()(lambda one=one: one.text_model(**words)), one.dtype, None))
+    if DEVICE == "cpu":
+        whole = {name: values for name, values in batch.items() if name != "labels"}
+        processor = AutoProcessor.from_pretrained(bench.checkpoint / "whole")
+        session = start_onnxruntime(make_model(bench.size), processor, bench.folder / "rate.onnx")
+        counted = torch.no_grad()(lambda: ours(**whole))  # torch's: onnxruntime counts nothing
+        runs.append(("ours, whole model, float32 forward", counted, torch.float32, None))
+        call = lambda: run_onnxruntime(session, whole)  # noqa: E731
+        runs.append(("onnxruntime, whole model, float32 forward", call, torch.float32, counted))
     for name, model in (("ours", ours), ("stock", stock)):
-        optimizer = make_optimizer(model.train())
-        step = lambda model=model, optimizer=optimizer: train_step(lambda: model(**batch).loss, optimizer)  # noqa: E731
-        runs.append((f"{name}, whole model, training step", step, torch.bfloat16 if DEVICE == "cuda" else torch.float32))
+        trained = copy.deepcopy(model).train()  # a copy: the forward passes above are run later, in evaluation mode
+        optimizer = make_optimizer(trained)
+        step = lambda model=trained, optimizer=optimizer: train_step(lambda: model(**batch).loss, optimizer)  # noqa: E731
+        dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
+        runs.append((f"{name}, whole model, training step", step, dtype, None))
     targets = {"ours, conformer, float32 forward": 0.88, "ours, conformer, bf16 forward": 0.70}
     targets["ours, whole model, training step"] = 0.80
-    for name, run, dtype in runs:
+    for name, run, dtype, counted in runs:
         one, other = matrices(dtype)
-        product, work = lambda one=one, other=other: one @ other, flops(run)
+        product, work = lambda one=one, other=other: one @ other, flops(counted or run)
         times = alternate(run, lambda product=product: [product() for _ in range(4)], bench.pairs(5))
         rates = [(work / spent, 4 * 2 * one.shape[0] ** 3 / matrix) for spent, matrix in times]
         mine, peak = np.median(rates, axis=0) / 1e9
