@@ -114,7 +114,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     towers.add_argument(
         "--speech_model",
         default="facebook/wav2vec2-conformer-rel-pos-large",
-        help="folder or Hub name of a wav2vec 2.0 pre-training checkpoint, or 'small': a tiny conformer of random weights",
+        help="folder or Hub name of a wav2vec 2.0 pre-training checkpoint, or 'small': a tiny conformer of random weights. "
+        "{fold} and {seed} stand for their numbers: runs/second_stage/fold{fold}/checkpoint",
     )
     towers.add_argument(
         "--text_model",
@@ -194,6 +195,11 @@ def set_defaults(args: argparse.Namespace, recipe, modality: str) -> None:
         args.second_stage = None
     elif args.second_stage is None:
         args.second_stage = str(Path(args.output_dir).parent / "second_stage")
+    if args.second_stage is not None and of_fold(args.speech_model, 0, 0) != args.speech_model:
+        raise ValueError(
+            f"--speech_model {args.speech_model} has a tower for each fold, and a second stage begins with one for all: "
+            "give --second_stage none"
+        )
     speech, text = args.speech_model in SMALL_SPEECH_TOWERS, args.text_model == "small"
     used = [speech] * (modality != "text") + [text] * (modality != "speech")
     # Each tower has the rate of its kind. New layers over a published tower stay slow: faster ones learn by heart what it
@@ -233,8 +239,8 @@ def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
     return config, processor
 
 
-def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path, speech: str) -> None:
-    """Train and score one fold with one seed, from the speech tower `speech`."""
+def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path, speech: str, text: str) -> None:
+    """Train and score one fold with one seed, from the towers `speech` and `text`."""
     begin = time.monotonic()
     tracker = JsonLinesTracker(folder / "log.jsonl")
     accelerator = Accelerator(
@@ -253,7 +259,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     if main:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "start").exists():
-            prepare_model(protocol, speech, args.text_model, train_rows, seed, folder / "start", args.batch_size)
+            prepare_model(protocol, speech, text, train_rows, seed, folder / "start", args.batch_size)
     accelerator.wait_for_everyone()
 
     model_class = MODELS[protocol["model"]]
@@ -374,6 +380,11 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     accelerator.free_memory(model, optimizer, scheduler)
 
 
+def of_fold(tower: str, fold: int, seed: int) -> str:
+    """A tower's folder or name with the numbers in it."""
+    return tower.replace("{fold}", str(fold)).replace("{seed}", str(seed))
+
+
 def stop_on_loss(out, ids: list[str], step: int):
     parts = {name: value.item() for name, value in out.items() if name.endswith("loss")}
     raise FloatingPointError(
@@ -424,11 +435,11 @@ def run(args: argparse.Namespace, command: str) -> None:
         for seed in args.seeds:
             folder = output / f"fold{fold}" / f"seed{seed}"
             if not (folder / "results.json").exists():
-                speech = args.speech_model
+                speech, text = (of_fold(name, fold, seed) for name in (args.speech_model, args.text_model))
                 if args.second_stage is not None:  # before the fold's own Accelerator is made: the last one made rules
                     stage, corpus = Path(args.second_stage), protocol["corpus_fingerprint"]
                     speech = str(second_stage(stage, dataset, fold, speech, corpus, mixed_precision=args.mixed_precision))
-                train_fold(args, protocol, dataset, fold, seed, folder, speech)
+                train_fold(args, protocol, dataset, fold, seed, folder, speech, text)
     if processes.is_main_process:
         runs = [json.loads(path.read_text()) for path in sorted(output.glob("fold*/seed*/results.json"))]
         summary = summarise(runs, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})

@@ -50,7 +50,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
             settings += ["--set", "max_history=3"]
         towers = list(TOWERS)
         if get_recipe(name).model == "cross_modal":
-            towers[1] = str(runs / "second_stage" / f"fold{FOLD}" / "checkpoint")
+            towers[1] = str(runs / "second_stage" / "fold{fold}" / "checkpoint")
             settings += CROSS_MODAL
         made[name] = ["train.py", "--recipe", name, *corpus, *towers, *settings, "--seeds", *seeds]
         made[name] += ["--output_dir", str(runs / name)]

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from releases import write_release
+from safetensors.torch import load_file, save_file
 from tiny import tower_folders
 from transformers import AutoModel, AutoProcessor
 
@@ -192,6 +194,28 @@ def test_one_modality_alone_trains_without_the_other(arguments, tmp_path):
         assert lemer.train.main([*arguments, *options]) == 0
         model = LemerModel.from_pretrained(output / "fold1/seed0/checkpoint")
         assert getattr(model, absent) is None
+
+
+def test_a_tower_can_be_named_for_each_fold_and_seed(arguments, towers, tmp_path, capsys):
+    for fold in (1, 3):
+        tower = shutil.copytree(towers[0], tmp_path / f"towers/{fold}-7")
+        weights = load_file(tower / "model.safetensors")
+        for name, weight in weights.items():
+            if "feature_extractor.conv_layers" in name and name.endswith("conv.weight"):
+                weights[name] = weight * fold
+        save_file(weights, tower / "model.safetensors", {"format": "pt"})
+    options = ["--speech_model", str(tmp_path / "towers/{fold}-{seed}"), "--folds", "1", "3", "--seeds", "7"]
+    options += ["--freeze_feature_encoder", "--epochs", "1", "--set", "modality=speech"]
+    assert lemer.train.main([*arguments, "--output_dir", str(tmp_path / "run"), *options]) == 0
+    norms = []
+    for fold in (1, 3):
+        model = LemerModel.from_pretrained(tmp_path / f"run/fold{fold}/seed7/checkpoint")
+        norms.append(model.speech_model.feature_extractor.conv_layers[0].conv.weight.norm().item())
+    assert norms[1] == pytest.approx(3 * norms[0])
+
+    options += ["--output_dir", str(tmp_path / "staged"), "--second_stage", str(tmp_path / "stage")]
+    assert lemer.train.main([*arguments, *options]) == 1
+    assert "give --second_stage none" in capsys.readouterr().err
 
 
 def test_small_towers_need_no_checkpoint(corpus, tmp_path):
