@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lemer.benchmarks.table import HERE, finish, run, run_all
 from lemer.corpora.iemocap import load_iemocap
+from lemer.recipes import RECIPES, get_recipe
 
 COMMON = ["--validation_share", "0", "--warmup_steps", "20"]
 
@@ -35,6 +36,9 @@ VOICES = {
     **dict.fromkeys(("B1", "B2", "B3", "B4", "B5"), [*FAST, "--epochs", "60"]),
     **dict.fromkeys(("C1", "C2", "C3", "C4"), [*SLOW, "--epochs", "20"]),
     "C1_fast": [*FAST, "--epochs", "20"],
+    **dict.fromkeys(("cross_modal", "self_attention"), [*SLOW, "--epochs", "20"]),
+    "cross_modal_speech": ["--new_lr", "3e-4", "--epochs", "60"],  # the rate that the demo corpus needs
+    "cross_modal_text": ["--text_lr", "5e-5", "--new_lr", "3e-4", "--epochs", "8"],
 }
 
 # Dialogs: nearly every turn of daily talk is neutral. So many turns of a class keep their label, the others are history.
@@ -55,8 +59,12 @@ def commands_of_voices(release: Path, text_model: str, folder: Path) -> dict[str
     stage = ["pretrain.py", *corpus, *SPEECH[:2], "--epochs", STAGE_EPOCHS]
     made = {"second_stage": [*stage, "--output_dir", str(folder / "runs" / "second_stage")]}
     for name, own in VOICES.items():
-        settings = [*SPEECH, "--text_model", text_model, *VOICES_SETTINGS, *own, "--output_dir", str(folder / "runs" / name)]
-        made[name] = ["train.py", "--recipe", name.split("_")[0], *corpus, *settings]
+        recipe = name if name in RECIPES else name.split("_")[0]
+        tower = list(SPEECH)
+        if get_recipe(recipe).model == "cross_modal":  # starts from a pre-trained tower: that of the second stage
+            tower[1] = str(folder / "runs" / "second_stage" / "fold{fold}" / "checkpoint")
+        settings = [*tower, "--text_model", text_model, *VOICES_SETTINGS, *own, "--output_dir", str(folder / "runs" / name)]
+        made[name] = ["train.py", "--recipe", recipe, *corpus, *settings]
     return made
 
 
