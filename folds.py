@@ -87,7 +87,8 @@ def check_protocol(folder: Path, protocol: dict) -> None:
     """
     Refuse to mix runs of different settings in one folder; write down the settings of a new one.
 
-    `command` is written but not compared: the same settings can be asked for in several ways.
+    `command` is not compared, as the same settings can be asked for in several ways and for other folds and seeds; every
+    one that was given is kept, a line each.
     """
     path = folder / "protocol.json"
     protocol = json.loads(json.dumps(protocol))
@@ -97,6 +98,9 @@ def check_protocol(folder: Path, protocol: dict) -> None:
         if differing:
             changes = "; ".join(f"{name} was {old.get(name)!r}, is {protocol.get(name)!r}" for name in sorted(differing))
             raise ValueError(f"{folder} holds a run with other settings ({changes}): give another --output_dir")
+        if protocol["command"] not in old["command"].splitlines():
+            old["command"] += f"\n{protocol['command']}"
+            write_atomically(path, json.dumps(old, indent=1))
     elif folder.exists() and any(entry != path for entry in folder.iterdir() if not entry.name.startswith("fold")):
         raise ValueError(f"{folder} is not empty and holds no run of train.py: give another --output_dir")
     else:

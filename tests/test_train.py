@@ -196,6 +196,18 @@ def test_one_modality_alone_trains_without_the_other(arguments, tmp_path):
         assert getattr(model, absent) is None
 
 
+def test_every_command_of_a_row_is_kept(tmp_path):
+    settings = {"epochs": 1}
+    lemer.folds.check_protocol(tmp_path, {**settings, "command": "train --folds 1"})
+    (tmp_path / "fold1/seed0/checkpoint").mkdir(parents=True)
+    for command in ("train --folds 2", "train --folds 1"):
+        lemer.folds.check_protocol(tmp_path, {**settings, "command": command})
+    assert json.loads((tmp_path / "protocol.json").read_text()) == {
+        **settings,
+        "command": "train --folds 1\ntrain --folds 2",
+    }
+
+
 def test_a_tower_can_be_named_for_each_fold_and_seed(arguments, towers, tmp_path, capsys):
     for fold in (1, 3):
         tower = shutil.copytree(towers[0], tmp_path / f"towers/{fold}-7")
