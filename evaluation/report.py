@@ -4,7 +4,8 @@
 
 Every finished run folder of train.py below RUNS_DIR becomes a row. All figures are recomputed from the predictions. Rows
 stand in one table only where they share corpus, transcripts, split, rule of selection, folds and seeds; other rows get a
-table of their own, and what differs is said. Unfinished and damaged run folders are named and left out.
+table of their own, and what differs is said. Unfinished and damaged run folders are named and left out. Second stages below
+it follow with what they learned.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from lemer.files import write_atomically
 
 from .report_page import Figure, Section, Table, render_markdown, render_page
 from .report_rows import PROTOCOL, STYLES, Group, Row, Sweep, find_runs, find_sweeps, group_rows, learning_curve, make_row
+from .report_stages import stage_sections
 from .significance import DRAWS
 from .summary import FIGURES
 
@@ -312,7 +314,8 @@ def write_report(root: Path, output: Path) -> list[str]:
     if not root.is_dir():
         raise ValueError(f"there is no folder {root}")
     runs, unfinished, damaged = find_runs(root)
-    left_out = [f"unfinished: {line}" for line in unfinished] + [f"skipped: {line}" for line in damaged]
+    stages, damaged_stages = stage_sections(root)
+    left_out = [f"unfinished: {line}" for line in unfinished] + [f"skipped: {line}" for line in [*damaged, *damaged_stages]]
     if not runs:
         raise ValueError("; ".join([f"there is no finished run of train.py below {root}", *left_out]))
     groups = group_rows([make_row(run, root) for run in runs])
@@ -337,7 +340,7 @@ def write_report(root: Path, output: Path) -> list[str]:
         notes=notes,
         left_out=left_out,
         before=before,
-        sections=sections,
+        sections=[*sections, *stages],
         after=[earlier_table(groups)],
     )
     output.mkdir(parents=True, exist_ok=True)

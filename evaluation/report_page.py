@@ -32,7 +32,7 @@ class Figure:
 
 @dataclass
 class Section:
-    """One protocol: its tables, its figures, and the command of every row as (row, command)."""
+    """One protocol or one second stage: its tables, its figures, and the command of every row as (row, command)."""
 
     title: str
     tables: list[Table]
@@ -119,11 +119,13 @@ pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px
 {% endfor %}
 </div>
 {% endif %}
+{% if section.commands %}
 <h3>Commands</h3>
 {% for row, command in section.commands %}
 <p class="command">{{ row }}</p>
 <pre>{{ command }}</pre>
 {% endfor %}
+{% endif %}
 </section>
 {% endfor %}
 <section id="earlier">
@@ -142,7 +144,7 @@ def render_page(title: str, notes: list[str], left_out: list[str], before: list,
         notes: paragraphs that open it.
         left_out: what is not in the tables and why.
         before, after: tables that belong to no protocol.
-        sections: one for each protocol.
+        sections: one for each protocol and each second stage.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(TEMPLATE).render(
@@ -167,7 +169,7 @@ def render_markdown(title: str, notes: list[str], left_out: list[str], before: l
         if section.figures:
             lines += ["### Figures, drawn in report.html", ""]
             lines += [*(f"- {_plain(figure.caption)}; {_plain(figure.said)}" for figure in section.figures), ""]
-        lines += ["### Commands", ""]
+        lines += ["### Commands", ""] if section.commands else []
         for row, command in section.commands:
             lines += [f"{_plain(row)}:", "", *(f"    {line}" for line in command.splitlines()), ""]
     for table in after:

@@ -1,11 +1,13 @@
 """The report of all runs: figures, protocols, significance, and a page that is safe to open."""
 
+import base64
 import csv
 import itertools
 import json
 import re
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -391,3 +393,33 @@ def test_a_fused_row_has_the_history_and_the_second_stage_of_its_runs():
     longer = {"history": "every earlier turn", "fused": [speech, {**words, "processor": {"max_history": 3}}]}
     assert history_of(longer) == "every earlier turn; the newest 3"
     assert history_of({"fused": [speech, speech]}) == "none: speech alone"
+
+
+def write_stage(folder: Path, folds=(1, 2)) -> Path:
+    """A second stage as pretrain.py leaves it."""
+    first_last = {"contrastive_loss": (3.5, 3.0), "accuracy": (0.05, 0.25), "code_perplexity": (58.04, 61.0)}
+    means = {f"{when}_{name}": pair[n] for name, pair in first_last.items() for n, when in enumerate(("first", "last"))}
+    folder.mkdir(parents=True)
+    protocol = {"speech_model": "tower", "split": "utterances", "settings": {"negatives": 30}}
+    (folder / "protocol.json").write_text(json.dumps(protocol))
+    for fold in folds:
+        (folder / f"fold{fold}").mkdir()
+        results = {"fold": fold, "utterances": 1512, "updates": 800, **means, "codes_in_use": 66.5}
+        results.update(parameters=2000, trained_parameters=1000)
+        (folder / f"fold{fold}/results.json").write_text(json.dumps(results))
+        (folder / f"fold{fold}/curve.png").write_bytes(b"drawing")
+    return folder
+
+
+def test_a_second_stage_shows_what_it_learned_and_its_curves(tmp_path):
+    write_run(tmp_path / "C1")
+    stage = write_stage(tmp_path / "second_stage")
+    (stage / "fold2/results.json").write_text('{"fold": 2}')
+    notes = write_report(tmp_path, tmp_path / "report")
+    assert any("skipped: second_stage/fold2/results.json" in line for line in notes)
+    text = (tmp_path / "report/report.md").read_text()
+    assert "| 1 | 1,512 | 800 | 3.500 to 3.000 | 0.050 to 0.250 | 58.0 to 61.0 | 66.5 | 1,000 of 2,000 |" in text
+    assert "By chance the accuracy is 0.032." in text
+    page = (tmp_path / "report/report.html").read_text()
+    assert base64.b64encode(b"drawing").decode() in page and "Second stage without session 1" in page
+    assert "Second stage without session 2" not in page
