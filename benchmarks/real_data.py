@@ -36,7 +36,7 @@ VOICES = {
     **dict.fromkeys(("B1", "B2", "B3", "B4", "B5"), [*FAST, "--epochs", "60"]),
     **dict.fromkeys(("C1", "C2", "C3", "C4"), [*SLOW, "--epochs", "20"]),
     "C1_fast": [*FAST, "--epochs", "20"],
-    **dict.fromkeys(("cross_modal", "self_attention"), [*SLOW, "--epochs", "20"]),
+    "cross_modal": [*SLOW, "--epochs", "20"],
     "cross_modal_speech": ["--new_lr", "3e-4", "--epochs", "60"],  # the rate that the demo corpus needs
     "cross_modal_text": ["--text_lr", "5e-5", "--new_lr", "3e-4", "--epochs", "8"],
 }

@@ -78,7 +78,7 @@ def over_its_towers(bench: Bench) -> Iterator[Entry]:
         "model / towers, training step",
         lambda: train_step(lambda: model(**batch).loss, whole),
         lambda: train_step(lambda: towers_loss(run_towers(model, batch)), towers),
-        bench.pairs(11),
+        bench.pairs(25),
         ("at most", 1.03),
         same,
     )
@@ -107,14 +107,14 @@ def _with_norm(bench: Bench, norm: str) -> Iterator[Entry]:
     same = f"frames where nothing is padded: {worst:.0e}; operations of the padded batch {counts[0] / counts[1]:.4f}"
     what = f"padding-safe / stock encoder, {norm} norm"
     at_most = ("at most", 1.0)
-    yield compare("b", f"{what}, forward", forward(run_ours), forward(run_theirs), bench.pairs(9), at_most, same)
+    yield compare("b", f"{what}, forward", forward(run_ours), forward(run_theirs), bench.pairs(15), at_most, same)
     our_optimizer, their_optimizer = make_optimizer(ours.train()), make_optimizer(theirs.train())
     yield compare(
         "b",
         f"{what}, training step",
         lambda: train_step(lambda: towers_loss([run_ours()]), our_optimizer),
         lambda: train_step(lambda: towers_loss([run_theirs()]), their_optimizer),
-        bench.pairs(7),
+        bench.pairs(15),
         at_most,
         same,
     )
@@ -278,7 +278,8 @@ def over_a_folder(bench: Bench) -> Iterator[Entry]:
     seconds = np.random.default_rng(0).permutation(np.quantile(IEMOCAP, (np.arange(count) + 0.5) / count))
     rows = write_recordings(bench.folder / "folder", seconds.clip(max=2.0 if bench.quick else None))
     model = make_model(bench.size)
-    ours = LemerPipeline(model, AutoProcessor.from_pretrained(bench.checkpoint / "whole"))
+    processor = AutoProcessor.from_pretrained(bench.checkpoint / "whole")
+    ours, halved = (LemerPipeline(one, processor) for one in (model, copy.deepcopy(model).to(torch.bfloat16)))
     hear, read = stock_pipelines(bench.checkpoint)
     inputs = [{"audio": row["audio"], "text": row["text"]} for row in rows]
     samples = soundfile.read(rows[0]["audio"], dtype="float32")[0]
@@ -298,20 +299,20 @@ def over_a_folder(bench: Bench) -> Iterator[Entry]:
         heard = list(hear(clips(), batch_size=batch_size))
         return heard, read([row["text"] for row in rows], batch_size=batch_size)
 
-    def run_predict():
+    def run_predict(pipe=ours):
         dialogs = [[Utterance(row["audio"], row["audio"], row["text"])] for row in rows]
         failed: dict[str, str] = {}
-        predict_shard(ours, dialogs, {}, 8, failed, tqdm(disable=True))
+        predict_shard(pipe, dialogs, {}, 8, failed, tqdm(disable=True))
         assert not failed, failed
 
-    at_least = ("at least", 1.0)
-    for what, run, size in (
-        ("LemerPipeline / transformers' pipelines, one by one", lambda: ours(inputs), 1),
-        ("LemerPipeline / transformers' pipelines, batches of 8", lambda: ours(inputs, batch_size=8), 8),
-        ("predict.py / transformers' pipelines, batches of 8", run_predict, 8),
+    for what, run, size, target in (
+        ("LemerPipeline / transformers' pipelines, one by one", lambda: ours(inputs), 1, 1.0),
+        ("LemerPipeline / transformers' pipelines, batches of 8", lambda: ours(inputs, batch_size=8), 8, 1.0),
+        ("predict.py / transformers' pipelines, batches of 8", run_predict, 8, 1.0),
+        ("predict.py --dtype bfloat16 / transformers' pipelines, batches of 8", lambda: run_predict(halved), 8, 2.0),
     ):
         run_stock = lambda size=size: run_theirs(size)  # noqa: E731
-        yield compare("h", what, run, run_stock, bench.pairs(3), at_least, same, speed=True)
+        yield compare("h", what, run, run_stock, bench.pairs(3), ("at least", target), same, speed=True)
 
 
 def peak_memory(bench: Bench) -> Iterator[Entry]:
