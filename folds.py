@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate.utils import set_seed
-from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, Wav2Vec2FeatureExtractor
+from transformers import AutoFeatureExtractor, AutoTokenizer, Wav2Vec2FeatureExtractor
 
 from lemer import CrossModalModel, LemerModel, LemerProcessor
 from lemer.files import whole_folder, write_atomically, writing
 from lemer.labels.label_embeddings import build_label_embeddings
 from lemer.small_towers import SMALL_SPEECH_TOWERS, make_small_speech_tower, make_small_text_tower
+from lemer.towers_lemer import tower_config
 
 MODELS = {"lemer": LemerModel, "cross_modal": CrossModalModel}
 
@@ -56,7 +57,7 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
         set_seed(seed)  # of the new layers
         config = {"id2label": dict(enumerate(dataset.features["label"].names)), **config}
         if config.get("speech_label_space") == "semantic":
-            config["semantic_size"] = AutoConfig.from_pretrained(text).hidden_size
+            config["semantic_size"] = tower_config(text, "text").hidden_size
         towers = (None if modality == "text" else speech, None if modality == "speech" else text)
         model = MODELS[protocol["model"]].from_towers(*towers, **config)
         feature_extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)

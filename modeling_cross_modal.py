@@ -138,11 +138,11 @@ class CrossModalModel(TwoTowerModel):
     @classmethod
     def from_towers(cls, speech: str | None, text: str | None, **config) -> "CrossModalModel":
         """
-        A model over two pre-training checkpoints, in evaluation mode; branches and classifier are new.
+        A model over the towers of two checkpoints, in evaluation mode; branches and classifier are new.
 
         Args:
-            speech: Folder or Hub name of a wav2vec 2.0 checkpoint; None for `modality="text"`.
-            text: Folder or Hub name of a BERT checkpoint; None for `modality="speech"`.
+            speech: Folder or Hub name of a wav2vec 2.0 checkpoint or of a finished model; None for `modality="text"`.
+            text: Folder or Hub name of a BERT checkpoint or of a finished model; None for `modality="speech"`.
             **config: Fields of [`CrossModalConfig`]; `speech_config` and `text_config` are dicts of changes to the towers'
                 own.
         """

@@ -268,15 +268,15 @@ class LemerModel(TwoTowerModel):
     @classmethod
     def from_towers(cls, speech: str | None, text: str | None, **config) -> "LemerModel":
         """
-        A model over two pre-training checkpoints, in evaluation mode; classifier, alignment and labels are new.
+        A model over the towers of two checkpoints, in evaluation mode; classifier, alignment and labels are new.
 
         The projections and the codebook of wav2vec 2.0's quantizer are kept for the tonal labels. What a checkpoint lacks
         is said in a warning, and `keep_quantizer` of the configuration tells it afterwards.
 
         Args:
-            speech: Folder or Hub name of a wav2vec 2.0 checkpoint, best a `...ForPreTraining` one; None for
-                `modality="text"`.
-            text: Folder or Hub name of a BERT checkpoint; None for `modality="speech"`.
+            speech: Folder or Hub name of a wav2vec 2.0 checkpoint, best a `...ForPreTraining` one, or of a finished model
+                whose speech tower, codebook and projections are taken; None for `modality="text"`.
+            text: Folder or Hub name of a BERT checkpoint, or of a finished model; None for `modality="speech"`.
             **config: Fields of [`LemerConfig`]; `speech_config` and `text_config` are dicts of changes to the towers' own.
         """
         towers = load_towers(speech, text, config)

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoFeatureExtractor, get_scheduler
+from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedModel, get_scheduler
 from transformers.modeling_outputs import ModelOutput
 
 from lemer.files import whole_folder, write_atomically
@@ -395,10 +395,10 @@ def load_for_pretraining(speech: str, settings: dict) -> tuple[MaskedPrediction,
     config = AutoConfig.from_pretrained(speech)
     changes |= {name: 0 for name in ("mel_mask_bands", "mel_mask_share") if hasattr(config, name)}
     towers = load_towers(speech, None, {"modality": "speech", "speech_config": changes})
-    if towers.pretraining is None:
+    if not isinstance(towers.pretraining, PreTrainedModel):
         raise ValueError(
-            f"{speech} has no trained quantizer, so it cannot be trained further by itself: use a ...ForPreTraining "
-            "checkpoint of wav2vec 2.0"
+            f"{speech} has no trained quantizer of its own, so it cannot be trained further by itself: use a "
+            "...ForPreTraining checkpoint of wav2vec 2.0"
         )
     model = MaskedPrediction(towers.pretraining, settings["diversity_loss_weight"])
     if settings["freeze_quantizer"]:

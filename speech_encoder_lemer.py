@@ -6,6 +6,8 @@ Here both see real frames only. Parameters, their names and the stock `forward` 
 swaps the classes of the leaking modules in place, and masks travel through arguments (never through state that a second
 forward pass could change), so that activation checkpointing recomputes the same values.
 
+Where a quarter of a batch or more is padding, the feed-forward modules of the conformer leave it out.
+
 Tables and caches of positions that remember an earlier input's precision are replaced by ones that do not.
 
 In training, the batch norm of the conformer block keeps its running statistics, as in evaluation: statistics of a batch
@@ -29,9 +31,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
     Wav2Vec2ConformerConvolutionModule,
     Wav2Vec2ConformerEncoderLayer,
+    Wav2Vec2ConformerFeedForward,
     Wav2Vec2ConformerRelPositionalEmbedding,
     Wav2Vec2ConformerRotaryPositionalEmbedding,
 )
+
+PACKED_FROM = 0.25  # share of padded frames from which feed-forward modules run on the others alone
 
 MEL_RATE = 16_000  # Hz
 MEL_BANDS = 80
@@ -61,12 +66,26 @@ class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
         return self.dropout(hidden_states).transpose(1, 2)  # (B, F, D)
 
 
-class PaddingSafeConformerLayer(Wav2Vec2ConformerEncoderLayer):
-    """Conformer block that takes `frame_mask` (B, F), which the stock encoder hands through to every layer."""
+class PackedFeedForward(Wav2Vec2ConformerFeedForward):
+    """Feed-forward module, two thirds of a conformer block's arithmetic, that can be run on real frames alone."""
 
-    def forward(self, hidden_states: torch.Tensor, *args, frame_mask: torch.Tensor | None = None, **kwargs):
-        # Set in every call, so that it is right again when checkpointing runs this forward a second time.
+    real_frames = None  # (N,) their indices among the B F frames, None: all are run; set by the layer in each call
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if self.real_frames is None:
+            return super().forward(hidden_states)
+        flat = hidden_states.flatten(0, 1)  # (B F, D)
+        packed = super().forward(flat.index_select(0, self.real_frames))  # (N, D)
+        return torch.zeros_like(flat, dtype=packed.dtype).index_copy(0, self.real_frames, packed).view_as(hidden_states)
+
+
+class PaddingSafeConformerLayer(Wav2Vec2ConformerEncoderLayer):
+    """Conformer block that takes `frame_mask` (B, F) and `real_frames` (N,), handed through by the stock encoder."""
+
+    def forward(self, hidden_states: torch.Tensor, *args, frame_mask=None, real_frames=None, **kwargs):
+        # Set in every call, so that they are right again when checkpointing runs this forward a second time.
         self.conv_module.frame_mask = frame_mask
+        self.ffn1.real_frames = self.ffn2.real_frames = real_frames
         return super().forward(hidden_states, *args, **kwargs)
 
 
@@ -225,6 +244,7 @@ def make_padding_safe(speech_model: nn.Module) -> None:
         if type(layer) is Wav2Vec2ConformerEncoderLayer:
             layer.__class__ = PaddingSafeConformerLayer
             layer.conv_module.__class__ = PaddingSafeConvolutionModule
+            layer.ffn1.__class__ = layer.ffn2.__class__ = PackedFeedForward
     positions = getattr(speech_model.encoder, "embed_positions", None)
     if type(positions) is Wav2Vec2ConformerRelPositionalEmbedding:
         positions.__class__ = ExactRelativePositions
@@ -328,6 +348,11 @@ def encode_speech(
             input_values = (input_values, lengths)
         if any(isinstance(layer, PaddingSafeConformerLayer) for layer in speech_model.encoder.layers):
             kwargs["frame_mask"] = frame_mask
+            # How many frames are real depends on the data, which a graph that is to fit any batch cannot follow.
+            if not torch.compiler.is_compiling():
+                real_frames = frame_mask.flatten().nonzero()[:, 0]  # (N,)
+                if len(real_frames) <= (1 - PACKED_FROM) * frame_mask.numel():
+                    kwargs["real_frames"] = real_frames
     output = speech_model(input_values, attention_mask=attention_mask, return_dict=True, **kwargs)
     return output, frame_mask
 

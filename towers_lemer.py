@@ -1,10 +1,11 @@
-"""The two towers: made from a configuration, or loaded from pre-training checkpoints. Shared by both papers' models.
+"""The two towers: made from a configuration, or loaded from checkpoints. Shared by both papers' models.
 
 This file travels with every checkpoint.
 """
 
 import inspect
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -135,14 +136,15 @@ def freeze_uncalled(speech_model: nn.Module) -> None:
 class Towers:
     """Loaded towers and their configurations, None where the modality needs none.
 
-    `pretraining` is the model that the speech tower was pre-trained in, with its quantizer, None if there is none.
+    `pretraining` is the model that the speech tower was pre-trained in, with its quantizer and projections; of a tower out
+    of a finished model only these (`quantizer`, `project_hid`, `project_q`); None if there are none.
     """
 
     speech_config: PreTrainedConfig | None = None
     text_config: PreTrainedConfig | None = None
     speech_model: nn.Module | None = None
     text_model: nn.Module | None = None
-    pretraining: nn.Module | None = None
+    pretraining: nn.Module | SimpleNamespace | None = None
 
     def copy_into(self, model: nn.Module) -> None:
         """Copy the weights into a model's `speech_model` and `text_model`."""
@@ -156,12 +158,12 @@ def load_towers(speech: str | None, text: str | None, config: dict) -> Towers:
     Load the towers that a modality needs, in float32.
 
     Args:
-        speech, text: Folders or Hub names of pre-training checkpoints.
+        speech, text: Folders or Hub names of pre-training checkpoints, or of models of either paper whose tower is taken.
         config: Fields of a model's configuration: `modality`, and in `speech_config` and `text_config` what changes in
             the towers' own.
 
     Raises:
-        ValueError: a tower is missing, or a field that it does not have.
+        ValueError: a tower is missing, or a field that it does not have; a model of the other modality.
         OSError: there is no such checkpoint.
     """
     modality = config.get("modality", "multimodal")
@@ -170,25 +172,49 @@ def load_towers(speech: str | None, text: str | None, config: dict) -> Towers:
             raise ValueError(f"modality={modality!r} needs a {name} tower, got None: give a folder or a Hub name")
     towers = Towers()
     if modality != "text":
-        towers.speech_config = _changed_config(speech, config.get("speech_config") or {})
+        towers.speech_config = tower_config(speech, "speech", config.get("speech_config"))
         towers.speech_model, towers.pretraining = _load_speech_tower(speech, towers.speech_config)
     if modality != "speech":
-        towers.text_config = _changed_config(text, config.get("text_config") or {})
-        towers.text_model = AutoModel.from_pretrained(
-            text, config=towers.text_config, dtype=torch.float32, **_without_pooler(towers.text_config)
-        )
+        towers.text_config = tower_config(text, "text", config.get("text_config"))
+        if _is_finished(AutoConfig.from_pretrained(text)):
+            towers.text_model = AutoModel.from_pretrained(text, dtype=torch.float32).text_model
+        else:
+            towers.text_model = AutoModel.from_pretrained(
+                text, config=towers.text_config, dtype=torch.float32, **_without_pooler(towers.text_config)
+            )
     return towers
 
 
-def _changed_config(tower: str, changes: dict) -> PreTrainedConfig:
-    """Configuration of a tower's checkpoint with fields changed; a field that it does not have is an error."""
+def _is_finished(config: PreTrainedConfig) -> bool:
+    """Whether it is of a model of either paper, with towers in it, and not of a tower."""
+    return hasattr(config, "modality") and hasattr(config, "text_config")
+
+
+def tower_config(tower: str, kind: str, changes: dict | None = None) -> PreTrainedConfig:
+    """
+    Configuration of a tower's checkpoint, or of the tower in a finished model's, with fields changed.
+
+    Args:
+        kind: "speech" or "text".
+
+    Raises:
+        ValueError: a field that it does not have; a finished model without such a tower.
+        OSError: there is no such checkpoint.
+    """
     try:
         config = AutoConfig.from_pretrained(tower)
     except OSError as error:
         raise OSError(f"{tower} is no folder with a checkpoint, and no Hub name that can be reached: {error}") from error
+    finished, changes = _is_finished(config), changes or {}
+    if finished:
+        if getattr(config, f"{kind}_config") is None:
+            raise ValueError(f"{tower} has no {kind} tower to take: it is a model with modality={config.modality!r}")
+        config = getattr(config, f"{kind}_config")
     unknown = [name for name in changes if not hasattr(config, name)]
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: no such field in the configuration of {tower} ({config.model_type})")
+    if finished:
+        return type(config).from_dict({**config.to_dict(), **changes})
     return AutoConfig.from_pretrained(tower, **changes)
 
 
@@ -198,9 +224,18 @@ def _without_pooler(config: PreTrainedConfig) -> dict:
     return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
 
 
-def _load_speech_tower(speech: str, config: PreTrainedConfig) -> tuple[nn.Module, nn.Module | None]:
-    """The speech tower of a checkpoint, and the pre-training model around it if that has a trained quantizer."""
-    if type(config) in MODEL_FOR_PRETRAINING_MAPPING and hasattr(config, "num_codevector_groups"):
+def _load_speech_tower(speech: str, config: PreTrainedConfig) -> tuple[nn.Module, nn.Module | SimpleNamespace | None]:
+    """The speech tower of a checkpoint, and what `Towers.pretraining` says."""
+    if _is_finished(AutoConfig.from_pretrained(speech)):
+        model = AutoModel.from_pretrained(speech, dtype=torch.float32)
+        around = {"quantizer": "speech_quantizer", "project_hid": "speech_label_projection"}
+        around["project_q"] = "speech_code_projection"
+        found = {name: getattr(model, own, None) for name, own in around.items()}
+        missing = [name for name, module in found.items() if module is None]
+        if not missing:
+            return model.speech_model, SimpleNamespace(**found)
+        tower = model.speech_model
+    elif type(config) in MODEL_FOR_PRETRAINING_MAPPING and hasattr(config, "num_codevector_groups"):
         model, info = AutoModelForPreTraining.from_pretrained(
             speech, config=config, dtype=torch.float32, output_loading_info=True
         )

@@ -115,12 +115,13 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--speech_model",
         default="facebook/wav2vec2-conformer-rel-pos-large",
         help="folder or Hub name of a wav2vec 2.0 pre-training checkpoint, or 'small': a tiny conformer of random weights. "
-        "{fold} and {seed} stand for their numbers: runs/second_stage/fold{fold}/checkpoint",
+        "A finished model of train.py lends its tower. {fold} and {seed} stand for their numbers: "
+        "runs/B5/fold{fold}/seed{seed}/checkpoint",
     )
     towers.add_argument(
         "--text_model",
         default="google-bert/bert-base-uncased",
-        help="folder or Hub name of a BERT, or 'small' for a tiny one of random weights",
+        help="folder or Hub name of a BERT, 'small' for a tiny one of random weights, or a finished model, as above",
     )
     towers.add_argument(
         "--second_stage",

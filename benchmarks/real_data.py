@@ -17,7 +17,7 @@ import os
 import time
 from pathlib import Path
 
-from lemer.benchmarks.table import HERE, finish, run, run_all
+from lemer.benchmarks.table import HALVES, HERE, finish, halves, run, run_all
 from lemer.corpora.iemocap import load_iemocap
 from lemer.recipes import RECIPES, get_recipe
 
@@ -39,6 +39,7 @@ VOICES = {
     "cross_modal": [*SLOW, "--epochs", "20"],
     "cross_modal_speech": ["--new_lr", "3e-4", "--epochs", "60"],  # the rate that the demo corpus needs
     "cross_modal_text": ["--text_lr", "5e-5", "--new_lr", "3e-4", "--epochs", "8"],
+    "C1_halves": HALVES,
 }
 
 # Dialogs: nearly every turn of daily talk is neutral. So many turns of a class keep their label, the others are history.
@@ -63,7 +64,10 @@ def commands_of_voices(release: Path, text_model: str, folder: Path) -> dict[str
         tower = list(SPEECH)
         if get_recipe(recipe).model == "cross_modal":  # starts from a pre-trained tower: that of the second stage
             tower[1] = str(folder / "runs" / "second_stage" / "fold{fold}" / "checkpoint")
-        settings = [*tower, "--text_model", text_model, *VOICES_SETTINGS, *own, "--output_dir", str(folder / "runs" / name)]
+        settings = [*tower, "--text_model", text_model, *VOICES_SETTINGS, *own]
+        if name == "C1_halves":
+            settings += halves(folder / "runs")
+        settings += ["--output_dir", str(folder / "runs" / name)]
         made[name] = ["train.py", "--recipe", recipe, *corpus, *settings]
     return made
 

@@ -35,7 +35,7 @@ from lemer.files import write_atomically
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HERE = Path(__file__).resolve().parents[1]
 # Of the towers; the papers' are base. On a CPU a row takes them where its ratio depends on them and its time allows it.
-SIZES_OF_ROWS = {"c": "narrow", **dict.fromkeys("dek", "base")}
+SIZES_OF_ROWS = {"c": "narrow", **dict.fromkeys("bdek", "base")}
 OTHER_ROWS = "small"
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "numpy", "soundfile", "soxr")
 

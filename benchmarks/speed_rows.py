@@ -107,14 +107,14 @@ def _with_norm(bench: Bench, norm: str) -> Iterator[Entry]:
     same = f"frames where nothing is padded: {worst:.0e}; operations of the padded batch {counts[0] / counts[1]:.4f}"
     what = f"padding-safe / stock encoder, {norm} norm"
     at_most = ("at most", 1.0)
-    yield compare("b", f"{what}, forward", forward(run_ours), forward(run_theirs), bench.pairs(15), at_most, same)
+    yield compare("b", f"{what}, forward", forward(run_ours), forward(run_theirs), bench.pairs(7), at_most, same)
     our_optimizer, their_optimizer = make_optimizer(ours.train()), make_optimizer(theirs.train())
     yield compare(
         "b",
         f"{what}, training step",
         lambda: train_step(lambda: towers_loss([run_ours()]), our_optimizer),
         lambda: train_step(lambda: towers_loss([run_theirs()]), their_optimizer),
-        bench.pairs(15),
+        bench.pairs(5),
         at_most,
         same,
     )

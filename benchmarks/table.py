@@ -34,6 +34,17 @@ TOWERS = ["--speech_model", "small-log-mel", "--text_model", "small"]
 CROSS_MODAL = ["--new_lr", "3e-4", "--speech_lr", "1e-3", "--text_lr", "1e-3", "--warmup_steps", "50"]
 CROSS_MODAL += ["--no-freeze_feature_encoder"]
 
+# C1 from the finished towers of B5 and A5: they stay nearly as they are, and the new layers are learnt quickly. Chosen on
+# real voices (LOG.md).
+HALVES = ["--speech_lr", "1e-5", "--text_lr", "5e-6", "--new_lr", "1e-3", "--epochs", "10"]
+HALVES += ["--warmup_steps", "20", "--no-freeze_feature_encoder"]
+
+
+def halves(runs: Path) -> list[str]:
+    """Towers of every fold and seed out of the runs of one modality, which are to be finished before."""
+    speech, text = (str(runs / name / "fold{fold}" / "seed{seed}" / "checkpoint") for name in ("B5", "A5"))
+    return ["--speech_model", speech, "--text_model", text, "--second_stage", "none"]
+
 
 def commands(folder: Path) -> dict[str, list[str]]:
     """What is run, by name: first the second stage, beside rows that do not need it."""
@@ -54,6 +65,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
             settings += CROSS_MODAL
         made[name] = ["train.py", "--recipe", name, *corpus, *towers, *settings, "--seeds", *seeds]
         made[name] += ["--output_dir", str(runs / name)]
+    made["C1_halves"] = [*made["C1"][:-1], str(runs / "C1_halves"), *HALVES, *halves(runs)]
     return made
 
 

@@ -17,7 +17,7 @@ from transformers import (
     Wav2Vec2ConformerModel,
 )
 
-from lemer import LemerModel
+from lemer import CrossModalModel, LemerModel
 
 WITH_LABELS = [name for name in VARIANTS if "without" not in name]
 
@@ -127,6 +127,33 @@ def test_a_checkpoint_without_quantizer_is_said_and_keeps_none(towers, caplog, s
 def test_a_speech_tower_without_quantizer_is_copied(towers, speech):
     model = LemerModel.from_towers(str(towers / speech), None, modality="speech")
     assert same_tensors(model.speech_model, AutoModel.from_pretrained(towers / speech))
+
+
+@pytest.fixture(scope="module")
+def halves(towers):
+    """Finished models of one modality, moved away from what they started from."""
+    for name, path in (("speech", towers / "speech"), ("text", towers / "bert")):
+        pair = (str(path), None) if name == "speech" else (None, str(path))
+        perturb(LemerModel.from_towers(*pair, modality=name), seed=7).save_pretrained(towers / f"finished_{name}")
+    return towers
+
+
+@pytest.mark.parametrize("model_class", [LemerModel, CrossModalModel])
+def test_towers_can_be_taken_out_of_finished_models(halves, model_class):
+    paths = [str(halves / f"finished_{name}") for name in ("speech", "text")]
+    model = model_class.from_towers(*paths, text_config={"hidden_dropout_prob": 0.25})
+    speech, text = (LemerModel.from_pretrained(path) for path in paths)
+    assert same_tensors(model.speech_model, speech.speech_model)
+    assert same_tensors(model.text_model, text.text_model)
+    assert model.text_model.config.hidden_dropout_prob == 0.25
+    if model_class is LemerModel:
+        for name in ("speech_quantizer", "speech_label_projection", "speech_code_projection"):
+            assert same_tensors(getattr(model, name), getattr(speech, name))
+
+
+def test_a_finished_model_of_the_other_modality_is_refused(halves):
+    with pytest.raises(ValueError, match="has no text tower to take: it is a model with modality='speech'"):
+        LemerModel.from_towers(None, str(halves / "finished_speech"), modality="text")
 
 
 @pytest.mark.parametrize(("speech", "text", "missing"), [(None, "bert", "speech"), ("speech", None, "text")])

@@ -8,8 +8,10 @@ from huggingface_hub.errors import StrictDataclassError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import SPEECH, perturb, seeded, tiny_config, tiny_model
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
+import lemer.speech_encoder_lemer
 from lemer.speech_encoder_lemer import encode_speech, extract_features, make_padding_safe, receptive_field
 
 CONFORMERS = {
@@ -184,6 +186,28 @@ def test_spec_augment_takes_a_batch_shorter_than_one_masked_span(name, samples):
     model = tiny_model(modality="speech", speech=masking).train()
     out = model(input_values=clips([samples])[0][None], labels=torch.tensor([0]))
     assert out.loss.isfinite()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_leaving_padding_out_of_the_feed_forward_saves_arithmetic_and_changes_nothing(monkeypatch, checkpointing):
+    results = []
+    for share in (2.0, 0.0):  # never, always
+        monkeypatch.setattr(lemer.speech_encoder_lemer, "PACKED_FROM", share)
+        model = seeded(lambda: make("conformer relative layer", train=True))
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        batch = {**pad(clips()), "labels": torch.tensor([0, 1, 2, 3])}
+        with FlopCounterMode(display=False) as counter:
+            out = model(**batch)
+            out.loss.backward()
+        hidden = out.speech_model_output.last_hidden_state[out.frame_mask]
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        results.append((counter.get_total_flops(), [out.loss, hidden, *gradients]))
+    (all_frames, expected), (real_frames, found) = results
+    assert real_frames < 0.95 * all_frames
+    assert len(found) == len(expected) > 10
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["conformer relative group", "conformer relative layer"])
