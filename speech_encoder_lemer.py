@@ -6,7 +6,7 @@ Here both see real frames only. Parameters, their names and the stock `forward` 
 swaps the classes of the leaking modules in place, and masks travel through arguments (never through state that a second
 forward pass could change), so that activation checkpointing recomputes the same values.
 
-Where a quarter of a batch or more is padding, the feed-forward modules of the conformer leave it out.
+Where a tenth of a batch or more is padding, the feed-forward modules of the conformer leave it out.
 
 Tables and caches of positions that remember an earlier input's precision are replaced by ones that do not.
 
@@ -35,8 +35,9 @@ from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
     Wav2Vec2ConformerRelPositionalEmbedding,
     Wav2Vec2ConformerRotaryPositionalEmbedding,
 )
+from transformers.utils import is_tracing
 
-PACKED_FROM = 0.25  # share of padded frames from which feed-forward modules run on the others alone
+PACKED_FROM = 0.1  # share of padded frames from which feed-forward modules run on the others alone
 
 MEL_RATE = 16_000  # Hz
 MEL_BANDS = 80
@@ -349,7 +350,7 @@ def encode_speech(
         if any(isinstance(layer, PaddingSafeConformerLayer) for layer in speech_model.encoder.layers):
             kwargs["frame_mask"] = frame_mask
             # How many frames are real depends on the data, which a graph that is to fit any batch cannot follow.
-            if not torch.compiler.is_compiling():
+            if not is_tracing(frame_mask):
                 real_frames = frame_mask.flatten().nonzero()[:, 0]  # (N,)
                 if len(real_frames) <= (1 - PACKED_FROM) * frame_mask.numel():
                     kwargs["real_frames"] = real_frames

@@ -107,14 +107,14 @@ def _with_norm(bench: Bench, norm: str) -> Iterator[Entry]:
     same = f"frames where nothing is padded: {worst:.0e}; operations of the padded batch {counts[0] / counts[1]:.4f}"
     what = f"padding-safe / stock encoder, {norm} norm"
     at_most = ("at most", 1.0)
-    yield compare("b", f"{what}, forward", forward(run_ours), forward(run_theirs), bench.pairs(7), at_most, same)
+    yield compare("b", f"{what}, forward", forward(run_ours), forward(run_theirs), bench.pairs(5), at_most, same)
     our_optimizer, their_optimizer = make_optimizer(ours.train()), make_optimizer(theirs.train())
     yield compare(
         "b",
         f"{what}, training step",
         lambda: train_step(lambda: towers_loss([run_ours()]), our_optimizer),
         lambda: train_step(lambda: towers_loss([run_theirs()]), their_optimizer),
-        bench.pairs(5),
+        bench.pairs(3),
         at_most,
         same,
     )
@@ -377,7 +377,7 @@ def growth(bench: Bench) -> Iterator[Entry]:
 
 def growth_with_corpus(bench: Bench) -> Iterator[Entry]:
     """Cost of an utterance in preparing a corpus and making its tonal label embeddings, against the corpus's size."""
-    sizes = (8, 16) if bench.quick else (128, 512, 2048)
+    sizes = (8, 16) if bench.quick else (64, 256, 1024)
     rows = write_recordings(bench.folder / "corpus", np.ones(sizes[-1]))
     processor = LemerProcessor.from_pretrained(bench.checkpoint / "whole")
     model = make_model(bench.size)
@@ -395,7 +395,7 @@ def growth_with_corpus(bench: Bench) -> Iterator[Entry]:
 
     for what, run in (("preparing", prepare), ("tonal label embeddings of", make_labels)):
         for size in sizes[1:]:
-            times = alternate(lambda run=run, size=size: run(size), lambda run=run: run(sizes[0]), bench.pairs(2))
+            times = alternate(lambda run=run, size=size: run(size), lambda run=run: run(sizes[0]), bench.pairs(1))
             each = [(ours / size, theirs / sizes[0]) for ours, theirs in times]
             yield as_entry("j", f"{what} an utterance, of {size} / of {sizes[0]}", each, same="utterances of 1 s")
 
