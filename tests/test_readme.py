@@ -27,7 +27,7 @@ SNIPPETS = [text for language, text in BLOCKS if language == "python"]
 COMMANDS = [
     shlex.split(line, comments=True)
     for language, text in BLOCKS
-    for line in text.splitlines()
+    for line in text.replace("\\\n", "").splitlines()
     if not language and re.match(r"(python|make|pip|torchrun) ", line)
 ]
 # Run by others: by CI, by tests/test_demo.py, test_train.py, test_trainer.py; test_app.py and test_export.py need extras.
@@ -72,14 +72,9 @@ def options_of(command: list[str], place: Path) -> list[str]:
     """What makes a training small: nothing that the README says is changed."""
     if command[1] != "train.py":
         return []
-    options = [
-        "--speech_model",
-        place / "towers/speech",
-        "--text_model",
-        place / "towers/text",
-        "--cache_dir",
-        place / "cache",
-    ]
+    options = ["--cache_dir", place / "cache"]
+    if "--speech_model" not in command:
+        options += ["--speech_model", place / "towers/speech", "--text_model", place / "towers/text"]
     options += ["--epochs", 1, "--warmup_steps", 0, "--batch_size", 4, "--codes", 3, "--words", 2]
     return [str(option) for option in options]
 
