@@ -216,10 +216,12 @@ def find_sweeps(groups: list[Group]) -> dict[int, list[Sweep]]:
         for group in groups:
             facts = {key: value for key, value in group.facts.items() if key != "seeds"}
             for row in group.rows:
-                if (row.recipe == "C1" or re.fullmatch(pattern, row.recipe)) and setting in row.run.protocol:
-                    changes = ", ".join(map(str, row.run.protocol.get("set") or []))
-                    alike.setdefault((repr(facts), changes), []).append((group.number, row))
-        for (_, changes), members in alike.items():
+                protocol = row.run.protocol
+                if (row.recipe == "C1" or re.fullmatch(pattern, row.recipe)) and setting in protocol:
+                    changes = ", ".join(map(str, protocol.get("set") or []))
+                    others = {name: protocol[name] for name in sorted({*protocol} - {"recipe", "command", setting})}
+                    alike.setdefault((repr(facts), repr(others), changes), []).append((group.number, row))
+        for (*_, changes), members in alike.items():
             seeds = sorted(set.intersection(*(set(row.run.seeds) for _, row in members)))
             homes = [number for number, row in members if row.recipe != "C1"]
             if seeds and homes and len({row.run.protocol[setting] for _, row in members}) > 1:
