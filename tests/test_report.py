@@ -206,7 +206,7 @@ def test_the_sweep_takes_c1_and_the_rows_of_k_with_the_seeds_that_all_have(tmp_p
         write_run(tmp_path / name, name, **{**common, "codes": k}, seeds=(1,))
     write_run(tmp_path / "C1", "C1", **common, seeds=(0, 1))
     write_run(tmp_path / "changed", "C1", **{**common, "codes": 7, "set": ["fusion=sum"]})
-    write_run(tmp_path / "C1_halves", "C1", **common, seeds=(1,), speech_model="runs/B5")
+    write_run(tmp_path / "C1_halves", "C1", **common, seeds=(0, 1), speech_model="runs/B5")
     write_run(tmp_path / "elsewhere", "K70", **{**common, "codes": 70}, transcripts="asr")
     write_run(tmp_path / "B5", "B5", **common)
     groups = rows_of(tmp_path)[0]
