@@ -300,15 +300,18 @@ def csv_table(groups: list[Group]) -> str:
     return file.getvalue()
 
 
-def write_report(root: Path, output: Path) -> list[str]:
+def write_report(root: Path, output: Path, names: list[str] | None = None) -> list[str]:
     """
     Write report.md, report.csv and report.html of all runs below `root` into `output`.
+
+    Args:
+        names: only these run folders, as they are called below `root`, in this order.
 
     Returns:
         what a person should be told: the files, and what was left out.
 
     Raises:
-        ValueError: there is no finished run.
+        ValueError: there is no finished run, or none of a name.
     """
     root, output = Path(root), Path(output)
     if not root.is_dir():
@@ -318,8 +321,12 @@ def write_report(root: Path, output: Path) -> list[str]:
     left_out = [f"unfinished: {line}" for line in unfinished] + [f"skipped: {line}" for line in [*damaged, *damaged_stages]]
     if not runs:
         raise ValueError("; ".join([f"there is no finished run of train.py below {root}", *left_out]))
-    groups = group_rows([make_row(run, root) for run in runs])
-    notes = [f"{len(runs)} finished rows under {len(groups)} protocol{'s' * (len(groups) > 1)}."]
+    rows = {row.place: row for row in (make_row(run, root) for run in runs)}
+    unknown = [name for name in names or [] if name not in rows]
+    if unknown:
+        raise ValueError(f"there is no finished run {', '.join(unknown)} below {root}, but {', '.join(rows)}")
+    groups = group_rows([rows[name] for name in names or rows], as_given=names is not None)
+    notes = [f"{len(names or rows)} finished rows under {len(groups)} protocol{'s' * (len(groups) > 1)}."]
     plots = None
     try:
         from . import plots
@@ -360,10 +367,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("runs_dir", metavar="RUNS_DIR", help="a run folder, or a folder with run folders at any depth")
     parser.add_argument("--output", metavar="DIR", help="where the three files go (default: RUNS_DIR/report)")
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        metavar="NAME",
+        help="only these run folders, in this order, each tested against the one before it: --rows B5 C1 --output b5_c1",
+    )
     args = parser.parse_args(argv)
     root = Path(args.runs_dir)
     try:
-        lines = write_report(root, Path(args.output) if args.output else root / "report")
+        lines = write_report(root, Path(args.output) if args.output else root / "report", args.rows)
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

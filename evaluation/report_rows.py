@@ -117,8 +117,14 @@ def recipe_changes(protocol: dict, recipe) -> list[str]:
     for name in ("words", "codes", "semantic_labels", "tonal_labels"):
         if name in protocol and protocol[name] != getattr(recipe, name):
             changes.append(f"{name}={protocol[name]}")
-    heard = protocol.get("config", {}).get("modality") != "text"
-    if recipe.second_stage and heard and not protocol.get("second_stage"):
+    unused = {"speech": "text", "text": "speech"}.get(protocol.get("config", {}).get("modality"))
+    by_fold = {
+        kind: tower
+        for kind in ("speech", "text")
+        if kind != unused and "{fold}" in (tower := str(protocol.get(f"{kind}_model")))
+    }
+    changes += [f"{kind} tower of {tower}" for kind, tower in by_fold.items()]
+    if recipe.second_stage and unused != "speech" and "speech" not in by_fold and not protocol.get("second_stage"):
         changes.append("no second stage")
     return changes
 
@@ -141,8 +147,13 @@ def pooled_scores(run: Run, mark: str = "") -> dict | None:
     return mean
 
 
-def group_rows(rows: list[Row]) -> list[Group]:
-    """Rows by protocol; tables of the standard corpus first, then the larger ones."""
+def group_rows(rows: list[Row], as_given: bool = False) -> list[Group]:
+    """
+    Rows by protocol; tables of the standard corpus first, then the larger ones.
+
+    Args:
+        as_given: keep the order of the rows, instead of the one of the papers' tables.
+    """
     groups = {}
     for row in rows:
         facts = {name: row.run.protocol.get(name) for name in PROTOCOL}
@@ -152,7 +163,7 @@ def group_rows(rows: list[Row]) -> list[Group]:
     for facts, members in groups.values():
         # The paper's figures are means of five folds.
         comparable = len(facts["folds"]) == 5 and all(row.run.comparable for row in members)
-        made.append(Group(0, facts, comparable, sorted(members, key=_table_order)))
+        made.append(Group(0, facts, comparable, members if as_given else sorted(members, key=_table_order)))
     made.sort(key=lambda group: (not group.comparable, -len(group.rows), group.rows[0].place))
     for number, group in enumerate(made, start=1):
         group.number = number

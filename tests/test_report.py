@@ -218,6 +218,13 @@ def test_the_sweep_takes_c1_and_the_rows_of_k_with_the_seeds_that_all_have(tmp_p
     assert sweep.points[2][1] == pytest.approx(100 * np.mean([run.parts[fold, 1].results["wa"] for fold in (1, 2)]))
 
 
+def test_towers_of_each_fold_are_said(tmp_path):
+    towers = {"speech_model": "runs/B5/fold{fold}", "text_model": "bert", "second_stage": None}
+    write_run(tmp_path / "C1", "C1", **towers)
+    ((row,),) = (group.rows for group in rows_of(tmp_path)[0])
+    assert "speech tower of runs/B5/fold{fold}" in row.changes and "no second stage" not in row.changes
+
+
 def test_one_value_of_k_is_no_sweep(tmp_path):
     write_run(tmp_path / "K9-words", "K9-words", words=9)
     write_run(tmp_path / "C1", "C1", words=9)
@@ -288,6 +295,16 @@ def test_a_report_is_the_same_again_and_is_no_run_itself(tmp_path):
     write_report(tmp_path, tmp_path / "report")
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()}
     assert set(files) == {"report.md", "report.csv", "report.html"}
+
+
+def test_any_two_rows_can_be_tested_against_each_other(tmp_path, capsys):
+    for name in ("A1", "B1", "C1"):
+        write_run(tmp_path / name, name)
+    assert main([str(tmp_path), "--rows", "C1", "A1", "--output", str(tmp_path / "two")]) == 0
+    text = (tmp_path / "two/report.md").read_text()
+    assert "2 finished rows" in text and "| A1 | C1 |" in text and "B1" not in text.split("### Earlier")[0]
+    assert main([str(tmp_path), "--rows", "C1", "C9"]) == 1
+    assert "no finished run C9" in capsys.readouterr().err
 
 
 def test_one_run_folder_is_a_report_too(tmp_path):
