@@ -84,6 +84,27 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
         shutil.rmtree(temporary / "towers", ignore_errors=True)
 
 
+def check_unseen(tower: str, fold: int, fingerprint: str) -> None:
+    """
+    Refuse a tower that train.py or pretrain.py trained on this corpus for another fold: it has seen this fold's test.
+
+    Args:
+        tower: Folder of a run's checkpoint; anything else is let through.
+        fingerprint: What the loader's report calls the corpus.
+    """
+    results = Path(tower).parent / "results.json"
+    if not results.is_file():
+        return
+    trained = json.loads(results.read_text()).get("fold")
+    protocols = [folder / "protocol.json" for folder in results.parents[1:3]]
+    corpora = [json.loads(path.read_text()).get("corpus_fingerprint") for path in protocols if path.is_file()]
+    if trained not in (None, fold) and fingerprint in corpora:
+        raise ValueError(
+            f"{tower} was trained on this corpus for fold {trained}, and so on what fold {fold} is tested on: name a tower "
+            "for each fold, with {fold} in its path"
+        )
+
+
 def check_protocol(folder: Path, protocol: dict) -> None:
     """
     Refuse to mix runs of different settings in one folder; write down the settings of a new one.

@@ -38,7 +38,7 @@ from lemer.evaluation.score_fusion import fuse_runs
 from lemer.evaluation.ser_metrics import emotion_scores
 from lemer.evaluation.summary import format_summary, summarise
 from lemer.files import whole_folder, write_atomically, writing
-from lemer.folds import MODELS, check_protocol, prepare_model, split_rows
+from lemer.folds import MODELS, check_protocol, check_unseen, prepare_model, split_rows
 from lemer.labels.label_embeddings import SEMANTIC, TONAL
 from lemer.pretraining import second_stage
 from lemer.recipes import format_recipes, get_recipe
@@ -196,7 +196,7 @@ def set_defaults(args: argparse.Namespace, recipe, modality: str) -> None:
         args.second_stage = None
     elif args.second_stage is None:
         args.second_stage = str(Path(args.output_dir).parent / "second_stage")
-    if args.second_stage is not None and of_fold(args.speech_model, 0, 0) != args.speech_model:
+    if args.second_stage is not None and towers_of_fold(args, 0, 0)[0] != args.speech_model:
         raise ValueError(
             f"--speech_model {args.speech_model} has a tower for each fold, and a second stage begins with one for all: "
             "give --second_stage none"
@@ -381,9 +381,11 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     accelerator.free_memory(model, optimizer, scheduler)
 
 
-def of_fold(tower: str, fold: int, seed: int) -> str:
-    """A tower's folder or name with the numbers in it."""
-    return tower.replace("{fold}", str(fold)).replace("{seed}", str(seed))
+def towers_of_fold(args, fold: int, seed: int) -> tuple[str, str]:
+    """Folders or names of the speech and the text tower, with the numbers in them."""
+    return tuple(
+        name.replace("{fold}", str(fold)).replace("{seed}", str(seed)) for name in (args.speech_model, args.text_model)
+    )
 
 
 def stop_on_loss(out, ids: list[str], step: int):
@@ -428,6 +430,10 @@ def run(args: argparse.Namespace, command: str) -> None:
         corpus_fingerprint=report.fingerprints["all"],
         command=command,
     )
+    towers = {(fold, seed): towers_of_fold(args, fold, seed) for fold in folds for seed in args.seeds}
+    for (fold, _), pair in towers.items():
+        for tower in pair:
+            check_unseen(tower, fold, protocol["corpus_fingerprint"])
     if processes.is_main_process:
         check_protocol(output, protocol)
     processes.wait_for_everyone()
@@ -436,7 +442,7 @@ def run(args: argparse.Namespace, command: str) -> None:
         for seed in args.seeds:
             folder = output / f"fold{fold}" / f"seed{seed}"
             if not (folder / "results.json").exists():
-                speech, text = (of_fold(name, fold, seed) for name in (args.speech_model, args.text_model))
+                speech, text = towers[fold, seed]
                 if args.second_stage is not None:  # before the fold's own Accelerator is made: the last one made rules
                     stage, corpus = Path(args.second_stage), protocol["corpus_fingerprint"]
                     speech = str(second_stage(stage, dataset, fold, speech, corpus, mixed_precision=args.mixed_precision))

@@ -230,6 +230,17 @@ def test_a_tower_can_be_named_for_each_fold_and_seed(arguments, towers, tmp_path
     assert "give --second_stage none" in capsys.readouterr().err
 
 
+def test_a_tower_that_has_seen_the_test_is_refused(finished, arguments, tmp_path, capsys):
+    """Of the finished run of folds 1 and 3, that of fold 1 was trained on session 3."""
+    options = [*arguments, "--set", "modality=speech", "--epochs", "1", "--speech_model"]
+    fixed, by_fold = (str(finished / fold / "seed0/checkpoint") for fold in ("fold1", "fold{fold}"))
+    assert lemer.train.main([*options, fixed, "--folds", "1", "3", "--output_dir", str(tmp_path / "run")]) == 1
+    assert "for fold 1, and so on what fold 3 is tested on" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert lemer.train.main([*options, fixed, "--folds", "1", "--output_dir", str(tmp_path / "one")]) == 0
+    assert lemer.train.main([*options, by_fold, "--folds", "1", "3", "--output_dir", str(tmp_path / "both")]) == 0
+
+
 def test_small_towers_need_no_checkpoint(corpus, tmp_path):
     options = [
         "--speech_model",
