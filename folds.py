@@ -120,9 +120,9 @@ def check_protocol(folder: Path, protocol: dict) -> None:
         if differing:
             changes = "; ".join(f"{name} was {old.get(name)!r}, is {protocol.get(name)!r}" for name in sorted(differing))
             raise ValueError(f"{folder} holds a run with other settings ({changes}): give another --output_dir")
-        if protocol["command"] not in old["command"].splitlines():
-            old["command"] += f"\n{protocol['command']}"
-            write_atomically(path, json.dumps(old, indent=1))
+        commands = str(old.get("command", "")).splitlines()
+        if protocol["command"] not in commands:
+            write_atomically(path, json.dumps({**old, "command": "\n".join([*commands, protocol["command"]])}, indent=1))
     elif folder.exists() and any(entry != path for entry in folder.iterdir() if not entry.name.startswith("fold")):
         raise ValueError(f"{folder} is not empty and holds no run of train.py: give another --output_dir")
     else:

@@ -31,6 +31,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedModel, get_
 from transformers.modeling_outputs import ModelOutput
 
 from lemer.files import whole_folder, write_atomically
+from lemer.folds import check_unseen
 from lemer.processing_lemer import load_audio
 from lemer.small_towers import SMALL_SPEECH_TOWERS, make_small_speech_tower
 from lemer.speech_encoder_lemer import count_frames, encode_speech, make_padding_safe
@@ -312,7 +313,8 @@ def second_stage(
         folder/fold<k>/checkpoint, a pre-training checkpoint with its feature extractor.
 
     Raises:
-        ValueError: the folder holds a second stage of another tower, corpus or settings, or the tower has no quantizer.
+        ValueError: the folder holds a second stage of another tower, corpus or settings, or the tower has no quantizer, or
+            it has seen the session held out.
         FloatingPointError: a loss is not finite.
     """
     folder = Path(folder)
@@ -321,6 +323,7 @@ def second_stage(
     if len(train_rows) in (0, len(dataset)):
         sessions = sorted(set(dataset["session"]))
         raise ValueError(f"fold {fold}: the corpus has the sessions {sessions}; a fold needs its own session and another")
+    check_unseen(str(speech_model), fold, corpus_fingerprint)
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision=mixed_precision,

@@ -431,8 +431,9 @@ def run(args: argparse.Namespace, command: str) -> None:
         command=command,
     )
     towers = {(fold, seed): towers_of_fold(args, fold, seed) for fold in folds for seed in args.seeds}
+    unused = {"text": 0, "speech": 1}.get(config.get("modality"))  # of the pair
     for (fold, _), pair in towers.items():
-        for tower in pair:
+        for tower in (name for index, name in enumerate(pair) if index != unused):
             check_unseen(tower, fold, protocol["corpus_fingerprint"])
     if processes.is_main_process:
         check_protocol(output, protocol)

@@ -14,6 +14,7 @@ import numpy as np
 try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image  # matplotlib needs it too
 except ImportError as error:
     raise ImportError("figures are drawn with matplotlib: pip install 'lemer[plot]'") from error
 
@@ -33,6 +34,14 @@ def png(fig: Figure, dpi: int = 130) -> bytes:
     """The figure as PNG, the same bytes for the same figure."""
     file = io.BytesIO()
     fig.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+    return with_palette(file.getvalue())
+
+
+def with_palette(content: bytes) -> bytes:
+    """A PNG with 128 colours, which these figures look the same in: a third of the size."""
+    file = io.BytesIO()
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    image.quantize(128, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 

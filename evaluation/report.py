@@ -317,8 +317,7 @@ def write_report(root: Path, output: Path, names: list[str] | None = None) -> li
     if not root.is_dir():
         raise ValueError(f"there is no folder {root}")
     runs, unfinished, damaged = find_runs(root)
-    stages, damaged_stages = stage_sections(root)
-    left_out = [f"unfinished: {line}" for line in unfinished] + [f"skipped: {line}" for line in [*damaged, *damaged_stages]]
+    left_out = [f"unfinished: {line}" for line in unfinished] + [f"skipped: {line}" for line in damaged]
     if not runs:
         raise ValueError("; ".join([f"there is no finished run of train.py below {root}", *left_out]))
     rows = {row.place: row for row in (make_row(run, root) for run in runs)}
@@ -332,6 +331,8 @@ def write_report(root: Path, output: Path, names: list[str] | None = None) -> li
         from . import plots
     except ImportError as error:
         notes.append(f"There are no figures: {error}")
+    stages, damaged = stage_sections(root, plots)
+    left_out += [f"skipped: {line}" for line in damaged]
     sweeps, sections = find_sweeps(groups), []
     for group in groups:
         tables = [results_table(group), recall_table(group)]
@@ -366,17 +367,22 @@ def main(argv: list[str] | None = None) -> int:
         "(pip install 'lemer[plot]'); without it the tables are written alone.",
     )
     parser.add_argument("runs_dir", metavar="RUNS_DIR", help="a run folder, or a folder with run folders at any depth")
-    parser.add_argument("--output", metavar="DIR", help="where the three files go (default: RUNS_DIR/report)")
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="where the three files go (default: RUNS_DIR/report, of --rows RUNS_DIR/report_NAMES)",
+    )
     parser.add_argument(
         "--rows",
         nargs="+",
         metavar="NAME",
-        help="only these run folders, in this order, each tested against the one before it: --rows B5 C1 --output b5_c1",
+        help="only these run folders, in this order, each tested against the one before it: --rows B5 C1",
     )
     args = parser.parse_args(argv)
     root = Path(args.runs_dir)
     try:
-        lines = write_report(root, Path(args.output) if args.output else root / "report", args.rows)
+        own = "_".join(["report", *(args.rows or [])]).replace("/", "_")
+        lines = write_report(root, Path(args.output or root / own), args.rows)
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

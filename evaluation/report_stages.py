@@ -16,8 +16,13 @@ MOVING = {
 }
 
 
-def stage_sections(root: Path) -> tuple[list[Section], list[str]]:
-    """A section for each second stage with a finished fold, and one line for each fold that cannot be read."""
+def stage_sections(root: Path, plots) -> tuple[list[Section], list[str]]:
+    """
+    A section for each second stage with a finished fold, and one line for each fold that cannot be read.
+
+    Args:
+        plots: the module that draws, None where matplotlib is not installed: then there are no curves.
+    """
     sections, damaged = [], []
     for path in sorted(Path(root).rglob("protocol.json")):
         if b'"recipe"' in path.read_bytes():  # a run of train.py
@@ -30,10 +35,10 @@ def stage_sections(root: Path) -> tuple[list[Section], list[str]]:
                 damaged.append(f"{results.relative_to(root)}: {error!r}")
                 continue
             curve = results.with_name("curve.png")
-            if curve.is_file():
+            if plots and curve.is_file():
                 caption = f"Second stage without session {rows[-1][0]}: loss, accuracy and codes over the updates"
                 said = (f"{name} {cell}" for (name, _), cell in zip(MOVING.values(), rows[-1][3:6], strict=True))
-                figures.append(Figure(caption, curve.read_bytes(), ", ".join(said)))
+                figures.append(Figure(caption, plots.with_palette(curve.read_bytes()), ", ".join(said)))
         if rows:
             try:
                 protocol = read_json(path)

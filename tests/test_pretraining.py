@@ -286,6 +286,14 @@ def test_a_second_stage_of_something_else_is_refused(changed, message, finished,
         second_stage(finished, dataset[0], 2, **given)
 
 
+def test_a_tower_that_has_seen_the_session_held_out_is_refused(finished, dataset, tmp_path):
+    trained = next(int(path.parent.name.removeprefix("fold")) for path in finished.glob("fold*/checkpoint"))
+    tower = str(finished / f"fold{trained}/checkpoint")
+    with pytest.raises(ValueError, match=f"for fold {trained}, and so on what fold {trained % 3 + 1} is tested on"):
+        second_stage(tmp_path / "stage", dataset[0], trained % 3 + 1, tower, dataset[1])
+    assert not (tmp_path / "stage").exists()
+
+
 def test_an_interrupted_run_ends_like_an_undisturbed_one(finished, arguments, tmp_path, monkeypatch):
     draw, calls = lemer.pretraining.draw_batch, []
 

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import io
 import itertools
 import json
 import re
@@ -12,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_runs import NAMES, random_answers, write_run
+from PIL import Image
 
 import lemer.evaluation
-from lemer.evaluation import significance
+from lemer.evaluation import plots, significance
 from lemer.evaluation.report import history_of, main, second_stage_of, write_report
 from lemer.evaluation.report_rows import find_runs, find_sweeps, group_rows, learning_curve, make_row
 from lemer.evaluation.run_folder import Predictions, read_run
@@ -300,8 +302,9 @@ def test_a_report_is_the_same_again_and_is_no_run_itself(tmp_path):
 def test_any_two_rows_can_be_tested_against_each_other(tmp_path, capsys):
     for name in ("A1", "B1", "C1"):
         write_run(tmp_path / name, name)
-    assert main([str(tmp_path), "--rows", "C1", "A1", "--output", str(tmp_path / "two")]) == 0
-    text = (tmp_path / "two/report.md").read_text()
+    assert main([str(tmp_path), "--rows", "C1", "A1"]) == 0
+    assert not (tmp_path / "report").exists()  # the one of all rows would be lost
+    text = (tmp_path / "report_C1_A1/report.md").read_text()
     assert "2 finished rows" in text and "| A1 | C1 |" in text and "B1" not in text.split("### Earlier")[0]
     assert main([str(tmp_path), "--rows", "C1", "C9"]) == 1
     assert "no finished run C9" in capsys.readouterr().err
@@ -425,7 +428,9 @@ def write_stage(folder: Path, folds=(1, 2)) -> Path:
         results = {"fold": fold, "utterances": 1512, "updates": 800, **means, "codes_in_use": 66.5}
         results.update(parameters=2000, trained_parameters=1000)
         (folder / f"fold{fold}/results.json").write_text(json.dumps(results))
-        (folder / f"fold{fold}/curve.png").write_bytes(b"drawing")
+        fig, ax = plots.new_figure(1, 1)
+        ax.set_title(f"fold {fold}")
+        fig.savefig(folder / f"fold{fold}/curve.png")
     return folder
 
 
@@ -439,5 +444,17 @@ def test_a_second_stage_shows_what_it_learned_and_its_curves(tmp_path):
     assert "| 1 | 1,512 | 800 | 3.500 to 3.000 | 0.050 to 0.250 | 58.0 to 61.0 | 66.5 | 1,000 of 2,000 |" in text
     assert "By chance the accuracy is 0.032." in text
     page = (tmp_path / "report/report.html").read_text()
-    assert base64.b64encode(b"drawing").decode() in page and "Second stage without session 1" in page
+    drawn = plots.with_palette((stage / "fold1/curve.png").read_bytes())
+    assert base64.b64encode(drawn).decode() in page and "Second stage without session 1" in page
     assert "Second stage without session 2" not in page
+
+
+def test_a_figure_with_a_palette_looks_the_same_and_is_smaller():
+    fig, _ = plots.confusion_matrix(np.arange(16).reshape(4, 4), NAMES)
+    whole = io.BytesIO()
+    fig.savefig(whole, format="png", dpi=130)
+    small = plots.with_palette(whole.getvalue())
+    assert len(small) < len(whole.getvalue()) / 2
+    pixels = [np.asarray(Image.open(file).convert("RGB"), float) for file in (whole, io.BytesIO(small))]
+    assert pixels[0].shape == pixels[1].shape and np.abs(pixels[0] - pixels[1]).mean() < 0.5
+    assert Image.open(io.BytesIO(plots.png(fig))).mode == "P"
