@@ -22,6 +22,7 @@ from datasets.exceptions import DatasetsError
 from transformers.utils import logging
 
 from lemer.corpora import command_line
+from lemer.memory import keep_freed_memory
 from lemer.pretraining import HELP, SETTINGS, default_settings, second_stage
 from lemer.small_towers import SMALL_SPEECH_TOWERS
 
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
+    keep_freed_memory()
     try:
         run(args)
     except (ValueError, OSError, FloatingPointError, DatasetsError) as error:

@@ -6,7 +6,8 @@ Here both see real frames only. Parameters, their names and the stock `forward` 
 swaps the classes of the leaking modules in place, and masks travel through arguments (never through state that a second
 forward pass could change), so that activation checkpointing recomputes the same values.
 
-Where a tenth of a batch or more is padding, the feed-forward modules of the conformer leave it out.
+Where a tenth of a batch or more is padding, the feed-forward modules of the conformer leave it out. In bf16 on a CPU,
+convolutions read positions as they lie, a vector each, where they otherwise read a copy with a row for every channel.
 
 Tables and caches of positions that remember an earlier input's precision are replaced by ones that do not.
 
@@ -32,6 +33,7 @@ from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
     Wav2Vec2ConformerConvolutionModule,
     Wav2Vec2ConformerEncoderLayer,
     Wav2Vec2ConformerFeedForward,
+    Wav2Vec2ConformerLayerNormConvLayer,
     Wav2Vec2ConformerRelPositionalEmbedding,
     Wav2Vec2ConformerRotaryPositionalEmbedding,
 )
@@ -48,23 +50,54 @@ MEL_FLOOR = 1e-5  # of a band's energy, before the logarithm; samples have unit 
 MEL_MASKS = 2  # SpecAugment's masks in time, and as many in frequency
 
 
+def _channels_last(conv: nn.Conv1d, hidden_states: torch.Tensor) -> bool:
+    """Whether a convolution is run on channels that lie last: in bf16 on a CPU, where it pays. In float32 it does not."""
+    half = hidden_states.dtype == conv.weight.dtype == torch.bfloat16
+    on_cpu = hidden_states.device.type == conv.weight.device.type == "cpu"
+    return half and on_cpu and type(conv) is nn.Conv1d and not is_tracing(hidden_states)  # an adapter is of another type
+
+
+def _pointwise(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
+    """A convolution of (B, F, D) whose kernel is one frame long."""
+    if _channels_last(conv, hidden_states):
+        return nn.functional.linear(hidden_states, conv.weight[:, :, 0], conv.bias)
+    return conv(hidden_states.transpose(1, 2)).transpose(1, 2)
+
+
+class ChannelsLastConvLayer(Wav2Vec2ConformerLayerNormConvLayer):
+    """CNN layer with a layer norm; in bf16 on a CPU its channels lie last from input to output."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        conv = self.conv
+        if not _channels_last(conv, hidden_states):
+            return super().forward(hidden_states)
+        if conv.in_channels == 1:
+            windows = hidden_states[:, 0].unfold(-1, conv.kernel_size[0], conv.stride[0])  # (B, P, samples), overlapping
+            hidden_states = nn.functional.linear(windows, conv.weight[:, 0], conv.bias)  # (B, P, D)
+        else:
+            # With one dimension torch copies the input to rows of channels; with two it takes it as it is.
+            image, stride = hidden_states[:, :, None], (1, conv.stride[0])  # (B, D, 1, P)
+            image = nn.functional.conv2d(image, conv.weight[:, :, None], conv.bias, stride)
+            hidden_states = image[:, :, 0].transpose(1, 2)  # (B, P', D)
+        return self.activation(self.layer_norm(hidden_states).transpose(1, 2))  # (B, D, P')
+
+
 class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
     """Convolution module of a conformer block whose depthwise convolution reads zeros where padding is."""
 
     frame_mask = None  # (B, F), True = real; set by the layer in each call
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = self.layer_norm(hidden_states)
-        hidden_states = self.glu(self.pointwise_conv1(hidden_states.transpose(1, 2)))  # (B, D, F)
+        hidden_states = nn.functional.glu(_pointwise(self.pointwise_conv1, self.layer_norm(hidden_states)), dim=-1)
         if self.frame_mask is not None:
-            hidden_states = hidden_states.masked_fill(~self.frame_mask[:, None], 0.0)
-        hidden_states = self.depthwise_conv(hidden_states)
+            hidden_states = hidden_states.masked_fill(~self.frame_mask[..., None], 0.0)
+        # Not by a convolution of channels that lie last: oneDNN's depthwise one never returns with 16 of them.
+        hidden_states = self.depthwise_conv(hidden_states.transpose(1, 2))  # (B, D, F)
         norm = self.batch_norm
         hidden_states = nn.functional.batch_norm(
             hidden_states, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
         )
-        hidden_states = self.pointwise_conv2(self.activation(hidden_states))
-        return self.dropout(hidden_states).transpose(1, 2)  # (B, F, D)
+        return self.dropout(_pointwise(self.pointwise_conv2, self.activation(hidden_states).transpose(1, 2)))  # (B, F, D)
 
 
 class PackedFeedForward(Wav2Vec2ConformerFeedForward):
@@ -241,6 +274,9 @@ def make_padding_safe(speech_model: nn.Module) -> None:
         first.mask_share = config.mel_mask_share if augments else 0.0
     elif isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
         feature_encoder.__class__, first.__class__ = PaddingSafeFeatureEncoder, PaddingSafeGroupNormConvLayer
+    for layer in feature_encoder.conv_layers:
+        if type(layer) is Wav2Vec2ConformerLayerNormConvLayer:
+            layer.__class__ = ChannelsLastConvLayer
     for layer in speech_model.encoder.layers:
         if type(layer) is Wav2Vec2ConformerEncoderLayer:
             layer.__class__ = PaddingSafeConformerLayer

@@ -40,6 +40,7 @@ from lemer.evaluation.summary import format_summary, summarise
 from lemer.files import whole_folder, write_atomically, writing
 from lemer.folds import MODELS, check_protocol, check_unseen, prepare_model, split_rows
 from lemer.labels.label_embeddings import SEMANTIC, TONAL
+from lemer.memory import keep_freed_memory
 from lemer.pretraining import second_stage
 from lemer.recipes import format_recipes, get_recipe
 from lemer.small_towers import SMALL_SPEECH_TOWERS
@@ -468,6 +469,7 @@ def main(argv=None) -> int:
     if args.list:
         print(format_recipes())
         return 0
+    keep_freed_memory()
     try:
         run(args, command)
     except (ValueError, OSError, FloatingPointError, DatasetsError, StrictDataclassError) as error:

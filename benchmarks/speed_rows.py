@@ -27,6 +27,7 @@ from lemer.benchmarks import speed_setup
 from lemer.benchmarks.speed import DEVICE, Entry, alternate, as_entry, clock, compare, difference, flops, forward
 from lemer.benchmarks.speed_setup import (
     BATCH,
+    LIKE_LENGTHS,
     MIXED_LENGTHS,
     Bench,
     child,
@@ -430,6 +431,12 @@ def of_the_matrix_rate(bench: Bench) -> Iterator[Entry]:
         step = lambda model=trained, optimizer=optimizer: train_step(lambda: model(**batch).loss, optimizer)  # noqa: E731
         dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
         runs.append((f"{name}, whole model, training step", step, dtype, None))
+    if DEVICE == "cpu":
+        code = "from lemer.benchmarks.speed_setup import seconds_of_a_forward; seconds_of_a_forward"
+        calls = [f"{code}({keep}, {bench.size!r}, {LIKE_LENGTHS if not bench.quick else [0.5]})" for keep in (True, False)]
+        times = [tuple(float(child("-c", call)) for call in calls) for _ in range(bench.pairs(3))]
+        what = "forward, freed memory kept / given back to the system"
+        yield as_entry("k", what, times, ("at most", 1.0), "the same call in two processes")
     targets = {"ours, conformer, float32 forward": 0.88, "ours, conformer, bf16 forward": 0.70}
     targets["ours, whole model, training step"] = 0.80
     for name, run, dtype, counted in runs:

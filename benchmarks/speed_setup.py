@@ -29,8 +29,9 @@ from transformers import (
 )
 
 from lemer import LemerConfig, LemerModel, LemerProcessor
-from lemer.benchmarks.speed import DEVICE, forward, precision
+from lemer.benchmarks.speed import DEVICE, clock, forward, precision
 from lemer.export import export
+from lemer.memory import keep_freed_memory
 from lemer.small_towers import make_small_text_tower
 from lemer.speech_encoder_lemer import encode_speech
 
@@ -325,6 +326,7 @@ def _status(field: str) -> float:
 
 def memory_of_a_step(whole: bool, checkpointing: bool, size: str, seconds: float) -> None:
     """Print the memory in MiB that two training steps need at their peak: weights, gradients, Adam, activations."""
+    keep_freed_memory()
     batch = make_batch([seconds] * 4, [100] * 4, size)
     before = _status("VmRSS")
     model = make_model(size).train()
@@ -336,9 +338,19 @@ def memory_of_a_step(whole: bool, checkpointing: bool, size: str, seconds: float
     print(torch.cuda.max_memory_allocated() / 2**20 if DEVICE == "cuda" else _status("VmHWM") - before)
 
 
+def seconds_of_a_forward(keep: bool, size: str, seconds: list[float], passes: int = 3) -> None:
+    """Print the median seconds of a forward pass, with freed memory kept or given back to the system."""
+    if keep and not keep_freed_memory():
+        raise RuntimeError("this system's C library cannot be told to keep freed memory")
+    model, batch = make_model(size), make_batch(seconds, [100] * len(seconds), size)
+    times = [clock(forward(lambda: model(**batch))) for _ in range(passes + 1)]
+    print(np.median(times[1:]))
+
+
 def train_on_processes(size: str, seconds: float, steps: int = 3) -> None:
     """Print the utterances a second of all processes of torchrun together, 4 a process and step; a thread each."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     cuda = DEVICE == "cuda"
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

@@ -8,11 +8,12 @@ from huggingface_hub.errors import StrictDataclassError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import SPEECH, perturb, seeded, tiny_config, tiny_model
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
 import lemer.speech_encoder_lemer
-from lemer.speech_encoder_lemer import encode_speech, extract_features, make_padding_safe, receptive_field
+from lemer.speech_encoder_lemer import _pointwise, encode_speech, extract_features, make_padding_safe, receptive_field
 
 CONFORMERS = {
     f"conformer {position} {norm}": {"position_embeddings_type": position, "feat_extract_norm": norm}
@@ -330,6 +331,43 @@ def test_relative_positions_are_exact_again_after_half_precision():
     expected.pe = expected.extend_pe(torch.empty(1, 60))
     middle = expected.pe.shape[1] // 2
     assert torch.equal(table(torch.empty(1, 50, 1)), expected.pe[:, middle - 49 : middle + 50])
+
+
+@pytest.mark.parametrize("name", ["conformer relative layer", "conformer rotary group", "conformer log-Mel layer"])
+def test_in_bf16_the_frames_of_an_utterance_differ_by_rounding_alone(name):
+    model, batch = make(name), pad(clips())
+    exact = answers(model, batch)
+    model.to(torch.bfloat16)
+    batch["input_values"] = batch["input_values"].bfloat16()
+    for wave, (hidden, _), (in_batch, _) in zip(clips(), exact, answers(model, batch), strict=True):
+        alone, _ = answers(model, {"input_values": wave[None].bfloat16()})[0]
+        for frames in (alone, in_batch):
+            assert frames.dtype == torch.bfloat16 and (frames - hidden).abs().mean() < 0.06 * hidden.abs().mean()
+
+
+@torch.no_grad()
+def test_channels_that_lie_last_give_what_the_stock_layer_gives():
+    tower, safe = stock("conformer relative layer")
+    waves = torch.stack(clips([2000, 2000]))
+    module, features = safe.encoder.layers[0].conv_module.bfloat16(), torch.randn(2, 50, 16)
+    pairs = [
+        (safe.feature_extractor.bfloat16()(waves.bfloat16()), tower.feature_extractor(waves)),
+        (module(features.bfloat16()), tower.encoder.layers[0].conv_module(features)),
+    ]
+    for found, expected in pairs:
+        assert found.dtype == torch.bfloat16 and found.shape == expected.shape
+        assert (found - expected).abs().mean() < 0.02 * expected.abs().mean()
+
+
+@torch.no_grad()
+def test_a_convolution_of_another_class_is_called_and_not_only_read():
+    class Adapted(nn.Conv1d):
+        def forward(self, values):
+            return super().forward(values) + 1.0
+
+    conv = Adapted(16, 32, 1).bfloat16()
+    frames = torch.randn(2, 5, 16).bfloat16()
+    assert torch.equal(_pointwise(conv, frames), conv(frames.transpose(1, 2)).transpose(1, 2))
 
 
 @pytest.mark.parametrize("position", ["relative", "rotary"])
