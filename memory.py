@@ -7,13 +7,20 @@ M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
 
-def keep_freed_memory() -> bool:
+EVERYTHING = 2**31 - 1  # bytes: the largest number that glibc takes
+
+
+def keep_freed_memory(largest: int = 2**26) -> bool:
     """
     Let the C library keep the memory of freed tensors for the next ones, in this process and those forked from it.
 
     By itself glibc gives a large block back to the system when it is freed, so that every large activation is made of new
-    pages, which the system must find and clear one by one: a quarter of a forward pass (`benchmarks/LOG.md`). What the
-    process holds at its peak stays its own until it ends.
+    pages, which the system must find and clear one by one: a fifth of a forward pass (`benchmarks/LOG.md`). What the process
+    holds at its peak stays its own until it ends.
+
+    Args:
+        largest: blocks of up to so many bytes are kept. [`EVERYTHING`] is faster for long recordings, but leaves gaps
+            between the blocks, which cost a training step up to half of its memory; up to 64 MiB they cost a hundredth.
 
     Returns:
         Whether it could be done: with glibc, so on most Linux systems. Elsewhere nothing changes.
@@ -23,4 +30,4 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     never = -1  # as a size, the largest there is
-    return bool(mallopt(M_TRIM_THRESHOLD, never) and mallopt(M_MMAP_THRESHOLD, 2**31 - 1))
+    return bool(mallopt(M_TRIM_THRESHOLD, never) and mallopt(M_MMAP_THRESHOLD, largest))

@@ -37,7 +37,7 @@ from transformers import pipeline
 from transformers.utils import logging
 
 from lemer import LemerPipeline
-from lemer.memory import keep_freed_memory
+from lemer.memory import EVERYTHING, keep_freed_memory
 
 # Of what counts as a recording in a folder; what cannot be decoded is then named, not overlooked.
 AUDIO_SUFFIXES = set(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .m4a .aac .mp4 .wma .webm .amr".split())
@@ -351,7 +351,7 @@ def save_figures(draw, pipe, pieces: list[dict], stem: str, folder: Path):
 def main(argv=None) -> int:
     parser, args = parse_args(argv)
     logging.disable_progress_bar()
-    keep_freed_memory()
+    keep_freed_memory(EVERYTHING)
     try:
         dialogs = read_inputs(args.inputs, args.dialog)
         utterances = [turn for dialog in dialogs for turn in dialog]

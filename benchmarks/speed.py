@@ -6,8 +6,9 @@
 The two sides of a ratio are run in turn, the first of a pair being the one and the other by turns, after a warm-up of each.
 A row gives the median over the pairs and their quartiles. Before a row is timed, its two sides are checked to do the same
 work; the column says how. Where a target is missed, the last column says what was measured about it: the operations whose
-own time differs most between the sides. Towers have random weights; the table says which. Freed memory is kept, as train.py
-and predict.py keep it, on both sides. With a GPU everything runs there, in bf16, and the files are called speed-cuda.
+own time differs most between the sides. Towers have random weights; the table says which. Freed memory is kept on
+both sides, as predict.py keeps it, and in the processes of rows i and j, which train, as train.py does. With a GPU
+everything runs there, in bf16, and the files are called speed-cuda.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from lemer.files import write_atomically
-from lemer.memory import keep_freed_memory
+from lemer.memory import EVERYTHING, keep_freed_memory
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HERE = Path(__file__).resolve().parents[1]
@@ -276,7 +277,7 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     from lemer.benchmarks.speed_rows import ROWS, Bench
 
-    keep_freed_memory()  # as train.py and predict.py do, for both sides
+    keep_freed_memory(EVERYTHING)  # as predict.py does, for both sides
     logging.set_verbosity_error()  # of towers whose other parts are not loaded
     logging.disable_progress_bar()
     about = {"commit": commit(), "date": str(date.today()), "machine": machine()}

@@ -31,7 +31,7 @@ from transformers import (
 from lemer import LemerConfig, LemerModel, LemerProcessor
 from lemer.benchmarks.speed import DEVICE, clock, forward, precision
 from lemer.export import export
-from lemer.memory import keep_freed_memory
+from lemer.memory import EVERYTHING, keep_freed_memory
 from lemer.small_towers import make_small_text_tower
 from lemer.speech_encoder_lemer import encode_speech
 
@@ -340,7 +340,7 @@ def memory_of_a_step(whole: bool, checkpointing: bool, size: str, seconds: float
 
 def seconds_of_a_forward(keep: bool, size: str, seconds: list[float], passes: int = 3) -> None:
     """Print the median seconds of a forward pass, with freed memory kept or given back to the system."""
-    if keep and not keep_freed_memory():
+    if keep and not keep_freed_memory(EVERYTHING):
         raise RuntimeError("this system's C library cannot be told to keep freed memory")
     model, batch = make_model(size), make_batch(seconds, [100] * len(seconds), size)
     times = [clock(forward(lambda: model(**batch))) for _ in range(passes + 1)]
