@@ -58,10 +58,10 @@ def _channels_last(conv: nn.Conv1d, hidden_states: torch.Tensor) -> bool:
 
 
 def _pointwise(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
-    """A convolution of (B, F, D) whose kernel is one frame long."""
+    """A convolution of (B, D, F) whose kernel is one frame long."""
     if _channels_last(conv, hidden_states):
-        return nn.functional.linear(hidden_states, conv.weight[:, :, 0], conv.bias)
-    return conv(hidden_states.transpose(1, 2)).transpose(1, 2)
+        return nn.functional.linear(hidden_states.transpose(1, 2), conv.weight[:, :, 0], conv.bias).transpose(1, 2)
+    return conv(hidden_states)
 
 
 class ChannelsLastConvLayer(Wav2Vec2ConformerLayerNormConvLayer):
@@ -88,16 +88,18 @@ class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
     frame_mask = None  # (B, F), True = real; set by the layer in each call
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = nn.functional.glu(_pointwise(self.pointwise_conv1, self.layer_norm(hidden_states)), dim=-1)
+        hidden_states = self.layer_norm(hidden_states)
+        hidden_states = self.glu(_pointwise(self.pointwise_conv1, hidden_states.transpose(1, 2)))  # (B, D, F)
         if self.frame_mask is not None:
-            hidden_states = hidden_states.masked_fill(~self.frame_mask[..., None], 0.0)
-        # Not by a convolution of channels that lie last: oneDNN's depthwise one never returns with 16 of them.
-        hidden_states = self.depthwise_conv(hidden_states.transpose(1, 2))  # (B, D, F)
+            hidden_states = hidden_states.masked_fill(~self.frame_mask[:, None], 0.0)
+        # Its channels lie as before: oneDNN's depthwise convolution of channels that lie last never returns with 16 of them.
+        hidden_states = self.depthwise_conv(hidden_states)
         norm = self.batch_norm
         hidden_states = nn.functional.batch_norm(
             hidden_states, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
         )
-        return self.dropout(_pointwise(self.pointwise_conv2, self.activation(hidden_states).transpose(1, 2)))  # (B, F, D)
+        hidden_states = _pointwise(self.pointwise_conv2, self.activation(hidden_states))
+        return self.dropout(hidden_states).transpose(1, 2)  # (B, F, D)
 
 
 class PackedFeedForward(Wav2Vec2ConformerFeedForward):
