@@ -6,7 +6,6 @@ import ctypes
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
-
 EVERYTHING = 2**31 - 1  # bytes: the largest number that glibc takes
 
 

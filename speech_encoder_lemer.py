@@ -92,8 +92,8 @@ class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
         hidden_states = self.glu(_pointwise(self.pointwise_conv1, hidden_states.transpose(1, 2)))  # (B, D, F)
         if self.frame_mask is not None:
             hidden_states = hidden_states.masked_fill(~self.frame_mask[:, None], 0.0)
-        # Its channels lie as before: oneDNN's depthwise convolution of channels that lie last never returns with 16 of them.
-        hidden_states = self.depthwise_conv(hidden_states)
+        # Copied where channels lie last: oneDNN's depthwise convolution of those never returns with 16 of them, in bf16.
+        hidden_states = self.depthwise_conv(hidden_states.contiguous())
         norm = self.batch_norm
         hidden_states = nn.functional.batch_norm(
             hidden_states, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
