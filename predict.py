@@ -14,7 +14,7 @@ the rows, and each is answered with the turns before it as history; a blank dial
 A recording without words of more than --window_seconds is cut into windows, a row each. A row has id, start and end in
 seconds, window and windows (its number, and how many of them the recording has), the text that was read, modality (what
 answered: multimodal, or speech or text alone), prediction, one score a class (they sum to 1; those of one branch of a
-multimodal model are flat, only their order counts), checkpoint and dtype.
+multimodal model are flat, only their order counts), and how it was made: checkpoint, dtype, asr and window_seconds.
 
 The same command goes on where it was killed: what stands in --output is left alone. An input that cannot be answered is
 left out, and named with its reason at the end. Exit status: 0, 1 when an input was left out, 2 when nothing was begun.
@@ -24,6 +24,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -38,11 +39,13 @@ from transformers.utils import logging
 
 from lemer import LemerPipeline
 from lemer.memory import EVERYTHING, keep_freed_memory
+from lemer.pipeline_lemer import WINDOW_SECONDS
 
 # Of what counts as a recording in a folder; what cannot be decoded is then named, not overlooked.
 AUDIO_SUFFIXES = set(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .m4a .aac .mp4 .wma .webm .amr".split())
 MANIFEST_SUFFIXES = {".csv", ".jsonl"}
 SHARD_BATCHES, SHARD_BYTES = 8, 64 * 2**20  # of recordings that are in memory at once
+CPU_SECONDS = 60.0  # of speech in one forward pass: on a CPU more is slower, and takes gigabytes (benchmarks/LOG.md)
 
 
 class Utterance(NamedTuple):
@@ -69,7 +72,12 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         "--figure", type=Path, metavar="DIR", help="draw each utterance's attention to the labels there, as png"
     )
     parser.add_argument("--window_seconds", type=float, help="cut longer recordings without words (default: 30)")
-    parser.add_argument("--batch_size", type=int, default=8, help="utterances in one forward pass (default: 8)")
+    parser.add_argument(
+        "--batch_size",
+        type=int,
+        default=8,
+        help="utterances in one forward pass (default: 8; on a CPU also at most a minute of speech)",
+    )
     parser.add_argument("--device", help="cpu, cuda:1, ... (default: the first accelerator, else cpu)")
     parser.add_argument(
         "--dtype",
@@ -184,7 +192,8 @@ class Output:
     """A .csv or .jsonl that is only ever appended to, by whole utterances."""
 
     def __init__(self, path: Path, labels: list[str], made: dict[str, str]):
-        self.path, self.is_csv, self.made = path, path.suffix == ".csv", made
+        self.path, self.is_csv = path, path.suffix == ".csv"
+        self.made = made  # columns that are the same in every row: what was made otherwise is not joined to it
         self.columns = ["id", "start", "end", "window", "windows", "text", "modality", "prediction"]
         if self.is_csv and set(labels) & {*self.columns, *made}:
             raise ValueError(f"classes {', '.join(labels)} are called like a column: write .jsonl")
@@ -210,7 +219,8 @@ class Output:
         for _, row in rows:
             made = {name: row.get(name) for name in self.made}
             if list(row) != self.columns or made != self.made:
-                got, expected = (" in ".join(map(str, one.values())) for one in (made, self.made))
+                said = "{checkpoint} in {dtype}, asr {asr}, window_seconds {window_seconds}"
+                got, expected = (said.format(**one) for one in (made, self.made))
                 raise ValueError(
                     f"a row has {', '.join(map(str, row))} of {got}, expected {', '.join(self.columns)} of {expected}"
                 )
@@ -287,6 +297,19 @@ class Table:
 # -------------------------------------------------------------------------------------------------------- prediction
 
 
+def batches(pieces: list[dict], batch_size: int, samples: float) -> Iterator[list[dict]]:
+    """Batches of pieces, which come longest first, of at most so many samples with their padding, or of one piece."""
+    batch: list[dict] = []
+    for piece in pieces:
+        longest = 0 if not batch or batch[0]["audio"] is None else len(batch[0]["audio"])
+        if batch and (len(batch) == batch_size or (len(batch) + 1) * longest > samples):
+            yield batch
+            batch = []
+        batch.append(piece)
+    if batch:
+        yield batch
+
+
 def predict_shard(
     pipe, dialogs: list[list[Utterance]], settings: dict, batch_size: int, failed: dict[str, str], bar
 ) -> dict[str, list[dict]]:
@@ -307,8 +330,8 @@ def predict_shard(
     # Like lengths meet in a batch, and what does not fit into memory fails at once.
     order = [piece for own in pieces.values() for piece in own]
     order.sort(key=lambda piece: 0 if piece["audio"] is None else -len(piece["audio"]))
-    for first in range(0, len(order), batch_size):
-        batch = order[first : first + batch_size]
+    rate = pipe.processor.feature_extractor.sampling_rate
+    for batch in batches(order, batch_size, CPU_SECONDS * rate if pipe.device.type == "cpu" else math.inf):
         for piece, answered in zip(batch, pipe.forward(batch), strict=True):
             piece.update(answered, scores=pipe.scores(answered))
             bar.update(piece["is_last"])
@@ -369,7 +392,8 @@ def main(argv=None) -> int:
         if not pipe.model.config.uses_speech and args.asr is None and not any(turn.text for turn in utterances):
             raise ValueError(f"{args.checkpoint} reads words only, and no input has any: give a manifest, or --asr")
         labels = list(pipe.model.config.id2label.values())
-        made = {"checkpoint": args.checkpoint, "dtype": args.dtype}  # answers of others are not joined to these
+        made = {"checkpoint": args.checkpoint, "dtype": args.dtype, "asr": args.asr or "none"}
+        made["window_seconds"] = f"{args.window_seconds or WINDOW_SECONDS:g}"
         if args.output:
             output = Output(args.output, labels, made)
         else:

@@ -39,6 +39,7 @@ HERE = Path(__file__).resolve().parents[1]
 # Of the towers; the papers' are base. On a CPU a row takes them where its ratio depends on them and its time allows it.
 SIZES_OF_ROWS = {"c": "narrow", **dict.fromkeys("bdek", "base")}
 OTHER_ROWS = "small"
+GPU_SIZES = {"k": ("base", "large")}  # other rows: base alone
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "numpy", "soundfile", "soxr")
 
 
@@ -259,7 +260,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     rows = "; ".join(f"{letter}: {row.__doc__.strip().splitlines()[0]}" for letter, row in ROWS.items())
     parser.add_argument("--rows", default=",".join(ROWS), help=f"letters with commas between (default: all). {rows}")
-    parser.add_argument("--size", choices=SIZES, help="of the towers (default: each row's own; base with a GPU)")
+    of_rows = "default: each row's own; with a GPU base, in row k large too"
+    parser.add_argument("--size", choices=SIZES, help=f"of the towers ({of_rows})")
     parser.add_argument("--repeats", type=int, help="pairs of every ratio (default: what each row needs)")
     parser.add_argument("--output", type=Path, help="folder to write to (default: benchmarks/results, if all rows are run)")
     args = parser.parse_args(argv)
@@ -271,6 +273,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     if args.output is None and set(args.rows) == set(ROWS):
         args.output = HERE / "benchmarks" / "results"
     return args
+
+
+def own_sizes(letter: str) -> tuple[str, ...]:
+    """Sizes of towers that a row is measured with on this machine."""
+    return GPU_SIZES.get(letter, ("base",)) if DEVICE == "cuda" else (SIZES_OF_ROWS.get(letter, OTHER_ROWS),)
 
 
 def main(argv=None) -> int:
@@ -285,16 +292,14 @@ def main(argv=None) -> int:
     entries, begin = [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder, tqdm(args.rows, unit="row") as bar:
         for letter in bar:
-            own = "base" if DEVICE == "cuda" else SIZES_OF_ROWS.get(letter, OTHER_ROWS)
-            bench = Bench(args.size or own, args.repeats, Path(folder) / letter)
             bar.set_postfix_str(letter)
             row_begin = time.monotonic()
-            for entry in ROWS[letter](bench):
-                entry.towers = bench.size
-                entries.append(entry)
-                tqdm.write(
-                    f"{letter}  {entry.median:7.3f}  {entry.what}  ({time.monotonic() - row_begin:.0f} s)", file=sys.stderr
-                )
+            for size in [args.size] if args.size else own_sizes(letter):
+                for entry in ROWS[letter](Bench(size, args.repeats, Path(folder) / f"{letter}_{size}")):
+                    entry.towers = size
+                    entries.append(entry)
+                    seconds = time.monotonic() - row_begin
+                    tqdm.write(f"{letter}  {entry.median:7.3f}  {entry.what}, {size}  ({seconds:.0f} s)", file=sys.stderr)
     about["seconds"] = round(time.monotonic() - begin)
     if hasattr(os, "getloadavg"):
         about["machine"]["load_at_end"] = round(os.getloadavg()[0], 2)

@@ -403,7 +403,7 @@ def growth_with_corpus(bench: Bench) -> Iterator[Entry]:
 
 def of_the_matrix_rate(bench: Bench) -> Iterator[Entry]:
     """Fraction of the rate of a large matrix product, measured in turn with it: our and stock towers."""
-    batch = bench.batch()
+    batch = bench.batch(LIKE_LENGTHS if DEVICE == "cpu" else LIKE_LENGTHS * (BATCH // len(LIKE_LENGTHS)))
     samples, mask = batch["input_values"], batch["input_values_mask"]
     words = {name: batch[name] for name in ("input_ids", "attention_mask")}
     ours, stock = make_model(bench.size), make_model(bench.size, padding_safe=False)
@@ -442,7 +442,8 @@ def of_the_matrix_rate(bench: Bench) -> Iterator[Entry]:
     for name, run, dtype, counted in runs:
         one, other = matrices(dtype)
         product, work = lambda one=one, other=other: one @ other, flops(counted or run)
-        times = alternate(run, lambda product=product: [product() for _ in range(4)], bench.pairs(5))
+        pairs = bench.pairs(5 if "training" in name else 11)
+        times = alternate(run, lambda product=product: [product() for _ in range(4)], pairs)
         rates = [(work / spent, 4 * 2 * one.shape[0] ** 3 / matrix) for spent, matrix in times]
         mine, peak = np.median(rates, axis=0) / 1e9
         target = ("at least", targets[name]) if name in targets else None

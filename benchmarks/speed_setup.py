@@ -32,6 +32,7 @@ from lemer import LemerConfig, LemerModel, LemerProcessor
 from lemer.benchmarks.speed import DEVICE, clock, forward, precision
 from lemer.export import export
 from lemer.memory import EVERYTHING, keep_freed_memory
+from lemer.predict import batches
 from lemer.small_towers import make_small_text_tower
 from lemer.speech_encoder_lemer import encode_speech
 
@@ -55,6 +56,7 @@ SIZES = {
     "narrow": _size(192, 4, 3, 128),  # of row c on a CPU, where whole epochs of batches are compared
     "small": _size(384, 4, 6, 512),
     "base": _size(768, 12, 12, 512),
+    "large": _size(1024, 24, 16, 512),
 }
 
 
@@ -336,6 +338,21 @@ def memory_of_a_step(whole: bool, checkpointing: bool, size: str, seconds: float
     for _ in range(2):  # Adam's moments are there from the second on
         train_step(lambda: model(**batch).loss if whole else towers_loss(run_towers(model, batch)), optimizer)
     print(torch.cuda.max_memory_allocated() / 2**20 if DEVICE == "cuda" else _status("VmHWM") - before)
+
+
+def memory_of_predictions(seconds_of_a_batch: float, keep: bool, size: str) -> None:
+    """Print the memory in MiB that forward passes over windows and utterances take at their peak, and their time."""
+    if keep:
+        keep_freed_memory(EVERYTHING)
+    model, rng = make_model(size), np.random.default_rng(0)
+    before, spent, heard = _status("VmRSS"), 0.0, 0.0
+    for lengths in ([30.0] * 8, sorted(rng.uniform(2, 30, 8), reverse=True), [30.0] * 8):
+        for part in batches([{"audio": range(int(length * RATE))} for length in lengths], 8, seconds_of_a_batch * RATE):
+            seconds = [len(piece["audio"]) / RATE for piece in part]
+            batch = make_batch(seconds, [100] * len(part), size)
+            spent += clock(forward(lambda batch=batch: model(**batch)))
+            heard += sum(seconds)
+    print(f"{_status('VmHWM') - before:.0f} MiB, {1000 * spent / heard:.0f} ms a second of speech")
 
 
 def seconds_of_a_forward(keep: bool, size: str, seconds: list[float], passes: int = 3) -> None:

@@ -109,6 +109,13 @@ def test_rows_run_and_are_written(tmp_path, capsys):
     assert (tmp_path / f"speed-{speed.DEVICE}.md").read_text() in capsys.readouterr().out
 
 
+def test_on_a_gpu_the_matrix_rate_is_that_of_base_and_large_towers(monkeypatch):
+    monkeypatch.setattr(speed, "DEVICE", "cuda")
+    assert (speed.own_sizes("k"), speed.own_sizes("a")) == (("base", "large"), ("base",))
+    sizes = {size for row in "abcdefghijk" for size in speed.own_sizes(row)}
+    assert sizes < set(speed_setup.SIZES)
+
+
 def test_some_rows_do_not_replace_the_whole_table():
     assert speed.parse_args(["--rows", "a"]).output is None
     assert speed.parse_args([]).output is not None

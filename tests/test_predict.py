@@ -344,6 +344,24 @@ def test_answers_in_another_precision_are_not_joined(tmp_path, capsys):
     assert stopped.value.code == 2 and "of speech in bfloat16" in capsys.readouterr().err
 
 
+def test_a_batch_has_a_number_of_utterances_and_of_samples():
+    lengths = [90, 60, 40, 30, 20, 20, 20, 10, 10, 10, 10, 10, None, None, None, None, None]
+    pieces = [{"audio": length and [0.0] * length} for length in lengths]
+    found = [[piece["audio"] and len(piece["audio"]) for piece in batch] for batch in lemer.predict.batches(pieces, 4, 80)]
+    expected = [[90], [60], [40, 30], [20, 20, 20, 10], [10, 10, 10, 10], [None] * 4, [None]]
+    assert found == expected
+    assert list(map(len, lemer.predict.batches(pieces, 4, float("inf")))) == [4, 4, 4, 4, 1]
+    assert list(lemer.predict.batches([], 4, 80)) == []
+
+
+def test_windows_of_another_length_are_not_joined(tmp_path, capsys):
+    assert predict("speech", "clips/a.wav", "--window_seconds", "1", "--output", tmp_path / "out.csv") == 0
+    assert read(tmp_path / "out.csv")[0]["window_seconds"] == "1"
+    with pytest.raises(SystemExit) as stopped:
+        predict("speech", "clips", "--output", tmp_path / "out.csv")
+    assert stopped.value.code == 2 and "asr none, window_seconds 30." in capsys.readouterr().err
+
+
 def test_figures_are_drawn_in_16_bits_too(tmp_path):
     pytest.importorskip("matplotlib")
     assert predict("multimodal", "clips/a.wav", "--dtype", "bfloat16", "--figure", tmp_path / "figures") == 0

@@ -13,7 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
 import lemer.speech_encoder_lemer
-from lemer.speech_encoder_lemer import _pointwise, encode_speech, extract_features, make_padding_safe, receptive_field
+from lemer.speech_encoder_lemer import (
+    _depthwise,
+    _pointwise,
+    encode_speech,
+    extract_features,
+    make_padding_safe,
+    receptive_field,
+)
 
 CONFORMERS = {
     f"conformer {position} {norm}": {"position_embeddings_type": position, "feat_extract_norm": norm}
@@ -368,6 +375,19 @@ def test_a_convolution_of_another_class_is_called_and_not_only_read():
     conv = Adapted(16, 32, 1).bfloat16()
     frames = torch.randn(2, 16, 5).bfloat16()
     assert torch.equal(_pointwise(conv, frames), conv(frames))
+    conv = Adapted(16, 16, 3, padding=1, groups=16)
+    assert torch.equal(_depthwise(conv, frames.float()), conv(frames.float()))
+
+
+@pytest.mark.parametrize("channels, frames, kernel", [(16, 97, 31), (64, 184, 31), (20, 5, 31), (3, 1, 5)])
+def test_a_depthwise_convolution_of_a_column_is_that_of_a_row(channels, frames, kernel):
+    conv = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False)
+    values, upstream = torch.randn(2, channels, frames, requires_grad=True), torch.randn(2, channels, frames)
+    wanted = [values, *conv.parameters()]
+    found, expected = _depthwise(conv, values), conv(values)
+    assert torch.equal(found, expected)
+    for ours, theirs in zip(*(torch.autograd.grad(one, wanted, upstream) for one in (found, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("position", ["relative", "rotary"])

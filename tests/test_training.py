@@ -46,6 +46,16 @@ def test_a_resumed_epoch_goes_on_with_the_batches_not_done():
     assert list(sampler) == whole[3:]
 
 
+def test_an_utterance_meets_others_in_every_epoch():
+    lengths = np.random.default_rng(0).lognormal(0, 0.7, 5531)  # as IEMOCAP's
+    median, met = int(np.argsort(lengths)[len(lengths) // 2]), set()
+    sampler = LengthBuckets(lengths, 16, seed=0)
+    for epoch in range(20):
+        sampler.start(epoch)
+        met.update(*(batch for batch in sampler if median in batch))
+    assert len(met - {median}) > 0.85 * 20 * 15
+
+
 def test_batches_hold_like_lengths():
     lengths = np.random.default_rng(0).lognormal(0, 0.7, 1600)
     sampler = LengthBuckets(lengths, 16, seed=0)
