@@ -19,7 +19,8 @@ def keep_freed_memory(largest: int = 2**26) -> bool:
 
     Args:
         largest: blocks of up to so many bytes are kept. [`EVERYTHING`] is faster for long recordings, but leaves gaps
-            between the blocks, which cost a training step up to half of its memory; up to 64 MiB they cost a hundredth.
+            between the blocks, which cost a training step up to half of its memory, and a forward pass over minutes of
+            speech as much as it takes again; up to 64 MiB they cost a hundredth.
 
     Returns:
         Whether it could be done: with glibc, so on most Linux systems. Elsewhere nothing changes.
