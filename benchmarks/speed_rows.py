@@ -265,7 +265,7 @@ def first_prediction(bench: Bench) -> Iterator[Entry]:
         begin = time.time()
         return float(child("-c", code, *arguments)) - begin
 
-    times = alternate(speed_setup.OURS_STARTS, speed_setup.THEIRS_STARTS, bench.pairs(5), timer)
+    times = alternate(speed_setup.OURS_STARTS, speed_setup.THEIRS_STARTS, bench.pairs(9), timer)
     same = "the same weights of both towers are loaded; ours answers too"
     entry = as_entry("g", "start to first prediction / loading the towers", times, ("at most", 1.15), same)
     if not entry.met:
