@@ -392,8 +392,9 @@ def main(argv=None) -> int:
         if not pipe.model.config.uses_speech and args.asr is None and not any(turn.text for turn in utterances):
             raise ValueError(f"{args.checkpoint} reads words only, and no input has any: give a manifest, or --asr")
         labels = list(pipe.model.config.id2label.values())
+        window = args.window_seconds or min(WINDOW_SECONDS, pipe.processor.max_audio_seconds)
         made = {"checkpoint": args.checkpoint, "dtype": args.dtype, "asr": args.asr or "none"}
-        made["window_seconds"] = f"{args.window_seconds or WINDOW_SECONDS:g}"
+        made["window_seconds"] = f"{window:g}"
         if args.output:
             output = Output(args.output, labels, made)
         else:

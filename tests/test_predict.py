@@ -362,6 +362,15 @@ def test_windows_of_another_length_are_not_joined(tmp_path, capsys):
     assert stopped.value.code == 2 and "asr none, window_seconds 30." in capsys.readouterr().err
 
 
+def test_windows_are_no_longer_than_the_processor_takes(tmp_path):
+    tiny_model(modality="speech").save_pretrained(tmp_path / "model")
+    processor = tiny_processor()
+    processor.max_audio_seconds = 1.5
+    processor.save_pretrained(tmp_path / "model")
+    assert predict(tmp_path / "model", "clips/deep/d.wav", "--output", tmp_path / "out.csv") == 0
+    assert [(row["window"], row["window_seconds"]) for row in read(tmp_path / "out.csv")] == [("1", "1.5"), ("2", "1.5")]
+
+
 def test_figures_are_drawn_in_16_bits_too(tmp_path):
     pytest.importorskip("matplotlib")
     assert predict("multimodal", "clips/a.wav", "--dtype", "bfloat16", "--figure", tmp_path / "figures") == 0
