@@ -32,8 +32,15 @@ $(COMMON)/ready: constraints.txt | $(VENV)/installed
 	touch $@
 
 # What it costs over the towers alone and over transformers' own: the machine has to be quiet.
-bench: $(VENV)/installed
+bench: $(VENV)/installed .speechbrain/ready
 	$(VENV)/bin/python benchmarks/speed.py
+
+# The other side of row h, outside of the environment. torchaudio is there for its Python: the rest is of another torch.
+.speechbrain/ready: | $(VENV)/installed
+	$(VENV)/bin/python -m pip install -q --upgrade --no-deps --target .speechbrain speechbrain==1.1.2 torchaudio==2.11.0 \
+		hyperpyyaml==1.2.3 ruamel.yaml==0.19.1 sentencepiece==0.2.3
+	rm -f .speechbrain/torchaudio/lib/*.so
+	touch $@
 
 style: $(VENV)/installed
 	$(VENV)/bin/ruff check --fix .

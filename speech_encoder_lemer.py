@@ -127,6 +127,8 @@ class PackedFeedForward(Wav2Vec2ConformerFeedForward):
 class PaddingSafeConformerLayer(Wav2Vec2ConformerEncoderLayer):
     """Conformer block that takes `frame_mask` (B, F) and `real_frames` (N,), handed through by the stock encoder."""
 
+    takes_frame_mask = True
+
     def forward(self, hidden_states: torch.Tensor, *args, frame_mask=None, real_frames=None, **kwargs):
         # Set in every call, so that they are right again when checkpointing runs this forward a second time.
         self.conv_module.frame_mask = frame_mask
@@ -230,26 +232,30 @@ def _spans(positions: torch.Tensor, lengths: torch.Tensor, share: float) -> torc
     return ((distance >= 0) & (distance < widths[..., None])).any(1)
 
 
-class PaddingSafeFeatureEncoder(nn.Module):
-    """CNN encoder that takes samples and their counts as one argument, as the stock model hands it on untouched.
+class UncompiledFeatureEncoder(nn.Module):
+    """CNN encoder as transformers', but one that torch.compile leaves as it is, so that a new graph begins behind it.
 
-    Only with a group norm; the layer-norm CNN encoder has no padding to leak.
+    Frames are samples after seven divisions one in the other. A graph that carries this expression as a length keeps the
+    compiler busy without end; behind a break the number of frames is an unknown of its own.
     """
 
+    takes_counts = False  # of the real samples, in a tuple with them, which the stock model hands on untouched
+
+    @torch.compiler.disable
     def forward(self, input_values: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        input_values, lengths = input_values if isinstance(input_values, tuple) else (input_values, None)
-        if lengths is not None:
-            # A constant offset passes the convolution as one, and the norm takes it out; taken out here, nothing cancels.
-            offset = input_values.sum(-1, keepdim=True) / lengths[:, None]
-            input_values = input_values - offset.to(input_values.dtype)
-        hidden_states = input_values[:, None]  # (B, 1, S)
+        return self.encode(*input_values) if isinstance(input_values, tuple) else self.encode(input_values)
+
+    def encode(self, samples: torch.Tensor) -> torch.Tensor:
+        """Samples (B, S) -> features (B, D, F)."""
+        return self.run(self.conv_layers, self.prepared(samples[:, None]))
+
+    def prepared(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if self._requires_grad and self.training:  # checkpointed layers need an input that requires grad
             hidden_states.requires_grad = True
-        first, *others = self.conv_layers
-        if lengths is not None:
-            lengths = _convolved_length(lengths, first.conv.kernel_size, first.conv.stride)
-        hidden_states = first(hidden_states, lengths)
-        for layer in others:
+        return hidden_states
+
+    def run(self, layers, hidden_states: torch.Tensor) -> torch.Tensor:
+        for layer in layers:
             hidden_states = layer(hidden_states)
         return hidden_states  # (B, D, F)
 
@@ -258,20 +264,30 @@ class PaddingSafeFeatureEncoder(nn.Module):
         self._requires_grad = False
 
 
-class LogMelFeatureEncoder(PaddingSafeFeatureEncoder):
+class PaddingSafeFeatureEncoder(UncompiledFeatureEncoder):
+    """CNN encoder with a group norm, which needs the counts of the real samples; with layer norms there is no leak."""
+
+    takes_counts = True
+
+    def encode(self, samples: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
+        first, *others = self.conv_layers
+        if counts is not None:
+            # A constant offset passes the convolution as one, and the norm takes it out; taken out here, nothing cancels.
+            samples = samples - (samples.sum(-1, keepdim=True) / counts[:, None]).to(samples.dtype)
+            counts = _convolved_length(counts, first.conv.kernel_size, first.conv.stride)
+        return self.run(others, first(self.prepared(samples[:, None]), counts))
+
+
+class LogMelFeatureEncoder(UncompiledFeatureEncoder):
     """Log-Mel, then the other layers of the CNN encoder as convolutional subsampling."""
 
-    def forward(self, input_values: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        input_values, lengths = input_values if isinstance(input_values, tuple) else (input_values, None)
+    takes_counts = True
+
+    def encode(self, samples: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
         first, *others = self.conv_layers
-        if lengths is not None:
-            lengths = _convolved_length(lengths, [MEL_WINDOW], [MEL_STEP])
-        hidden_states = first(input_values, lengths)  # (B, 80, P)
-        if self._requires_grad and self.training:  # checkpointed layers need an input that requires grad
-            hidden_states.requires_grad = True
-        for layer in others:
-            hidden_states = layer(hidden_states)
-        return hidden_states  # (B, D, F)
+        if counts is not None:
+            counts = _convolved_length(counts, [MEL_WINDOW], [MEL_STEP])
+        return self.run(others, self.prepared(first(samples, counts)))  # of a log-Mel (B, 80, P)
 
 
 def make_padding_safe(speech_model: nn.Module) -> None:
@@ -285,6 +301,8 @@ def make_padding_safe(speech_model: nn.Module) -> None:
         first.mask_share = config.mel_mask_share if augments else 0.0
     elif isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
         feature_encoder.__class__, first.__class__ = PaddingSafeFeatureEncoder, PaddingSafeGroupNormConvLayer
+    else:
+        feature_encoder.__class__ = UncompiledFeatureEncoder
     for layer in feature_encoder.conv_layers:
         if type(layer) is Wav2Vec2ConformerLayerNormConvLayer:
             layer.__class__ = ChannelsLastConvLayer
@@ -353,6 +371,17 @@ def prepare_samples(
     return input_values, lengths, _convolved_length(lengths, config.conv_kernel, config.conv_stride)
 
 
+@torch.compiler.disable  # for the reason that UncompiledFeatureEncoder has
+def _with_masks(config, input_values: torch.Tensor, input_values_mask: torch.Tensor | None, min_frames: int):
+    """Samples (B, S) and counts (B,) as `prepare_samples` gives them, and the masks (B, S) and (B, F) of what is real."""
+    input_values, lengths, frame_counts = prepare_samples(config, input_values, input_values_mask, min_frames)
+    samples = input_values.shape[1]
+    frames = _convolved_length(samples, config.conv_kernel, config.conv_stride)  # an integer: exports stay dynamic
+    attention_mask = torch.arange(samples, device=input_values.device) < lengths[:, None]
+    frame_mask = torch.arange(frames, device=input_values.device) < frame_counts[:, None]
+    return input_values, lengths, attention_mask, frame_mask
+
+
 def encode_speech(
     speech_model: nn.Module,
     input_values: torch.Tensor,
@@ -384,17 +413,14 @@ def encode_speech(
     # SpecAugment refuses a batch whose longest row is shorter than one masked span, where it draws the masks itself.
     masks_time = speech_model.training and getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0
     masks_time = masks_time and kwargs.get("mask_time_indices") is None
-    input_values, lengths, frame_counts = prepare_samples(
+    input_values, lengths, attention_mask, frame_mask = _with_masks(
         config, input_values, input_values_mask, config.mask_time_length if masks_time and padding_safe else 1
     )
-    samples = input_values.shape[1]
-    frames = _convolved_length(samples, config.conv_kernel, config.conv_stride)  # an integer: exports stay dynamic
-    frame_mask = torch.arange(frames, device=input_values.device) < frame_counts[:, None]  # (B, F)
-    attention_mask = torch.arange(samples, device=input_values.device) < lengths[:, None]  # (B, S)
     if padding_safe:
-        if isinstance(speech_model.feature_extractor, PaddingSafeFeatureEncoder):
+        # Attributes, not classes, are asked for: a layer that was compiled is an instance of another class.
+        if getattr(speech_model.feature_extractor, "takes_counts", False):
             input_values = (input_values, lengths)
-        if any(isinstance(layer, PaddingSafeConformerLayer) for layer in speech_model.encoder.layers):
+        if any(getattr(layer, "takes_frame_mask", False) for layer in speech_model.encoder.layers):
             kwargs["frame_mask"] = frame_mask
             # How many frames are real depends on the data, which a graph that is to fit any batch cannot follow.
             if not is_tracing(frame_mask):
@@ -415,7 +441,7 @@ def extract_features(
         features (B, F, conv_dim[-1]) and the mask (B, F), True where a frame is real.
     """
     input_values, lengths, frame_counts = prepare_samples(speech_model.config, input_values, input_values_mask)
-    if isinstance(speech_model.feature_extractor, PaddingSafeFeatureEncoder):
+    if getattr(speech_model.feature_extractor, "takes_counts", False):
         input_values = (input_values, lengths)
     features = speech_model.feature_extractor(input_values).transpose(1, 2)  # (B, F, conv_dim[-1])
     features = speech_model.feature_projection.layer_norm(features)

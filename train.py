@@ -19,6 +19,7 @@ import shlex
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -254,6 +255,8 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
         project_dir=folder,
         step_scheduler_with_optimizer=True,
     )
+    # `accelerate launch --dynamo_backend` compiles the model, which gives its parameters other names.
+    unwrap = partial(accelerator.unwrap_model, keep_torch_compile=False)
     main = accelerator.is_main_process
     if args.batch_size % accelerator.num_processes:
         raise ValueError(f"--batch_size {args.batch_size} cannot be split among {accelerator.num_processes} processes")
@@ -341,23 +344,23 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
                 if main:
                     name = f"best-{progress['step']}"
                     with whole_folder(folder / "states" / name) as best, writing(folder / "states" / name):
-                        accelerator.unwrap_model(model).save_pretrained(best)
+                        unwrap(model).save_pretrained(best)
         states.save(progress)
     bar.close()
 
     if validation_loader is not None:
         best = folder / "states" / f"best-{progress['best_step']}"
         weights = model_class.from_pretrained(best, dtype=torch.float32).state_dict()
-        accelerator.unwrap_model(model).load_state_dict(weights)
+        unwrap(model).load_state_dict(weights)
     loader = accelerator.prepare(evaluation_loader(test_rows, collator, args.batch_size))
     labels, logits = predict(model, loader, accelerator)
     for one in accelerator.trackers:
         one.finish()
     if main:
         with whole_folder(folder / "checkpoint") as checkpoint, writing(folder / "checkpoint"):
-            accelerator.unwrap_model(model).save_pretrained(checkpoint)
+            unwrap(model).save_pretrained(checkpoint)
             processor.save_pretrained(checkpoint)
-        names = list(accelerator.unwrap_model(model).config.id2label.values())
+        names = list(unwrap(model).config.id2label.values())
         write_atomically(folder / "predictions.csv", format_predictions(test_rows["id"], labels, logits, names))
         results = {
             "fold": fold,
@@ -369,7 +372,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
             else f"best UA on validation, update {progress['best_step']}",
             "validation_ua": progress["best_score"],
             "split": {"train": len(train_rows), "validation": len(validation_rows), "test": len(test_rows)},
-            "parameters": accelerator.unwrap_model(model).num_parameters(),
+            "parameters": unwrap(model).num_parameters(),
             "trained_parameters": trained,
             "updates": progress["step"],
             "processes": accelerator.num_processes,

@@ -1,12 +1,12 @@
 """The rows of speed.py: what is over what, how the sides are checked to do the same work, and the target.
 
-SpeechBrain's wav2vec 2.0 classifier, which row h could have beside transformers', needs a torchaudio, of which there is none
-for this torch.
 Shapes: B batch, F frames.
 """
 
 import copy
+import json
 import os
+import sys
 import tempfile
 import time
 import warnings
@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import AutoProcessor, set_seed
 
-from lemer import LemerPipeline, LemerProcessor
-from lemer.benchmarks import speed_setup
+from lemer import LemerModel, LemerPipeline, LemerProcessor
+from lemer.benchmarks import speed_setup, speed_speechbrain
 from lemer.benchmarks.speed import DEVICE, Entry, alternate, as_entry, clock, compare, difference, flops, forward
 from lemer.benchmarks.speed_setup import (
     BATCH,
@@ -175,7 +175,7 @@ def in_buckets(bench: Bench) -> Iterator[Entry]:
 
 
 def in_reduced_precision(bench: Bench) -> Iterator[Entry]:
-    """Other ways to run a checkpoint over torch in float32, forward: bf16 weights, autocast, int8 by torch, onnxruntime."""
+    """Other ways to run a checkpoint over torch in float32: bf16 weights, autocast, int8, onnxruntime; torch.compile."""
     model = make_model(bench.size)
     fitted, tested = (8, 16) if bench.quick else (100, 300)
     batches, expected, right = fit_classifier(model, bench, fitted, tested)
@@ -214,6 +214,26 @@ def in_reduced_precision(bench: Bench) -> Iterator[Entry]:
             f"{100 * right:.0f} % right)"
         )
         yield entry
+    yield from compiled(bench, model)
+
+
+def compiled(bench: Bench, model: LemerModel) -> Iterator[Entry]:
+    """torch.compile over the model as it is: forward, and with a GPU a training step."""
+    torch._dynamo.reset()
+    generated = torch.compile(model, dynamic=True, backend="eager" if bench.quick else "inductor")
+    batch, other = bench.batch(), bench.batch(MIXED_LENGTHS)
+    ours, theirs = (forward(lambda one=one: one(**batch).logits) for one in (generated, model))
+    first, worst = clock(ours), difference(ours(), theirs())
+    again = clock(forward(lambda: generated(**other)))
+    same = f"logits: {worst:.0e}"
+    entry = compare("d", "torch.compile / as it is, forward", ours, theirs, bench.pairs(7), None, same, speed=True)
+    entry.measured = f"first call {first:.0f} s, first call with other lengths {again:.1f} s"
+    yield entry
+    if DEVICE == "cuda":
+        model.train()
+        optimizer = make_optimizer(model)
+        ours, theirs = (lambda one=one: train_step(lambda: one(**batch).loss, optimizer) for one in (generated, model))
+        yield compare("d", "torch.compile / as it is, training step", ours, theirs, bench.pairs(7), None, same, speed=True)
 
 
 def pass_for_labels(bench: Bench) -> Iterator[Entry]:
@@ -306,14 +326,28 @@ def over_a_folder(bench: Bench) -> Iterator[Entry]:
         predict_shard(pipe, dialogs, {}, 8, failed, tqdm(disable=True))
         assert not failed, failed
 
-    for what, run, size, target in (
-        ("LemerPipeline / transformers' pipelines, one by one", lambda: ours(inputs), 1, 1.0),
-        ("LemerPipeline / transformers' pipelines, batches of 8", lambda: ours(inputs, batch_size=8), 8, 1.0),
-        ("predict.py / transformers' pipelines, batches of 8", run_predict, 8, 1.0),
-        ("predict.py --dtype bfloat16 / transformers' pipelines, batches of 8", lambda: run_predict(halved), 8, 2.0),
+    for what, run, size, target, pairs in (
+        ("LemerPipeline / transformers' pipelines, one by one", lambda: ours(inputs), 1, 1.0, 9),
+        ("LemerPipeline / transformers' pipelines, batches of 8", lambda: ours(inputs, batch_size=8), 8, 1.0, 3),
+        ("predict.py / transformers' pipelines, batches of 8", run_predict, 8, 1.0, 3),
+        ("predict.py --dtype bfloat16 / transformers' pipelines, batches of 8", lambda: run_predict(halved), 8, 2.0, 3),
     ):
         run_stock = lambda size=size: run_theirs(size)  # noqa: E731
-        yield compare("h", what, run, run_stock, bench.pairs(3), ("at least", target), same, speed=True)
+        yield compare("h", what, run, run_stock, bench.pairs(pairs), ("at least", target), same, speed=True)
+    yield from over_speechbrain(bench, [row["audio"] for row in rows])
+
+
+def over_speechbrain(bench: Bench, files: list[str]) -> Iterator[Entry]:
+    """Speech alone: ours over SpeechBrain's wav2vec 2.0 emotion classifier, same tower, if `make bench` has put it here."""
+    if not (speed_speechbrain.FOLDER / "speechbrain").exists():
+        tqdm.write(f"h  without SpeechBrain, which `make bench` puts into {speed_speechbrain.FOLDER.name}", file=sys.stderr)
+        return
+    command = [speed_speechbrain.__file__, bench.size, str(bench.pairs(7)), str(bench.folder), *files]
+    found = json.loads(child(*command))
+    same = f"frames of a recording alone, speech alone: {found['difference']:.0e}"
+    for what, times in found["seconds"].items():
+        target = ("at least", 2.0 if "bfloat16" in what else 1.0)
+        yield as_entry("h", f"{what} / SpeechBrain's classifier", times, target, same, speed=True)
 
 
 def peak_memory(bench: Bench) -> Iterator[Entry]:

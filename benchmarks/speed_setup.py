@@ -60,14 +60,17 @@ SIZES = {
 }
 
 
-def make_model(size: str, norm: str = "layer", padding_safe: bool = True) -> LemerModel:
+def make_model(size: str, norm: str = "layer", padding_safe: bool = True, modality: str = "multimodal") -> LemerModel:
     """A model of random weights in evaluation mode, with label embeddings, its CNN encoder frozen as in train.py."""
     speech, text = SIZES[size]
+    towers = {"speech_config": {**speech, "feat_extract_norm": norm}} | (
+        {"text_config": text} if modality != "speech" else {}
+    )
     torch.manual_seed(0)
-    config = LemerConfig(speech_config={**speech, "feat_extract_norm": norm}, text_config=text, padding_safe=padding_safe)
-    model = LemerModel(config)
+    model = LemerModel(LemerConfig(**towers, padding_safe=padding_safe, modality=modality))
     with torch.no_grad():
-        for values in (model.semantic_label_embeddings, model.tonal_label_embeddings, model.classifier.bias):
+        embeddings = [values for name, values in model.named_buffers() if name.endswith("label_embeddings")]
+        for values in (*embeddings, model.classifier.bias):
             values.normal_()
     model.speech_model.freeze_feature_encoder()
     return model.eval().to(DEVICE)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lemer import pretrain, train
-from lemer.benchmarks import real_data, speed, speed_setup, table
+from lemer.benchmarks import real_data, speed, speed_rows, speed_setup, speed_speechbrain, table
 from lemer.benchmarks.speed import Entry, alternate, as_entry, compare, difference, format_table
 from lemer.recipes import RECIPES
 
@@ -114,6 +114,19 @@ def test_on_a_gpu_the_matrix_rate_is_that_of_base_and_large_towers(monkeypatch):
     assert (speed.own_sizes("k"), speed.own_sizes("a")) == (("base", "large"), ("base",))
     sizes = {size for row in "abcdefghijk" for size in speed.own_sizes(row)}
     assert sizes < set(speed_setup.SIZES)
+
+
+def test_without_speechbrain_its_rows_are_left_out_and_it_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speed_speechbrain, "FOLDER", tmp_path / "nowhere")
+    assert list(speed_rows.over_speechbrain(speed_setup.Bench("tiny", 1, tmp_path), [])) == []
+    assert "make bench" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not (speed_speechbrain.FOLDER / "ready").exists(), reason="`make bench` installs SpeechBrain")
+def test_speechbrain_runs_on_the_same_tower(tmp_path):
+    rows = speed_setup.write_recordings(tmp_path / "recordings", [1.0, 0.7])
+    entries = list(speed_rows.over_speechbrain(speed_setup.Bench("tiny", 2, tmp_path), [row["audio"] for row in rows]))
+    assert len(entries) == 3 and all(len(entry.values) == 2 and "frames" in entry.same for entry in entries)
 
 
 def test_some_rows_do_not_replace_the_whole_table():

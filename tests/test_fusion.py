@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import VARIANTS, tiny_batch, tiny_model
+from tiny import VARIANTS, alone, tiny_batch, tiny_model
 
 FUSIONS = ["C1", "C2", "C3", "C4", "C1 codebook"]
 UTTERANCES = st.lists(st.tuples(st.integers(1, 6000), st.integers(1, 12)), min_size=1, max_size=5)
@@ -15,15 +15,6 @@ FIELDS = ("logits", "text_label_logits", "speech_label_logits", "pooler_output")
 def batch_of(utterances, labels: bool = False):
     samples, tokens = zip(*utterances, strict=True)
     return tiny_batch(samples, tokens, labels=labels)
-
-
-def alone(batch, index: int) -> dict[str, torch.Tensor]:
-    """One utterance of a batch, its padding cut off."""
-    samples, tokens = int(batch["input_values_mask"][index].sum()), int(batch["attention_mask"][index].sum())
-    return {
-        name: tensor[index : index + 1, : samples if name.startswith("input_values") else tokens]
-        for name, tensor in batch.items()
-    }
 
 
 @pytest.fixture(scope="module")

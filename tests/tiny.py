@@ -185,6 +185,15 @@ def tiny_batch(
     return batch
 
 
+def alone(batch: dict[str, torch.Tensor], index: int) -> dict[str, torch.Tensor]:
+    """One utterance of a batch of both modalities, its padding cut off."""
+    samples, tokens = int(batch["input_values_mask"][index].sum()), int(batch["attention_mask"][index].sum())
+    return {
+        name: tensor[index : index + 1, : samples if name.startswith("input_values") else tokens]
+        for name, tensor in batch.items()
+    }
+
+
 def tiny_variant(name: str, labels: bool = False, **changes) -> tuple[LemerModel, dict]:
     """A model of one of VARIANTS, and a batch of its modality."""
     variant = {**VARIANTS[name], **changes}
