@@ -22,7 +22,7 @@ from statistics import fmean
 import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import TorchDynamoPlugin, broadcast_object_list, set_seed
 from filelock import FileLock, Timeout
 from torch import nn
 from torch.utils.data import DataLoader
@@ -331,6 +331,7 @@ def second_stage(
         log_with=[JsonLinesTracker(target / "log.jsonl")],
         project_dir=target,
         step_scheduler_with_optimizer=True,
+        dynamo_plugin=TorchDynamoPlugin(dynamic=True),  # lengths differ from batch to batch
     )
     with _alone(folder / f"fold{fold}.lock", accelerator):
         protocol = _check_protocol(folder, str(speech_model), corpus_fingerprint, settings, accelerator)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, PartialState
-from accelerate.utils import is_tensorboard_available, set_seed
+from accelerate.utils import TorchDynamoPlugin, is_tensorboard_available, set_seed
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
@@ -254,6 +254,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
         log_with=[tracker, "tensorboard"] if is_tensorboard_available() else [tracker],
         project_dir=folder,
         step_scheduler_with_optimizer=True,
+        dynamo_plugin=TorchDynamoPlugin(dynamic=True),  # lengths differ from batch to batch
     )
     # `accelerate launch --dynamo_backend` compiles the model, which gives its parameters other names.
     unwrap = partial(accelerator.unwrap_model, keep_torch_compile=False)
