@@ -357,7 +357,7 @@ def peak_memory(bench: Bench) -> Iterator[Entry]:
         call = f"{checkpointing}, {bench.size!r}, {1.0 if bench.quick else 8.0}"
         peaks = [
             [float(child("-c", f"{code}memory_of_a_step({whole}, {call})")) for whole in (True, False)]
-            for _ in range(bench.pairs(2))
+            for _ in range(bench.pairs(4))
         ]
         ours, theirs = np.median(peaks, axis=0)
         yield Entry(
