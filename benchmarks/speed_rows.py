@@ -339,7 +339,7 @@ def over_a_folder(bench: Bench) -> Iterator[Entry]:
 
 def over_speechbrain(bench: Bench, files: list[str]) -> Iterator[Entry]:
     """Speech alone: ours over SpeechBrain's wav2vec 2.0 emotion classifier, same tower, if `make bench` has put it here."""
-    if not (speed_speechbrain.FOLDER / "speechbrain").exists():
+    if not (speed_speechbrain.FOLDER / "ready").exists():  # written last
         tqdm.write(f"h  without SpeechBrain, which `make bench` puts into {speed_speechbrain.FOLDER.name}", file=sys.stderr)
         return
     command = [speed_speechbrain.__file__, bench.size, str(bench.pairs(7)), str(bench.folder), *files]

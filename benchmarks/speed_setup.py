@@ -63,9 +63,9 @@ SIZES = {
 def make_model(size: str, norm: str = "layer", padding_safe: bool = True, modality: str = "multimodal") -> LemerModel:
     """A model of random weights in evaluation mode, with label embeddings, its CNN encoder frozen as in train.py."""
     speech, text = SIZES[size]
-    towers = {"speech_config": {**speech, "feat_extract_norm": norm}} | (
-        {"text_config": text} if modality != "speech" else {}
-    )
+    towers = {"speech_config": {**speech, "feat_extract_norm": norm}}
+    if modality != "speech":
+        towers["text_config"] = text
     torch.manual_seed(0)
     model = LemerModel(LemerConfig(**towers, padding_safe=padding_safe, modality=modality))
     with torch.no_grad():
