@@ -416,7 +416,9 @@ class LemerModel(TwoTowerModel):
         cross = guided = None
         if self.cross_attention is not None:
             cross = self.cross_attention(text, speech, frame_mask)  # A_r (B, T, F)
-        if self.config.use_label_embeddings and (output_attentions or fusion != "cross"):
+        if self.config.use_label_embeddings and (
+            output_attentions or fusion in ("sum", "label") or (fusion == "constraint" and labels is not None)
+        ):
             guided = out.label_token_attentions @ out.label_frame_attentions.transpose(1, 2)  # A_l (B, T, F)
         if fusion in ("constraint", "cross"):
             weights = cross

@@ -278,7 +278,7 @@ class LemerPipeline(ChunkPipeline):
                 inputs["text"] = [pieces[index]["text"] for index in indices]
                 inputs["history"] = [pieces[index]["history"] for index in indices]
             batch = self.processor(**inputs, return_tensors="pt").to(self.device, self.model.dtype)
-            for index, logits in zip(indices, self.model(**batch).logits.float(), strict=True):
+            for index, logits in zip(indices, self.model(**batch).logits.float().cpu(), strict=True):
                 kept = {name: value for name, value in pieces[index].items() if name not in ("audio", "history")}
                 done[index] = {**kept, "modality": modality, "logits": logits}
         return done

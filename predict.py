@@ -24,7 +24,6 @@ import argparse
 import csv
 import io
 import json
-import math
 import os
 import re
 import sys
@@ -33,6 +32,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from tqdm.auto import tqdm
 from transformers import pipeline
 from transformers.utils import logging
@@ -45,7 +45,9 @@ from lemer.pipeline_lemer import WINDOW_SECONDS
 AUDIO_SUFFIXES = set(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .m4a .aac .mp4 .wma .webm .amr".split())
 MANIFEST_SUFFIXES = {".csv", ".jsonl"}
 SHARD_BATCHES, SHARD_BYTES = 8, 64 * 2**20  # of recordings that are in memory at once
-CPU_SECONDS = 60.0  # of speech in one forward pass: on a CPU more is slower, and takes gigabytes (benchmarks/LOG.md)
+# Of one forward pass, by device: utterances, and seconds of speech with their padding. On a CPU more is slower and takes
+# gigabytes; a GPU waits for its next kernel with less (benchmarks/LOG.md).
+LARGEST = {"cpu": (8, 60.0), "cuda": (64, 240.0)}
 
 
 class Utterance(NamedTuple):
@@ -75,8 +77,8 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument(
         "--batch_size",
         type=int,
-        default=8,
-        help="utterances in one forward pass (default: 8; on a CPU also at most a minute of speech)",
+        help="utterances in one forward pass (default: 8, on a GPU 64), of at most a minute of speech together, on a GPU "
+        "four; what does not fit into its memory is answered in parts",
     )
     parser.add_argument("--device", help="cpu, cuda:1, ... (default: the first accelerator, else cpu)")
     parser.add_argument(
@@ -87,7 +89,7 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         "change scores in the second or third digit (default: float32)",
     )
     args = parser.parse_intermixed_args(argv)
-    if args.batch_size < 1:
+    if args.batch_size is not None and args.batch_size < 1:
         parser.error(f"--batch_size cannot be {args.batch_size}")
     if args.output is not None and args.output.suffix not in MANIFEST_SUFFIXES:
         parser.error(f"--output must end with .csv or .jsonl, got {args.output}")
@@ -310,6 +312,27 @@ def batches(pieces: list[dict], batch_size: int, samples: float) -> Iterator[lis
         yield batch
 
 
+def largest(pipe) -> tuple[int, float]:
+    """Utterances and seconds of speech of one forward pass on the pipeline's device."""
+    return LARGEST["cpu" if pipe.device.type == "cpu" else "cuda"]
+
+
+def answer(pipe, batch: list[dict]) -> list[dict | None]:
+    """
+    What `forward` gives of every piece, None where one alone does not fit into the memory of a GPU.
+
+    Halves are answered one after the other where a batch does not fit: an answer does not depend on the batch.
+    """
+    try:
+        return pipe.forward(batch)
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            return [None]
+    torch.cuda.empty_cache()  # out here, where the error no longer holds tensors
+    half = len(batch) // 2
+    return answer(pipe, batch[:half]) + answer(pipe, batch[half:])
+
+
 def predict_shard(
     pipe, dialogs: list[list[Utterance]], settings: dict, batch_size: int, failed: dict[str, str], bar
 ) -> dict[str, list[dict]]:
@@ -331,10 +354,13 @@ def predict_shard(
     order = [piece for own in pieces.values() for piece in own]
     order.sort(key=lambda piece: 0 if piece["audio"] is None else -len(piece["audio"]))
     rate = pipe.processor.feature_extractor.sampling_rate
-    for batch in batches(order, batch_size, CPU_SECONDS * rate if pipe.device.type == "cpu" else math.inf):
-        for piece, answered in zip(batch, pipe.forward(batch), strict=True):
-            piece.update(answered, scores=pipe.scores(answered))
+    for batch in batches(order, batch_size, largest(pipe)[1] * rate):
+        for piece, answered in zip(batch, answer(pipe, batch), strict=True):
+            piece.update(scores=None) if answered is None else piece.update(answered, scores=pipe.scores(answered))
             bar.update(piece["is_last"])
+    for name in [name for name, own in pieces.items() if any(piece["scores"] is None for piece in own)]:
+        failed[name] = f"too long for the memory of {pipe.device}: give --device cpu, or a lower --window_seconds"
+        del pieces[name]
     return pieces
 
 
@@ -391,6 +417,7 @@ def main(argv=None) -> int:
         )
         if not pipe.model.config.uses_speech and args.asr is None and not any(turn.text for turn in utterances):
             raise ValueError(f"{args.checkpoint} reads words only, and no input has any: give a manifest, or --asr")
+        batch_size = args.batch_size or largest(pipe)[0]
         labels = list(pipe.model.config.id2label.values())
         window = args.window_seconds or min(WINDOW_SECONDS, pipe.processor.max_audio_seconds)
         made = {"checkpoint": args.checkpoint, "dtype": args.dtype, "asr": args.asr or "none"}
@@ -412,13 +439,13 @@ def main(argv=None) -> int:
     failed, branches, number, new = {}, Counter(), 0, 0
     todo = {turn.id for turn in utterances} - output.done
     with tqdm(total=len(utterances), unit="utterance") as bar:
-        for shard in shards(dialogs, args.batch_size):
+        for shard in shards(dialogs, batch_size):
             turns = [turn for dialog in shard for turn in dialog]
             if not todo & {turn.id for turn in turns}:
                 bar.update(len(turns))
                 number += len(turns)
                 continue
-            pieces = predict_shard(pipe, shard, settings, args.batch_size, failed, bar)
+            pieces = predict_shard(pipe, shard, settings, batch_size, failed, bar)
             rows = []
             for turn in turns:
                 number += 1

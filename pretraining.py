@@ -25,7 +25,6 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import TorchDynamoPlugin, broadcast_object_list, set_seed
 from filelock import FileLock, Timeout
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedModel, get_scheduler
 from transformers.modeling_outputs import ModelOutput
@@ -36,7 +35,7 @@ from lemer.processing_lemer import load_audio
 from lemer.small_towers import SMALL_SPEECH_TOWERS, make_small_speech_tower
 from lemer.speech_encoder_lemer import count_frames, encode_speech, make_padding_safe
 from lemer.towers_lemer import freeze_uncalled, load_towers
-from lemer.training import IndexedRows, JsonLinesTracker, LengthBuckets, States
+from lemer.training import NUM_WORKERS, JsonLinesTracker, States, training_loader
 
 SEED = 0
 # What the paper does not say. Those of small towers were chosen on session 4 of the demo corpus of seed 1.
@@ -327,7 +326,7 @@ def second_stage(
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision=mixed_precision,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
         log_with=[JsonLinesTracker(target / "log.jsonl")],
         project_dir=target,
         step_scheduler_with_optimizer=True,
@@ -444,13 +443,9 @@ def _train(target: Path, train_rows, fold: int, start: str, settings: dict, acce
     model, restore = load_for_pretraining(start, settings)
     pretraining, config = model.model, model.model.config
     feature_extractor = AutoFeatureExtractor.from_pretrained(start)
-    sampler = LengthBuckets(train_rows["num_frames"], settings["batch_size"], SEED)
-    loader = DataLoader(
-        IndexedRows(train_rows),
-        batch_sampler=sampler,
-        collate_fn=SpeechCollator(feature_extractor, settings["max_seconds"]),
-        generator=torch.Generator().manual_seed(SEED),  # else a new iterator draws from the stream that dropout uses
-    )
+    collator = SpeechCollator(feature_extractor, settings["max_seconds"])
+    loader = training_loader(train_rows, collator, settings["batch_size"], SEED, NUM_WORKERS)
+    sampler = loader.batch_sampler
     total = len(sampler) * settings["epochs"]
     optimizer = torch.optim.AdamW(
         [parameter for parameter in model.parameters() if parameter.requires_grad],

@@ -6,8 +6,9 @@ Here both see real frames only. Parameters, their names and the stock `forward` 
 swaps the classes of the leaking modules in place, and masks travel through arguments (never through state that a second
 forward pass could change), so that activation checkpointing recomputes the same values.
 
-Where a tenth of a batch or more is padding, the feed-forward modules of the conformer leave it out. In bf16 on a CPU,
-convolutions read positions as they lie, a vector each, where they otherwise read a copy with a row for every channel.
+On a CPU, where a tenth of a batch or more is padding, the feed-forward modules of the conformer leave it out. In bf16 on a
+CPU, and on a GPU, convolutions read positions as they lie, a vector each, where they otherwise read a copy with a row for
+every channel.
 
 Tables and caches of positions that remember an earlier input's precision are replaced by ones that do not.
 
@@ -34,6 +35,7 @@ from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
     Wav2Vec2ConformerEncoderLayer,
     Wav2Vec2ConformerFeedForward,
     Wav2Vec2ConformerLayerNormConvLayer,
+    Wav2Vec2ConformerNoLayerNormConvLayer,
     Wav2Vec2ConformerRelPositionalEmbedding,
     Wav2Vec2ConformerRotaryPositionalEmbedding,
 )
@@ -50,16 +52,23 @@ MEL_FLOOR = 1e-5  # of a band's energy, before the logarithm; samples have unit 
 MEL_MASKS = 2  # SpecAugment's masks in time, and as many in frequency
 
 
-def _channels_last(conv: nn.Conv1d, hidden_states: torch.Tensor) -> bool:
-    """Whether a convolution is run on channels that lie last: in bf16 on a CPU, where it pays. In float32 it does not."""
+def _channels_last(conv: nn.Conv1d, hidden_states: torch.Tensor, in_32_bits: bool) -> bool:
+    """
+    Whether a convolution is run on channels that lie last, where it pays: in 16 bits, on a CPU only in bf16 without
+    autocast; with `in_32_bits`, on a GPU in float32 too.
+    """
+    device = hidden_states.device.type
+    if device != conv.weight.device.type or type(conv) is not nn.Conv1d:  # an adapter is of another type
+        return False
+    if device == "cuda":
+        return in_32_bits or hidden_states.dtype.itemsize == 2 or torch.is_autocast_enabled(device)
     half = hidden_states.dtype == conv.weight.dtype == torch.bfloat16
-    on_cpu = hidden_states.device.type == conv.weight.device.type == "cpu"
-    return half and on_cpu and type(conv) is nn.Conv1d and not is_tracing(hidden_states)  # an adapter is of another type
+    return device == "cpu" and half and not is_tracing(hidden_states)
 
 
 def _pointwise(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
     """A convolution of (B, D, F) whose kernel is one frame long."""
-    if _channels_last(conv, hidden_states):
+    if _channels_last(conv, hidden_states, in_32_bits=False):
         return nn.functional.linear(hidden_states.transpose(1, 2), conv.weight[:, :, 0], conv.bias).transpose(1, 2)
     return conv(hidden_states)
 
@@ -73,42 +82,69 @@ def _depthwise(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
     return nn.functional.conv2d(*column, conv.bias, padding=(conv.padding[0], 0), groups=conv.groups)[..., 0]
 
 
+def _dense(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
+    """A convolution of (B, D, P) without padding, to channels that lie last, (B, P', D')."""
+    if conv.in_channels == 1:
+        windows = hidden_states[:, 0].unfold(-1, conv.kernel_size[0], conv.stride[0])  # (B, P', samples), overlapping
+        return nn.functional.linear(windows, conv.weight[:, 0], conv.bias)
+    # With one dimension torch copies the input to rows of channels; with two it takes it as it is.
+    image, stride = hidden_states[:, :, None], (1, conv.stride[0])  # (B, D, 1, P)
+    image = nn.functional.conv2d(image, conv.weight[:, :, None], conv.bias, stride)  # (B, D', 1, P')
+    return image[:, :, 0].transpose(1, 2)
+
+
 class ChannelsLastConvLayer(Wav2Vec2ConformerLayerNormConvLayer):
-    """CNN layer with a layer norm; in bf16 on a CPU its channels lie last from input to output."""
+    """CNN layer with a layer norm; on a GPU, and in bf16 on a CPU, its channels lie last from input to output."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        conv = self.conv
-        if not _channels_last(conv, hidden_states):
+        if not _channels_last(self.conv, hidden_states, in_32_bits=True):
             return super().forward(hidden_states)
-        if conv.in_channels == 1:
-            windows = hidden_states[:, 0].unfold(-1, conv.kernel_size[0], conv.stride[0])  # (B, P, samples), overlapping
-            hidden_states = nn.functional.linear(windows, conv.weight[:, 0], conv.bias)  # (B, P, D)
-        else:
-            # With one dimension torch copies the input to rows of channels; with two it takes it as it is.
-            image, stride = hidden_states[:, :, None], (1, conv.stride[0])  # (B, D, 1, P)
-            image = nn.functional.conv2d(image, conv.weight[:, :, None], conv.bias, stride)
-            hidden_states = image[:, :, 0].transpose(1, 2)  # (B, P', D)
-        return self.activation(self.layer_norm(hidden_states).transpose(1, 2))  # (B, D, P')
+        return self.activation(self.layer_norm(_dense(self.conv, hidden_states)).transpose(1, 2))  # (B, D, P')
+
+
+class PlainChannelsLastConvLayer(Wav2Vec2ConformerNoLayerNormConvLayer):
+    """The same without a norm."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if not _channels_last(self.conv, hidden_states, in_32_bits=True):
+            return super().forward(hidden_states)
+        return self.activation(_dense(self.conv, hidden_states).transpose(1, 2))  # (B, D, P')
 
 
 class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
     """Convolution module of a conformer block whose depthwise convolution reads zeros where padding is."""
 
-    frame_mask = None  # (B, F), True = real; set by the layer in each call
+    padding = None  # (B, F), True where no frame is real; set by the layer in each call
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         hidden_states = self.layer_norm(hidden_states)
+        if hidden_states.is_cuda and _channels_last(self.depthwise_conv, hidden_states, in_32_bits=False):
+            return self.dropout(self._by_frames(hidden_states))
         hidden_states = self.glu(_pointwise(self.pointwise_conv1, hidden_states.transpose(1, 2)))  # (B, D, F)
-        if self.frame_mask is not None:
-            hidden_states = hidden_states.masked_fill(~self.frame_mask[:, None], 0.0)
+        if self.padding is not None:
+            hidden_states = hidden_states.masked_fill(self.padding[:, None], 0.0)
         # Copied where channels lie last: oneDNN's depthwise convolution of those never returns with 16 of them, in bf16.
-        hidden_states = _depthwise(self.depthwise_conv, hidden_states.contiguous())
-        norm = self.batch_norm
-        hidden_states = nn.functional.batch_norm(
-            hidden_states, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
-        )
+        hidden_states = self._norm(_depthwise(self.depthwise_conv, hidden_states.contiguous()))
         hidden_states = _pointwise(self.pointwise_conv2, self.activation(hidden_states))
         return self.dropout(hidden_states).transpose(1, 2)  # (B, F, D)
+
+    def _norm(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        norm = self.batch_norm
+        return nn.functional.batch_norm(
+            hidden_states, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
+        )
+
+    def _by_frames(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """The same with the channels of a frame beside each other throughout, (B, F, D)."""
+        conv = self.depthwise_conv
+        hidden_states = nn.functional.linear(hidden_states, self.pointwise_conv1.weight[:, :, 0])  # (B, F, 2D)
+        hidden_states = nn.functional.glu(hidden_states, -1)  # (B, F, D)
+        if self.padding is not None:
+            hidden_states = hidden_states.masked_fill(self.padding[..., None], 0.0)
+        image = hidden_states.transpose(1, 2)[:, :, None]  # (B, D, 1, F), and as it lies (B, 1, F, D)
+        image = nn.functional.conv2d(image, conv.weight[:, :, None], padding=(0, conv.padding[0]), groups=conv.groups)
+        hidden_states = self.activation(self._norm(image)[:, :, 0].transpose(1, 2))  # (B, F, D)
+        return nn.functional.linear(hidden_states, self.pointwise_conv2.weight[:, :, 0])
 
 
 class PackedFeedForward(Wav2Vec2ConformerFeedForward):
@@ -125,13 +161,13 @@ class PackedFeedForward(Wav2Vec2ConformerFeedForward):
 
 
 class PaddingSafeConformerLayer(Wav2Vec2ConformerEncoderLayer):
-    """Conformer block that takes `frame_mask` (B, F) and `real_frames` (N,), handed through by the stock encoder."""
+    """Conformer block that takes `padding` (B, F) and `real_frames` (N,), handed through by the stock encoder."""
 
-    takes_frame_mask = True
+    takes_padding = True
 
-    def forward(self, hidden_states: torch.Tensor, *args, frame_mask=None, real_frames=None, **kwargs):
+    def forward(self, hidden_states: torch.Tensor, *args, padding=None, real_frames=None, **kwargs):
         # Set in every call, so that they are right again when checkpointing runs this forward a second time.
-        self.conv_module.frame_mask = frame_mask
+        self.conv_module.padding = padding
         self.ffn1.real_frames = self.ffn2.real_frames = real_frames
         return super().forward(hidden_states, *args, **kwargs)
 
@@ -306,6 +342,8 @@ def make_padding_safe(speech_model: nn.Module) -> None:
     for layer in feature_encoder.conv_layers:
         if type(layer) is Wav2Vec2ConformerLayerNormConvLayer:
             layer.__class__ = ChannelsLastConvLayer
+        elif type(layer) is Wav2Vec2ConformerNoLayerNormConvLayer:
+            layer.__class__ = PlainChannelsLastConvLayer
     for layer in speech_model.encoder.layers:
         if type(layer) is Wav2Vec2ConformerEncoderLayer:
             layer.__class__ = PaddingSafeConformerLayer
@@ -420,13 +458,16 @@ def encode_speech(
         # Attributes, not classes, are asked for: a layer that was compiled is an instance of another class.
         if getattr(speech_model.feature_extractor, "takes_counts", False):
             input_values = (input_values, lengths)
-        if any(getattr(layer, "takes_frame_mask", False) for layer in speech_model.encoder.layers):
-            kwargs["frame_mask"] = frame_mask
+        if any(getattr(layer, "takes_padding", False) for layer in speech_model.encoder.layers):
+            kwargs["padding"] = ~frame_mask
             # How many frames are real depends on the data, which a graph that is to fit any batch cannot follow.
             if not is_tracing(frame_mask):
-                real_frames = frame_mask.flatten().nonzero()[:, 0]  # (N,)
-                if len(real_frames) <= (1 - PACKED_FROM) * frame_mask.numel():
-                    kwargs["real_frames"] = real_frames
+                if frame_mask.all():
+                    attention_mask = kwargs["padding"] = None
+                elif frame_mask.device.type == "cpu":  # a GPU waits for what packs them (benchmarks/LOG.md)
+                    real_frames = frame_mask.flatten().nonzero()[:, 0]  # (N,)
+                    if len(real_frames) <= (1 - PACKED_FROM) * frame_mask.numel():
+                        kwargs["real_frames"] = real_frames
     output = speech_model(input_values, attention_mask=attention_mask, return_dict=True, **kwargs)
     return output, frame_mask
 

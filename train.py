@@ -27,7 +27,6 @@ from accelerate import Accelerator, DataLoaderConfiguration, PartialState
 from accelerate.utils import TorchDynamoPlugin, is_tensorboard_available, set_seed
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import StrictDataclassError
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import get_scheduler
 from transformers.utils import logging
@@ -46,15 +45,15 @@ from lemer.pretraining import second_stage
 from lemer.recipes import format_recipes, get_recipe
 from lemer.small_towers import SMALL_SPEECH_TOWERS
 from lemer.training import (
+    NUM_WORKERS,
     Collator,
-    IndexedRows,
     JsonLinesTracker,
-    LengthBuckets,
     States,
     evaluation_loader,
     optimizer_groups,
     predict,
     share_pairs,
+    training_loader,
 )
 
 # What the paper does not say, and what towers of random weights need instead.
@@ -164,7 +163,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--schedule", default="linear", choices=["linear", "cosine", "constant_with_warmup"], help="after the warm-up"
     )
     training.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"])
-    training.add_argument("--num_workers", type=int, default=0, help="processes that load audio")
+    training.add_argument(
+        "--num_workers",
+        type=int,
+        default=NUM_WORKERS,
+        help="processes that load audio ahead (default: 0 on a CPU, else 4, or one a core where there are fewer)",
+    )
     training.add_argument("--checkpoint_steps", type=int, default=200, help="updates between states to go on from")
     args = parser.parse_args(argv)
     if args.list:
@@ -250,7 +254,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
         cpu=not torch.accelerator.is_available(),
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         mixed_precision=args.mixed_precision,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
         log_with=[tracker, "tensorboard"] if is_tensorboard_available() else [tracker],
         project_dir=folder,
         step_scheduler_with_optimizer=True,
@@ -279,14 +283,9 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
         model.speech_model.freeze_feature_encoder()
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     collator = Collator(processor, model.config.modality)
-    sampler = LengthBuckets(train_rows["num_frames"], args.batch_size, seed)
-    loader = DataLoader(
-        IndexedRows(train_rows),
-        batch_sampler=sampler,
-        collate_fn=Collator(processor, model.config.modality, args.max_seconds),
-        num_workers=args.num_workers,
-        generator=torch.Generator().manual_seed(seed),  # else a new iterator draws from the stream that dropout uses
-    )
+    cut = Collator(processor, model.config.modality, args.max_seconds)
+    loader = training_loader(train_rows, cut, args.batch_size, seed, args.num_workers)
+    sampler = loader.batch_sampler
     optimizer = torch.optim.Adam(optimizer_groups(model, args.speech_lr, args.text_lr, args.new_lr), fused=True)
     updates_per_epoch = math.ceil(len(sampler) / args.gradient_accumulation_steps)
     total = updates_per_epoch * args.epochs
@@ -301,7 +300,8 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     tracker.rewind(progress["step"])
     validation_loader = None
     if len(validation_rows):
-        validation_loader = accelerator.prepare(evaluation_loader(validation_rows, collator, args.batch_size))
+        validation_loader = evaluation_loader(validation_rows, collator, args.batch_size, args.num_workers)
+        validation_loader = accelerator.prepare(validation_loader)
 
     bar = tqdm(total=total, initial=progress["step"], desc=f"fold {fold} seed {seed}", unit="update", disable=not main)
     for epoch in range(progress["epoch"], args.epochs):
@@ -328,7 +328,8 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
             if not accelerator.sync_gradients:
                 continue
             progress["step"] += 1
-            means = {name: accelerator.reduce(torch.stack(values).mean(), "mean").item() for name, values in parts.items()}
+            values = accelerator.reduce(torch.stack([torch.stack(one).mean() for one in parts.values()]), "mean").tolist()
+            means = dict(zip(parts, values, strict=True))
             rates = {f"lr_{group['name']}": group["lr"] for group in optimizer.param_groups}
             accelerator.log({"epoch": epoch, **means, **rates}, step=progress["step"])
             bar.update()
@@ -353,7 +354,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
         best = folder / "states" / f"best-{progress['best_step']}"
         weights = model_class.from_pretrained(best, dtype=torch.float32).state_dict()
         unwrap(model).load_state_dict(weights)
-    loader = accelerator.prepare(evaluation_loader(test_rows, collator, args.batch_size))
+    loader = accelerator.prepare(evaluation_loader(test_rows, collator, args.batch_size, args.num_workers))
     labels, logits = predict(model, loader, accelerator)
     for one in accelerator.trackers:
         one.finish()

@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from lemer.files import write_atomically, writing
 
+# Processes that prepare batches: on a CPU they would take the cores that train, a GPU would wait for what one core prepares.
+NUM_WORKERS = min(4, os.cpu_count() or 1) if torch.accelerator.is_available() else 0
 LENGTH_JITTER = 0.15  # standard deviation of the noise on the logarithm of a length
 
 
@@ -88,10 +90,30 @@ class IndexedRows(torch.utils.data.Dataset):
         return {**self.dataset[index], "row": index}
 
 
-def evaluation_loader(dataset, collator: Collator, batch_size: int) -> DataLoader:
+def training_loader(dataset, collator, batch_size: int, seed: int, num_workers: int) -> DataLoader:
+    """Batches of [`LengthBuckets`], the loader's `batch_sampler`; `num_workers` processes prepare them ahead."""
+    return DataLoader(
+        IndexedRows(dataset),
+        batch_sampler=LengthBuckets(dataset["num_frames"], batch_size, seed),
+        collate_fn=collator,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(seed),  # else a new iterator draws from the stream that dropout uses
+    )
+
+
+def evaluation_loader(dataset, collator: Collator, batch_size: int, num_workers: int = 0) -> DataLoader:
     """All rows once, longest first: like lengths meet, and what does not fit into memory fails at once."""
     order = np.argsort(-np.asarray(dataset["num_frames"]), kind="stable").tolist()
-    return DataLoader(IndexedRows(dataset), batch_size=batch_size, sampler=order, collate_fn=collator)
+    return DataLoader(
+        IndexedRows(dataset),
+        batch_size=batch_size,
+        sampler=order,
+        collate_fn=collator,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
 
 
 def optimizer_groups(model, speech_lr: float, text_lr: float, new_lr: float) -> list[dict]:

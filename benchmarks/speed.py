@@ -12,6 +12,7 @@ everything runs there, in bf16, and the files are called speed-cuda.
 """
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -37,7 +39,7 @@ from lemer.memory import EVERYTHING, keep_freed_memory
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HERE = Path(__file__).resolve().parents[1]
 # Of the towers; the papers' are base. On a CPU a row takes them where its ratio depends on them and its time allows it.
-SIZES_OF_ROWS = {"c": "narrow", **dict.fromkeys("bdek", "base")}
+SIZES_OF_ROWS = {"c": "narrow", **dict.fromkeys("bdekl", "base")}
 OTHER_ROWS = "small"
 GPU_SIZES = {"k": ("base", "large")}  # other rows: base alone
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "numpy", "soundfile", "soxr")
@@ -159,21 +161,33 @@ def as_entry(
     return Entry(row, what, values, target, same, ours, theirs)
 
 
-def compare_operations(ours: Callable, theirs: Callable, runs: int = 2, shown: int = 4) -> str:
-    """The operations whose own time differs most between two calls, under torch's profiler."""
+def own_times(run: Callable) -> dict[str, tuple[float, int]]:
+    """Own milliseconds and number of an operation, or on a GPU of a kernel, under torch's profiler."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it prints lines of its own
     cuda = DEVICE == "cuda"
     activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[activity]) as profile:
+        clock(run)
+    own = {
+        one.key: ((one.self_device_time_total if cuda else one.self_cpu_time_total) / 1000, one.count)
+        for one in profile.key_averages()
+    }
+    return {name: found for name, found in own.items() if found[0] > 0}
+
+
+def compare_operations(ours: Callable, theirs: Callable, runs: int = 2, shown: int = 4) -> str:
+    """The operations whose own time differs most between two calls, and on a GPU how many kernels each call starts."""
     difference: dict[str, float] = {}
+    count = {1: 0, -1: 0}
     for sign, run in ((1, ours), (-1, theirs)) * runs:
-        with torch.profiler.profile(activities=[activity]) as profile:
-            clock(run)
-        for one in profile.key_averages():
-            own = one.self_device_time_total if cuda else one.self_cpu_time_total
-            difference[one.key] = difference.get(one.key, 0.0) + sign * own / runs / 1000
+        for name, (own, number) in own_times(run).items():
+            difference[name] = difference.get(name, 0.0) + sign * own / runs
+            count[sign] += number
     largest = sorted(difference, key=lambda name: -difference[name])[:shown]
-    parts = [f"{name.removeprefix('aten::')} {difference[name]:+.1f} ms" for name in largest if difference[name] > 0]
-    return f"own time, ours less theirs: {', '.join(parts)}; all {sum(difference.values()):+.1f} ms" if parts else ""
+    parts = [f"{name.removeprefix('aten::')[:60]} {difference[name]:+.1f} ms" for name in largest if difference[name] > 0.05]
+    parts += [f"all {sum(difference.values()):+.1f} ms"]
+    kernels = f"{count[1] / runs:.0f} and {count[-1] / runs:.0f} kernels; " if DEVICE == "cuda" else ""
+    return f"{kernels}own time, ours less theirs: {', '.join(parts)}".replace("|", "/")
 
 
 # ---------------------------------------------------------------------------------------------------------- the table
@@ -204,8 +218,8 @@ def commit() -> str:
     return (git("rev-parse", "--short=10", "HEAD") or "unknown") + ("+" if git("status", "--porcelain") else "")
 
 
-def format_table(entries: list[Entry], about: dict) -> str:
-    """The table and what it was measured on, as Markdown."""
+def format_table(entries: list[Entry], about: dict, broken: dict[str, str]) -> str:
+    """The table and what it was measured on, as Markdown; `broken` are rows that ended with an error."""
     shown = {name: value for name, value in {**about, **about["machine"]}.items() if name not in ("machine", "versions")}
     said = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
     versions = ", ".join(f"{name} {number}" for name, number in about["machine"]["versions"].items())
@@ -231,7 +245,7 @@ def format_table(entries: list[Entry], about: dict) -> str:
         "measured",
     ]
     lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for entry in entries:
+    for entry in sorted(entries, key=lambda entry: entry.row):
         target = "" if entry.target is None else f"{entry.target[0]} {entry.target[1]:g}"
         sides = "" if entry.ours is None else f"{entry.ours:.4g}, {entry.theirs:.4g}"
         met = {True: "yes", False: "**no**", None: ""}[entry.met]
@@ -248,6 +262,8 @@ def format_table(entries: list[Entry], about: dict) -> str:
             sides,
         ]
         lines.append(f"| {' | '.join([*cells, entry.same, entry.measured])} |")
+    if broken:
+        lines += ["", "Ended with an error:", "", *(f"- {row}: {error}" for row, error in broken.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -289,30 +305,45 @@ def main(argv=None) -> int:
     logging.disable_progress_bar()
     about = {"commit": commit(), "date": str(date.today()), "machine": machine()}
     about["machine"]["versions"] = {name: version(name) for name in LIBRARIES}
-    entries, begin = [], time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, tqdm(args.rows, unit="row") as bar:
-        for letter in bar:
+    entries, broken, begin = [], {}, time.monotonic()
+    parts = [(letter, size) for letter in args.rows for size in ([args.size] if args.size else own_sizes(letter))]
+
+    def table() -> str:
+        """The table so far, written where it is to be: a kill loses nothing that was measured."""
+        about["seconds"] = round(time.monotonic() - begin)
+        if hasattr(os, "getloadavg"):
+            about["machine"]["load_at_end"] = round(os.getloadavg()[0], 2)
+        text = format_table(entries, about, broken)
+        if args.output is not None:
+            args.output.mkdir(parents=True, exist_ok=True)
+            write_atomically(args.output / f"speed-{DEVICE}.md", text)
+            rows = [{**asdict(entry), "met": entry.met} for entry in entries]
+            write_atomically(
+                args.output / f"speed-{DEVICE}.json", json.dumps({**about, "rows": rows, "broken": broken}, indent=1)
+            )
+        return text
+
+    with tempfile.TemporaryDirectory() as folder, tqdm(parts, unit="row") as bar:
+        for letter, size in bar:
             bar.set_postfix_str(letter)
-            row_begin = time.monotonic()
-            for size in [args.size] if args.size else own_sizes(letter):
+            part_begin = time.monotonic()
+            try:
                 for entry in ROWS[letter](Bench(size, args.repeats, Path(folder) / f"{letter}_{size}")):
                     entry.towers = size
                     entries.append(entry)
-                    seconds = time.monotonic() - row_begin
+                    table()
+                    seconds = time.monotonic() - part_begin
                     tqdm.write(f"{letter}  {entry.median:7.3f}  {entry.what}, {size}  ({seconds:.0f} s)", file=sys.stderr)
-    about["seconds"] = round(time.monotonic() - begin)
-    if hasattr(os, "getloadavg"):
-        about["machine"]["load_at_end"] = round(os.getloadavg()[0], 2)
-    table = format_table(entries, about)
-    print(table)
+            except Exception as error:  # the other rows are worth their hour all the same
+                broken[f"{letter}, {size}"] = " ".join(f"{type(error).__name__}: {error}".split())
+                tqdm.write(traceback.format_exc(), file=sys.stderr)
+            if DEVICE == "cuda":
+                gc.collect()  # models that refer to themselves
+                torch.cuda.empty_cache()
+    print(table())
     if args.output is not None:
-        args.output.mkdir(parents=True, exist_ok=True)
-        name = f"speed-{DEVICE}"
-        write_atomically(args.output / f"{name}.md", table)
-        rows = [{**asdict(entry), "met": entry.met} for entry in entries]
-        write_atomically(args.output / f"{name}.json", json.dumps({**about, "rows": rows}, indent=1))
-        print(f"{args.output}/{name}.md, .json")
-    return 0
+        print(f"{args.output}/speed-{DEVICE}.md, .json")
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":

@@ -18,13 +18,12 @@ import numpy as np
 import soundfile
 import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import AutoProcessor, set_seed
 
-from lemer import LemerModel, LemerPipeline, LemerProcessor
+from lemer import LemerPipeline, LemerProcessor
 from lemer.benchmarks import speed_setup, speed_speechbrain
-from lemer.benchmarks.speed import DEVICE, Entry, alternate, as_entry, clock, compare, difference, flops, forward
+from lemer.benchmarks.speed import DEVICE, Entry, alternate, as_entry, clock, compare, difference, flops, forward, own_times
 from lemer.benchmarks.speed_setup import (
     BATCH,
     LIKE_LENGTHS,
@@ -38,6 +37,7 @@ from lemer.benchmarks.speed_setup import (
     make_model,
     make_optimizer,
     matrices,
+    memory_of_a_step,
     run_onnxruntime,
     run_towers,
     spaced,
@@ -52,7 +52,7 @@ from lemer.labels.label_embeddings import build_label_embeddings
 from lemer.labels_lemer import frame_codes
 from lemer.predict import Utterance, predict_shard
 from lemer.speech_encoder_lemer import encode_speech, extract_features
-from lemer.training import Collator, IndexedRows, LengthBuckets, evaluation_loader
+from lemer.training import NUM_WORKERS, Collator, LengthBuckets, evaluation_loader, training_loader
 
 IEMOCAP = iemocap_seconds()
 
@@ -175,7 +175,7 @@ def in_buckets(bench: Bench) -> Iterator[Entry]:
 
 
 def in_reduced_precision(bench: Bench) -> Iterator[Entry]:
-    """Other ways to run a checkpoint over torch in float32: bf16 weights, autocast, int8, onnxruntime; torch.compile."""
+    """Other ways to run a checkpoint over torch in float32: bf16 weights, autocast, int8, onnxruntime."""
     model = make_model(bench.size)
     fitted, tested = (8, 16) if bench.quick else (100, 300)
     batches, expected, right = fit_classifier(model, bench, fitted, tested)
@@ -184,7 +184,7 @@ def in_reduced_precision(bench: Bench) -> Iterator[Entry]:
         "bf16": (
             lambda one: half(**{**one, "input_values": one["input_values"].bfloat16()}).logits,
             nullcontext,
-            ("at least", 2.8),
+            ("at least", 2.8) if DEVICE == "cpu" else None,
         ),
         "bf16 autocast": (lambda one: model(**one).logits, lambda: torch.autocast(DEVICE, torch.bfloat16), None),
     }
@@ -214,11 +214,11 @@ def in_reduced_precision(bench: Bench) -> Iterator[Entry]:
             f"{100 * right:.0f} % right)"
         )
         yield entry
-    yield from compiled(bench, model)
 
 
-def compiled(bench: Bench, model: LemerModel) -> Iterator[Entry]:
+def compiled(bench: Bench) -> Iterator[Entry]:
     """torch.compile over the model as it is: forward, and with a GPU a training step."""
+    model = make_model(bench.size)
     torch._dynamo.reset()
     generated = torch.compile(model, dynamic=True, backend="eager" if bench.quick else "inductor")
     batch, other = bench.batch(), bench.batch(MIXED_LENGTHS)
@@ -226,14 +226,17 @@ def compiled(bench: Bench, model: LemerModel) -> Iterator[Entry]:
     first, worst = clock(ours), difference(ours(), theirs())
     again = clock(forward(lambda: generated(**other)))
     same = f"logits: {worst:.0e}"
-    entry = compare("d", "torch.compile / as it is, forward", ours, theirs, bench.pairs(7), None, same, speed=True)
+    entry = compare("l", "torch.compile / as it is, forward", ours, theirs, bench.pairs(7), None, same, speed=True)
     entry.measured = f"first call {first:.0f} s, first call with other lengths {again:.1f} s"
     yield entry
     if DEVICE == "cuda":
         model.train()
         optimizer = make_optimizer(model)
         ours, theirs = (lambda one=one: train_step(lambda: one(**batch).loss, optimizer) for one in (generated, model))
-        yield compare("d", "torch.compile / as it is, training step", ours, theirs, bench.pairs(7), None, same, speed=True)
+        first = clock(ours)
+        entry = compare("l", "torch.compile / as it is, training step", ours, theirs, bench.pairs(7), None, same, speed=True)
+        entry.measured = f"first call {first:.0f} s"
+        yield entry
 
 
 def pass_for_labels(bench: Bench) -> Iterator[Entry]:
@@ -255,37 +258,43 @@ def waiting_for_data(bench: Bench) -> Iterator[Entry]:
     """Share of a training step spent on decoding, resampling, processing and waiting for data."""
     processor = LemerProcessor.from_pretrained(bench.checkpoint / "whole")
     model = make_model(bench.size).train()
-    optimizer, batches = make_optimizer(model), bench.pairs(3)
+    optimizer, batches = make_optimizer(model), bench.pairs(3, on_gpu=16)
+    ahead = 2 * NUM_WORKERS  # batches that are made while the first is waited for
     for rate, channels in ((16_000, 1), (44_100, 2)):
         folder = bench.folder / f"recordings_{rate}"
-        seconds = np.quantile(IEMOCAP, (np.arange(8 * (batches + 1)) + 0.5) / (8 * (batches + 1)))
+        count = 8 * (batches + 1 + ahead)
+        seconds = np.quantile(IEMOCAP, (np.arange(count) + 0.5) / count)
         rows = Dataset.from_list(write_recordings(folder, seconds.clip(max=2.0 if bench.quick else None), rate, channels))
-        sampler = LengthBuckets(rows["num_frames"], 8, seed=0)
-        loader = DataLoader(IndexedRows(rows), batch_sampler=sampler, collate_fn=Collator(processor, "multimodal"))
+        loader = training_loader(rows, Collator(processor, "multimodal"), 8, 0, NUM_WORKERS)
         shares, begin = [], time.perf_counter()
         for batch in loader:
             batch.pop("rows")
-            batch = {name: values.to(DEVICE) for name, values in batch.items()}
+            batch = {name: values.to(DEVICE, non_blocking=True) for name, values in batch.items()}
             ready = time.perf_counter()
             clock(lambda batch=batch: train_step(lambda: model(**batch).loss, optimizer))
             shares.append((ready - begin) / (time.perf_counter() - begin))
             begin = time.perf_counter()
         what = f"data / training step, {rate} Hz files, {channels} channel{'s' if channels > 1 else ''}"
         yield Entry(
-            "f", what, shares[1:], ("at most", 0.02), "one loop, train.py's loader", measured="batches of 8, no workers"
+            "f",
+            what,
+            shares[1 + ahead :],
+            ("at most", 0.02),
+            "one loop, train.py's loader",
+            measured=f"batches of 8, {NUM_WORKERS} workers",
         )
 
 
 def first_prediction(bench: Bench) -> Iterator[Entry]:
     """Process start to first prediction over loading the two towers with transformers alone."""
     recording = write_recordings(bench.folder / "first", [2.0])[0]["audio"]
-    arguments = [str(bench.checkpoint), recording]
+    arguments = [str(bench.checkpoint), recording, DEVICE]
 
     def timer(code):
         begin = time.time()
         return float(child("-c", code, *arguments)) - begin
 
-    times = alternate(speed_setup.OURS_STARTS, speed_setup.THEIRS_STARTS, bench.pairs(9), timer)
+    times = alternate(speed_setup.OURS_STARTS, speed_setup.THEIRS_STARTS, bench.pairs(9, on_gpu=2), timer)
     same = "the same weights of both towers are loaded; ours answers too"
     entry = as_entry("g", "start to first prediction / loading the towers", times, ("at most", 1.15), same)
     if not entry.met:
@@ -295,7 +304,8 @@ def first_prediction(bench: Bench) -> Iterator[Entry]:
 
 def over_a_folder(bench: Bench) -> Iterator[Entry]:
     """Prediction over a folder of recordings with words over transformers' audio and text classification pipelines."""
-    count = 4 if bench.quick else 16
+    many = speed_setup.PREDICTED  # utterances in a batch
+    count = 4 if bench.quick else 2 * many
     seconds = np.random.default_rng(0).permutation(np.quantile(IEMOCAP, (np.arange(count) + 0.5) / count))
     rows = write_recordings(bench.folder / "folder", seconds.clip(max=2.0 if bench.quick else None))
     model = make_model(bench.size)
@@ -311,26 +321,29 @@ def over_a_folder(bench: Bench) -> Iterator[Entry]:
         worst = difference(states, hear.model.wav2vec2_conformer(theirs["input_values"]).last_hidden_state)
     same = f"frames of a recording alone: {worst:.0e}"
 
-    def clips():  # without ffmpeg the audio pipeline cannot read a file
-        for row in rows:
+    def clips(some):  # without ffmpeg the audio pipeline cannot read a file
+        for row in some:
             samples, rate = soundfile.read(row["audio"], dtype="float32")
             yield {"array": samples, "sampling_rate": rate}
 
     def run_theirs(batch_size):
-        heard = list(hear(clips(), batch_size=batch_size))
-        return heard, read([row["text"] for row in rows], batch_size=batch_size)
+        some = rows[:few] if batch_size == 1 else rows
+        heard = list(hear(clips(some), batch_size=batch_size))
+        return heard, read([row["text"] for row in some], batch_size=batch_size)
 
     def run_predict(pipe=ours):
         dialogs = [[Utterance(row["audio"], row["audio"], row["text"])] for row in rows]
         failed: dict[str, str] = {}
-        predict_shard(pipe, dialogs, {}, 8, failed, tqdm(disable=True))
+        predict_shard(pipe, dialogs, {}, many, failed, tqdm(disable=True))
         assert not failed, failed
 
+    few = 16  # recordings that are enough one by one
+    together = f"transformers' pipelines, batches of {many}"
     for what, run, size, target, pairs in (
-        ("LemerPipeline / transformers' pipelines, one by one", lambda: ours(inputs), 1, 1.0, 9),
-        ("LemerPipeline / transformers' pipelines, batches of 8", lambda: ours(inputs, batch_size=8), 8, 1.0, 3),
-        ("predict.py / transformers' pipelines, batches of 8", run_predict, 8, 1.0, 3),
-        ("predict.py --dtype bfloat16 / transformers' pipelines, batches of 8", lambda: run_predict(halved), 8, 2.0, 3),
+        ("LemerPipeline / transformers' pipelines, one by one", lambda: ours(inputs[:few]), 1, 1.0, 9),
+        (f"LemerPipeline / {together}", lambda: ours(inputs, batch_size=many), many, 1.0, 3),
+        (f"predict.py / {together}", run_predict, many, 1.0, 3),
+        (f"predict.py --dtype bfloat16 / {together}", lambda: run_predict(halved), many, 2.0, 3),
     ):
         run_stock = lambda size=size: run_theirs(size)  # noqa: E731
         yield compare("h", what, run, run_stock, bench.pairs(pairs), ("at least", target), same, speed=True)
@@ -353,12 +366,9 @@ def over_speechbrain(bench: Bench, files: list[str]) -> Iterator[Entry]:
 def peak_memory(bench: Bench) -> Iterator[Entry]:
     """Peak memory of a training step over that of the towers alone, with and without gradient checkpointing."""
     for checkpointing in (False, True):
-        code = "from lemer.benchmarks.speed_setup import memory_of_a_step; "
-        call = f"{checkpointing}, {bench.size!r}, {1.0 if bench.quick else 8.0}"
-        peaks = [
-            [float(child("-c", f"{code}memory_of_a_step({whole}, {call})")) for whole in (True, False)]
-            for _ in range(bench.pairs(4))
-        ]
+        settings = (checkpointing, bench.size, 1.0 if bench.quick else 8.0)
+        pairs = bench.pairs(4) if DEVICE == "cpu" else 1  # a GPU's allocator counts bytes, the same in every run
+        peaks = [[memory_of(whole, *settings) for whole in (True, False)] for _ in range(pairs)]
         ours, theirs = np.median(peaks, axis=0)
         yield Entry(
             "i",
@@ -368,6 +378,15 @@ def peak_memory(bench: Bench) -> Iterator[Entry]:
             "as row a",
             measured=f"{ours:.0f} and {theirs:.0f} MiB, a batch of 4",
         )
+
+
+def memory_of(*settings) -> float:
+    """`memory_of_a_step`, on a CPU in a process of its own."""
+    if DEVICE == "cuda":
+        return memory_of_a_step(*settings)
+    return float(
+        child("-c", f"from lemer.benchmarks.speed_setup import memory_of_a_step; print(memory_of_a_step{settings})")
+    )
 
 
 def growth(bench: Bench) -> Iterator[Entry]:
@@ -382,8 +401,7 @@ def growth(bench: Bench) -> Iterator[Entry]:
             "j", f"forward of a second of speech, in {seconds} s / in 4 s", per_second, same="one utterance, alone"
         )
     lengths = np.array([1, 2, 4] if bench.quick else [8, 16, 32])
-    code = "from lemer.benchmarks.speed_setup import memory_of_a_step; memory_of_a_step"
-    peaks = [float(child("-c", f"{code}(True, False, {bench.size!r}, {seconds})")) for seconds in lengths]
+    peaks = [memory_of(True, False, bench.size, float(seconds)) for seconds in lengths]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
     if DEVICE == "cuda":
         memory = torch.cuda.get_device_properties(0).total_memory / 2**20
@@ -397,6 +415,9 @@ def growth(bench: Bench) -> Iterator[Entry]:
         f"through them {memory:.0f} MiB are full at {longest:.0f} s",
     )
     yield from growth_with_corpus(bench)
+    if DEVICE == "cuda" and torch.cuda.device_count() < 2:
+        tqdm.write("j  without two processes: there is one GPU", file=sys.stderr)
+        return
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
     steps = [str(Path(speed_setup.__file__)), bench.size, "3.6"]
     rates = [[float(child(*torchrun, count, *steps)) for count in "12"] for _ in range(bench.pairs(1))]
@@ -437,7 +458,7 @@ def growth_with_corpus(bench: Bench) -> Iterator[Entry]:
 
 def of_the_matrix_rate(bench: Bench) -> Iterator[Entry]:
     """Fraction of the rate of a large matrix product, measured in turn with it: our and stock towers."""
-    batch = bench.batch(LIKE_LENGTHS if DEVICE == "cpu" else LIKE_LENGTHS * (BATCH // len(LIKE_LENGTHS)))
+    batch = bench.batch()
     samples, mask = batch["input_values"], batch["input_values_mask"]
     words = {name: batch[name] for name in ("input_ids", "attention_mask")}
     ours, stock = make_model(bench.size), make_model(bench.size, padding_safe=False)
@@ -459,29 +480,38 @@ def of_the_matrix_rate(bench: Bench) -> Iterator[Entry]:
         runs.append(("ours, whole model, float32 forward", counted, torch.float32, None))
         call = lambda: run_onnxruntime(session, whole)  # noqa: E731
         runs.append(("onnxruntime, whole model, float32 forward", call, torch.float32, counted))
+    larger = {name: values.repeat(4, 1) if values.ndim == 2 else values.repeat(4) for name, values in batch.items()}
     for name, model in (("ours", ours), ("stock", stock)):
         trained = copy.deepcopy(model).train()  # a copy: the forward passes above are run later, in evaluation mode
         optimizer = make_optimizer(trained)
         step = lambda model=trained, optimizer=optimizer: train_step(lambda: model(**batch).loss, optimizer)  # noqa: E731
         dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
         runs.append((f"{name}, whole model, training step", step, dtype, None))
+        if name == "ours" and DEVICE == "cuda":
+            step = lambda model=trained, optimizer=optimizer: train_step(lambda: model(**larger).loss, optimizer)  # noqa: E731
+            runs.append((f"ours, whole model, training step, {len(larger['labels'])} utterances", step, dtype, None))
     if DEVICE == "cpu":
         code = "from lemer.benchmarks.speed_setup import seconds_of_a_forward; seconds_of_a_forward"
         calls = [f"{code}({keep}, {bench.size!r}, {LIKE_LENGTHS if not bench.quick else [0.5]})" for keep in (True, False)]
         times = [tuple(float(child("-c", call)) for call in calls) for _ in range(bench.pairs(3))]
         what = "forward, freed memory kept / given back to the system"
         yield as_entry("k", what, times, ("at most", 1.0), "the same call in two processes")
-    targets = {"ours, conformer, float32 forward": 0.88, "ours, conformer, bf16 forward": 0.70}
-    targets["ours, whole model, training step"] = 0.80
+    targets = {}
+    if DEVICE == "cpu":
+        targets = {"ours, conformer, float32 forward": 0.88, "ours, conformer, bf16 forward": 0.70}
+        targets["ours, whole model, training step"] = 0.80
     for name, run, dtype, counted in runs:
         one, other = matrices(dtype)
         product, work = lambda one=one, other=other: one @ other, flops(counted or run)
-        pairs = bench.pairs(5 if "training" in name else 11)
+        pairs = bench.pairs(5 if "training" in name else 11, on_gpu=5)
         times = alternate(run, lambda product=product: [product() for _ in range(4)], pairs)
         rates = [(work / spent, 4 * 2 * one.shape[0] ** 3 / matrix) for spent, matrix in times]
         mine, peak = np.median(rates, axis=0) / 1e9
         target = ("at least", targets[name]) if name in targets else None
         measured = f"{mine:.0f} of {peak:.0f} GFLOP/s; {work / 1e9:.1f} GFLOP"
+        if DEVICE == "cuda":
+            busy, kernels = np.sum(list(own_times(run).values()), axis=0)
+            measured += f"; {kernels:.0f} kernels, which take {busy:.1f} of {1000 * np.median(times, axis=0)[0]:.1f} ms"
         yield Entry("k", f"{name} / matrix rate", [rate / top for rate, top in rates], target, "counted", measured=measured)
 
 
@@ -497,4 +527,5 @@ ROWS = {
     "i": peak_memory,
     "j": growth,
     "k": of_the_matrix_rate,
+    "l": compiled,
 }

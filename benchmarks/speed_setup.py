@@ -5,6 +5,7 @@
 Shapes: B batch, S samples, T tokens.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -32,14 +33,16 @@ from lemer import LemerConfig, LemerModel, LemerProcessor
 from lemer.benchmarks.speed import DEVICE, clock, forward, precision
 from lemer.export import export
 from lemer.memory import EVERYTHING, keep_freed_memory
-from lemer.predict import batches
+from lemer.predict import LARGEST, batches
 from lemer.small_towers import make_small_text_tower
 from lemer.speech_encoder_lemer import encode_speech
 
 RATE = 16_000  # Hz
 BATCH = 16  # utterances, as in the paper
-LIKE_LENGTHS = [3.4, 3.5, 3.6, 3.7]  # seconds, as one batch of LengthBuckets around the median
-MIXED_LENGTHS = [1.5, 2.5, 3.6, 6.0]
+COPIES = 4 if DEVICE == "cuda" else 1  # of each length: a batch of 4 does not fill a GPU, one of 16 takes a CPU minutes
+LIKE_LENGTHS = [3.4, 3.5, 3.6, 3.7] * COPIES  # seconds, as one batch of LengthBuckets around the median
+MIXED_LENGTHS = [1.5, 2.5, 3.6, 6.0] * COPIES
+PREDICTED = LARGEST[DEVICE][0]  # utterances, as predict.py takes them at once
 WORDS = "well you never said that to me before and now it is so late what do we want here no yes".split()
 
 
@@ -67,13 +70,14 @@ def make_model(size: str, norm: str = "layer", padding_safe: bool = True, modali
     if modality != "speech":
         towers["text_config"] = text
     torch.manual_seed(0)
-    model = LemerModel(LemerConfig(**towers, padding_safe=padding_safe, modality=modality))
+    with torch.device(DEVICE):
+        model = LemerModel(LemerConfig(**towers, padding_safe=padding_safe, modality=modality)).to(DEVICE)
     with torch.no_grad():
         embeddings = [values for name, values in model.named_buffers() if name.endswith("label_embeddings")]
         for values in (*embeddings, model.classifier.bias):
             values.normal_()
     model.speech_model.freeze_feature_encoder()
-    return model.eval().to(DEVICE)
+    return model.eval()
 
 
 # --------------------------------------------------------------------------------------------------------- utterances
@@ -155,11 +159,14 @@ class Bench:
         write_checkpoint(self.folder / "checkpoint", self.size)
         return self.folder / "checkpoint"
 
-    def pairs(self, default: int) -> int:
-        return default if self.repeats is None else self.repeats
+    def pairs(self, default: int, on_gpu: int | None = None) -> int:
+        """`on_gpu`: instead of `default` there, where starting a process, or computing in float32, takes most time."""
+        if self.repeats is not None:
+            return self.repeats
+        return on_gpu if on_gpu is not None and DEVICE == "cuda" else default
 
     def batch(self, seconds=LIKE_LENGTHS, **settings) -> dict:
-        return make_batch(seconds, [90 + 5 * n for n in range(len(seconds))], self.size, **settings)
+        return make_batch(seconds, [90 + 5 * (n % 4) for n in range(len(seconds))], self.size, **settings)
 
 
 # --------------------------------------------------------------------------------------------------------- what is run
@@ -205,7 +212,8 @@ def logits_in_order(model: LemerModel, singles: list[dict], batches) -> torch.Te
     for rows in batches:
         parts = {name: [singles[row][name][0] for row in rows] for name in singles[0]}
         batch = {name: nn.utils.rnn.pad_sequence(values, batch_first=True) for name, values in parts.items()}
-        logits[rows] = forward(lambda batch=batch: model(**batch))().logits.float().cpu()
+        with torch.no_grad():
+            logits[rows] = model(**batch).logits.cpu()
     return logits
 
 
@@ -287,7 +295,8 @@ import sys, time
 from transformers import AutoModel
 from transformers.utils import logging
 logging.disable_progress_bar(), logging.set_verbosity_error()
-AutoModel.from_pretrained(sys.argv[1] + "/speech"), AutoModel.from_pretrained(sys.argv[1] + "/text")
+for tower in ("speech", "text"):
+    AutoModel.from_pretrained(f"{sys.argv[1]}/{tower}").to(sys.argv[3])
 print(time.time())
 """
 
@@ -329,18 +338,29 @@ def _status(field: str) -> float:
     return float(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
-def memory_of_a_step(whole: bool, checkpointing: bool, size: str, seconds: float) -> None:
-    """Print the memory in MiB that two training steps need at their peak: weights, gradients, Adam, activations."""
-    keep_freed_memory()
+def _memory(restart: bool = False) -> float:
+    """MiB held now, from where the peak is counted, or the peak since: of a GPU what torch gave out, else of the process."""
+    if DEVICE == "cpu":
+        return _status("VmRSS" if restart else "VmHWM")
+    if restart:
+        gc.collect()
+        torch.cuda.reset_peak_memory_stats()
+    return (torch.cuda.memory_allocated() if restart else torch.cuda.max_memory_allocated()) / 2**20
+
+
+def memory_of_a_step(whole: bool, checkpointing: bool, size: str, seconds: float) -> float:
+    """Memory in MiB that two training steps need at their peak: weights, gradients, Adam, activations."""
+    if DEVICE == "cpu":  # in a process of its own, whose memory tells it
+        keep_freed_memory()
     batch = make_batch([seconds] * 4, [100] * 4, size)
-    before = _status("VmRSS")
+    before = _memory(restart=True)
     model = make_model(size).train()
     if checkpointing:
         model.gradient_checkpointing_enable()
     optimizer = make_optimizer(model if whole else nn.ModuleList([model.speech_model, model.text_model]))
     for _ in range(2):  # Adam's moments are there from the second on
         train_step(lambda: model(**batch).loss if whole else towers_loss(run_towers(model, batch)), optimizer)
-    print(torch.cuda.max_memory_allocated() / 2**20 if DEVICE == "cuda" else _status("VmHWM") - before)
+    return _memory() - before
 
 
 def memory_of_predictions(seconds_of_a_batch: float, keep: bool, size: str) -> None:
@@ -348,14 +368,14 @@ def memory_of_predictions(seconds_of_a_batch: float, keep: bool, size: str) -> N
     if keep:
         keep_freed_memory(EVERYTHING)
     model, rng = make_model(size), np.random.default_rng(0)
-    before, spent, heard = _status("VmRSS"), 0.0, 0.0
+    before, spent, heard = _memory(restart=True), 0.0, 0.0
     for lengths in ([30.0] * 8, sorted(rng.uniform(2, 30, 8), reverse=True), [30.0] * 8):
         for part in batches([{"audio": range(int(length * RATE))} for length in lengths], 8, seconds_of_a_batch * RATE):
             seconds = [len(piece["audio"]) / RATE for piece in part]
             batch = make_batch(seconds, [100] * len(part), size)
             spent += clock(forward(lambda batch=batch: model(**batch)))
             heard += sum(seconds)
-    print(f"{_status('VmHWM') - before:.0f} MiB, {1000 * spent / heard:.0f} ms a second of speech")
+    print(f"{_memory() - before:.0f} MiB, {1000 * spent / heard:.2f} ms a second of speech")
 
 
 def seconds_of_a_forward(keep: bool, size: str, seconds: list[float], passes: int = 3) -> None:

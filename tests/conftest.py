@@ -1,4 +1,4 @@
-"""What all tests share: no network, no progress bars, caches of their own, no deadlines."""
+"""What all tests share: no network, no progress bars, caches of their own, no deadlines, and no GPU but for test_gpu.py."""
 
 import os
 import tempfile
@@ -12,6 +12,8 @@ os.environ.update(
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
     DO_NOT_TRACK="1",
 )
+if "LEMER_TEST_GPU" not in os.environ:  # `make test-gpu`; the other tests compare bits, and run two processes on a device
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import datasets  # noqa: E402
 import evaluate  # noqa: E402

@@ -70,9 +70,25 @@ def test_sides_that_differ_are_refused():
 
 
 def test_the_table_has_every_figure():
-    table = format_table([Entry("a", "x / y", [1.0, 2.0, 3.0], ("at most", 1.5), "same", 0.25, 0.125, "why", "base")], ABOUT)
+    table = format_table(
+        [Entry("a", "x / y", [1.0, 2.0, 3.0], ("at most", 1.5), "same", 0.25, 0.125, "why", "base")], ABOUT, {}
+    )
     assert "| a | x / y | base | 2.000 | 1.500 to 2.500 | 3 | at most 1.5 | **no** | 0.25, 0.125 | same | why |" in table
     assert "commit 0123456789" in table and "torch 2" in table and "cores 2" in table
+
+
+def test_a_row_that_fails_is_named_and_the_others_are_written(tmp_path, monkeypatch):
+    def failing(bench):
+        """One that ends in the middle."""
+        yield Entry("a", "x / y", [1.0])
+        raise RuntimeError("no\nmemory")
+
+    monkeypatch.setitem(speed_rows.ROWS, "a", failing)
+    assert speed.main(["--rows", "a,e", "--size", "tiny", "--repeats", "1", "--output", str(tmp_path)]) == 1
+    written = json.loads((tmp_path / f"speed-{speed.DEVICE}.json").read_text())
+    assert [row["row"] for row in written["rows"]] == ["a", "e", "e"]
+    assert written["broken"] == {"a, tiny": "RuntimeError: no memory"}
+    assert "- a, tiny: RuntimeError: no memory" in (tmp_path / f"speed-{speed.DEVICE}.md").read_text()
 
 
 def test_operations_are_counted_with_those_of_the_attention():

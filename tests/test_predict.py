@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from tiny import tiny_model, tiny_processor
 from tiny_asr import write_tiny_asr
 from transformers import pipeline
@@ -352,6 +353,40 @@ def test_a_batch_has_a_number_of_utterances_and_of_samples():
     assert found == expected
     assert list(map(len, lemer.predict.batches(pieces, 4, float("inf")))) == [4, 4, 4, 4, 1]
     assert list(lemer.predict.batches([], 4, 80)) == []
+
+
+@pytest.mark.parametrize("fit", [1, 2, 3])
+def test_a_batch_that_does_not_fit_is_answered_in_parts(fit, tmp_path, monkeypatch):
+    predict("multimodal", "clips/all.csv", "--output", tmp_path / "whole.csv")
+    forward, sizes = LemerPipeline.forward, []
+
+    def small_memory(pipe, pieces):
+        sizes.append(len(pieces))
+        if len(pieces) > fit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(pipe, pieces)
+
+    monkeypatch.setattr(LemerPipeline, "forward", small_memory)
+    assert predict("multimodal", "clips/all.csv", "--output", tmp_path / "parts.csv") == 0
+    assert max(sizes) == len(LENGTHS)
+    for part, whole in zip(read(tmp_path / "parts.csv"), read(tmp_path / "whole.csv"), strict=True):
+        assert part["id"] == whole["id"] and part["prediction"] == whole["prediction"]
+        for label in ("ang", "hap", "neu", "sad"):
+            assert float(part[label]) == pytest.approx(float(whole[label]), abs=2e-5)
+
+
+def test_what_does_not_fit_alone_is_named_and_the_others_are_answered(tmp_path, monkeypatch, capsys):
+    forward = LemerPipeline.forward
+
+    def small_memory(pipe, pieces):
+        if max(len(piece["audio"]) for piece in pieces) > 10_000:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(pipe, pieces)
+
+    monkeypatch.setattr(LemerPipeline, "forward", small_memory)
+    assert predict("speech", "clips", "--output", tmp_path / "out.csv") == 1
+    assert len(read(tmp_path / "out.csv")) == len(LENGTHS) - 1
+    assert "deep/d.wav: too long for the memory of cpu" in capsys.readouterr().err
 
 
 def test_windows_of_another_length_are_not_joined(tmp_path, capsys):

@@ -187,6 +187,15 @@ def test_two_processes_train_and_score_like_one(arguments, tmp_path):
     assert json.loads((tmp_path / "two/fold2/seed0/results.json").read_text())["processes"] == 2
 
 
+def test_processes_that_load_audio_change_nothing(arguments, tmp_path):
+    for workers in ("0", "2"):
+        options = ["--folds", "2", "--num_workers", workers]
+        assert run_script(*arguments, *options, "--output_dir", str(tmp_path / workers)).wait(120) == 0
+    for name in ("predictions.csv", "log.jsonl"):
+        alone, helped = ((tmp_path / workers / "fold2/seed0" / name).read_text() for workers in ("0", "2"))
+        assert alone == helped
+
+
 def test_one_modality_alone_trains_without_the_other(arguments, tmp_path):
     for modality, absent in (("speech", "text_model"), ("text", "speech_model")):
         output = tmp_path / modality
