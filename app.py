@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 from transformers import pipeline
 from transformers.utils import logging
 
@@ -223,6 +224,7 @@ def main(argv=None) -> int:
     with tempfile.TemporaryDirectory(prefix="lemer_app_") as folder:
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
         logging.disable_progress_bar()
+        torch.backends.cuda.enable_cudnn_sdp(False)  # on a GPU it would plan every new length anew (benchmarks/LOG.md)
         try:
             import gradio as gr  # reads the environment
 

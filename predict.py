@@ -401,6 +401,7 @@ def main(argv=None) -> int:
     parser, args = parse_args(argv)
     logging.disable_progress_bar()
     keep_freed_memory(EVERYTHING)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # on a GPU it would plan every new length anew (benchmarks/LOG.md)
     try:
         dialogs = read_inputs(args.inputs, args.dialog)
         utterances = [turn for dialog in dialogs for turn in dialog]

@@ -84,6 +84,7 @@ def run(args: argparse.Namespace) -> None:
 def main(argv=None) -> int:
     args = parse_args(argv)
     keep_freed_memory()
+    torch.backends.cuda.enable_cudnn_sdp(False)  # on a GPU it would plan every new length anew (benchmarks/LOG.md)
     try:
         run(args)
     except (ValueError, OSError, FloatingPointError, DatasetsError) as error:

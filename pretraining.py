@@ -31,7 +31,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from lemer.files import whole_folder, write_atomically
 from lemer.folds import check_unseen
-from lemer.processing_lemer import load_audio
+from lemer.processing_lemer import load_audio, pad_clips
 from lemer.small_towers import SMALL_SPEECH_TOWERS, make_small_speech_tower
 from lemer.speech_encoder_lemer import count_frames, encode_speech, make_padding_safe
 from lemer.towers_lemer import freeze_uncalled, load_towers
@@ -420,18 +420,9 @@ class SpeechCollator:
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         rate = self.feature_extractor.sampling_rate
-        batch = self.feature_extractor(
-            [load_audio(row["audio"], target_rate=rate)[: self.max_samples] for row in rows],
-            sampling_rate=rate,
-            padding=True,
-            return_attention_mask=True,
-            return_tensors="pt",
-        )
-        return {
-            "input_values": batch["input_values"],
-            "input_values_mask": batch["attention_mask"],
-            "rows": torch.tensor([row["row"] for row in rows]),
-        }
+        clips = [load_audio(row["audio"], target_rate=rate)[: self.max_samples] for row in rows]
+        batch = {name: torch.from_numpy(values) for name, values in pad_clips(self.feature_extractor, clips).items()}
+        return {**batch, "rows": torch.tensor([row["row"] for row in rows])}
 
 
 def _train(target: Path, train_rows, fold: int, start: str, settings: dict, accelerator: Accelerator):

@@ -475,6 +475,7 @@ def main(argv=None) -> int:
         print(format_recipes())
         return 0
     keep_freed_memory()
+    torch.backends.cuda.enable_cudnn_sdp(False)  # on a GPU it would plan every new length anew (benchmarks/LOG.md)
     try:
         run(args, command)
     except (ValueError, OSError, FloatingPointError, DatasetsError, StrictDataclassError) as error:

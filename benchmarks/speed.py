@@ -300,7 +300,8 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     from lemer.benchmarks.speed_rows import ROWS, Bench
 
-    keep_freed_memory(EVERYTHING)  # as predict.py does, for both sides
+    keep_freed_memory(EVERYTHING)  # as predict.py does, for both sides; so is the next
+    torch.backends.cuda.enable_cudnn_sdp(False)
     logging.set_verbosity_error()  # of towers whose other parts are not loaded
     logging.disable_progress_bar()
     about = {"commit": commit(), "date": str(date.today()), "machine": machine()}

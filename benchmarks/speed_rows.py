@@ -355,6 +355,8 @@ def over_speechbrain(bench: Bench, files: list[str]) -> Iterator[Entry]:
     if not (speed_speechbrain.FOLDER / "ready").exists():  # written last
         tqdm.write(f"h  without SpeechBrain, which `make bench` puts into {speed_speechbrain.FOLDER.name}", file=sys.stderr)
         return
+    if DEVICE == "cuda":
+        torch.cuda.empty_cache()  # the other process needs it
     command = [speed_speechbrain.__file__, bench.size, str(bench.pairs(7)), str(bench.folder), *files]
     found = json.loads(child(*command))
     same = f"frames of a recording alone, speech alone: {found['difference']:.0e}"

@@ -99,7 +99,8 @@ def measure(size: str, pairs: int, folder: Path, files: list[str]) -> dict:
 
 if __name__ == "__main__":
     sys.path.append(str(FOLDER))
-    keep_freed_memory(EVERYTHING)  # for both sides, as in the other rows
+    keep_freed_memory(EVERYTHING)  # for both sides, as in the other rows; so is the next
+    torch.backends.cuda.enable_cudnn_sdp(False)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(dir=sys.argv[3]) as own:

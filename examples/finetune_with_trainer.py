@@ -22,6 +22,7 @@ parser.set_defaults(hub_strategy="end")  # pushes before the end would lack the 
 parser.set_defaults(ddp_find_unused_parameters=False)  # there are none
 names, args = parser.parse_args_into_dataclasses()
 torch.manual_seed(args.seed)  # of the new classifier
+torch.backends.cuda.enable_cudnn_sdp(False)  # on a GPU it would plan the attention anew for every new length
 
 data = load_dataset(names.dataset).cast_column("audio", Audio(decode=False))  # decoded by the processor
 data = data.filter(lambda label: label is not None and label >= 0, input_columns="label")

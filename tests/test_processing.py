@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import WORDS, tiny_config, tiny_processor
-from transformers import AutoProcessor
+from transformers import AutoProcessor, Wav2Vec2FeatureExtractor
 
 from lemer import LemerProcessor
-from lemer.processing_lemer import load_audio
+from lemer.processing_lemer import load_audio, pad_clips
 
 RATE = 16_000  # Hz
 # Multiples of 2 ** -15, so that 16-bit files hold them exactly; twice as wide in stereo, whose mean is taken.
@@ -331,6 +331,17 @@ def test_a_batch_is_its_utterances_padded():
         one = processor(audio=clips[row], text=texts[row], history=turns[row], sampling_rate=RATE, return_tensors="pt")
         for name, mask in (("input_values", "input_values_mask"), ("input_ids", "attention_mask")):
             torch.testing.assert_close(batch[name][row, batch[mask][row].bool()], one[name][0])
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_clips_are_padded_as_the_extractor_itself_pads_them(normalised):
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=normalised, return_attention_mask=True)
+    clips = [3 + SAMPLES[:n] for n in (1600, 1, 500, 900)]
+    expected = extractor(clips, sampling_rate=RATE, padding=True, return_tensors="np")
+    found = pad_clips(extractor, clips)
+    np.testing.assert_array_equal(found["input_values"], expected["input_values"])
+    np.testing.assert_array_equal(found["input_values_mask"], expected["attention_mask"])
+    assert [values.dtype for values in found.values()] == [np.float32, np.int32]
 
 
 def test_a_batch_of_no_texts_at_all_is_audio_alone():
