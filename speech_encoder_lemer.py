@@ -39,7 +39,7 @@ from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
     Wav2Vec2ConformerRelPositionalEmbedding,
     Wav2Vec2ConformerRotaryPositionalEmbedding,
 )
-from transformers.utils import is_tracing
+from transformers.utils import is_torchdynamo_compiling, is_torchdynamo_exporting, is_tracing
 
 PACKED_FROM = 0.1  # share of padded frames from which feed-forward modules run on the others alone
 
@@ -82,6 +82,59 @@ def _depthwise(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
     return nn.functional.conv2d(*column, conv.bias, padding=(conv.padding[0], 0), groups=conv.groups)[..., 0]
 
 
+def _as_images(kernel: torch.Tensor, *frames: torch.Tensor) -> tuple[int, list[int], list[torch.Tensor]]:
+    """
+    A depthwise kernel (D, 1, K) and frames (B, F, D) as they are convolved in two dimensions: the one that is added, the
+    padding, and the kernel and the images with it. On a GPU rows, in 16 bits as the frames lie; on a CPU columns.
+    """
+    on_cpu, padding = kernel.device.type == "cpu", kernel.shape[-1] // 2
+    images = [one.transpose(1, 2) for one in frames]  # (B, D, F)
+    if on_cpu or frames[0].dtype.itemsize > 2:
+        images = [one.contiguous() for one in images]
+    added = 3 if on_cpu else 2
+    return added, [padding, 0] if on_cpu else [0, padding], [one.unsqueeze(added) for one in (kernel, *images)]
+
+
+def _depthwise_by_frames(frames: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """A convolution of frames (B, F, D), the channels of a frame beside each other, with a kernel (D, 1, K) to (B, F, D)."""
+    added, padding, (kernel, image) = _as_images(kernel, frames)
+    return nn.functional.conv2d(image, kernel, padding=padding, groups=len(kernel)).squeeze(added).transpose(1, 2)
+
+
+# The same as an operation of its own: inductor compiles the backward pass of a convolution for one length alone.
+@torch.library.custom_op("lemer::depthwise", mutates_args=())
+def _depthwise_operation(frames: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    return _depthwise_by_frames(frames, kernel).contiguous()
+
+
+@torch.library.custom_op("lemer::depthwise_backward", mutates_args=())
+def _depthwise_backward(
+    gradient: torch.Tensor, frames: torch.Tensor, kernel: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    added, padding, (kernel, image, gradient) = _as_images(kernel, frames, gradient)
+    once = [1, 1]  # stride, dilation
+    of_image, of_kernel, _ = torch.ops.aten.convolution_backward(
+        gradient, image, kernel, None, once, padding, once, False, [0, 0], len(kernel), [True, True, False]
+    )
+    return of_image.squeeze(added).transpose(1, 2).contiguous(), of_kernel.squeeze(added).contiguous()
+
+
+@_depthwise_operation.register_fake
+def _(frames, kernel):
+    return frames.new_empty(frames.shape)
+
+
+@_depthwise_backward.register_fake
+def _(gradient, frames, kernel):
+    return frames.new_empty(frames.shape), kernel.new_empty(kernel.shape)
+
+
+_depthwise_operation.register_autograd(
+    lambda ctx, gradient: _depthwise_backward(gradient, *ctx.saved_tensors),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+)
+
+
 def _dense(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
     """A convolution of (B, D, P) without padding, to channels that lie last, (B, P', D')."""
     if conv.in_channels == 1:
@@ -118,8 +171,11 @@ class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         hidden_states = self.layer_norm(hidden_states)
-        if hidden_states.is_cuda and _channels_last(self.depthwise_conv, hidden_states, in_32_bits=False):
-            return self.dropout(self._by_frames(hidden_states))
+        own = type(self.depthwise_conv) is type(self.pointwise_conv1) is type(self.pointwise_conv2) is nn.Conv1d
+        compiling = is_torchdynamo_compiling() and not is_torchdynamo_exporting()
+        on_gpu = hidden_states.is_cuda and _channels_last(self.depthwise_conv, hidden_states, in_32_bits=False)
+        if own and (compiling or on_gpu):
+            return self.dropout(self._by_frames(hidden_states, compiling))
         hidden_states = self.glu(_pointwise(self.pointwise_conv1, hidden_states.transpose(1, 2)))  # (B, D, F)
         if self.padding is not None:
             hidden_states = hidden_states.masked_fill(self.padding[:, None], 0.0)
@@ -134,16 +190,16 @@ class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
             hidden_states, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
         )
 
-    def _by_frames(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """The same with the channels of a frame beside each other throughout, (B, F, D)."""
-        conv = self.depthwise_conv
+    def _by_frames(self, hidden_states: torch.Tensor, compiling: bool) -> torch.Tensor:
+        """The same with the channels of a frame beside each other throughout, (B, F, D), and no convolution to compile."""
         hidden_states = nn.functional.linear(hidden_states, self.pointwise_conv1.weight[:, :, 0])  # (B, F, 2D)
         hidden_states = nn.functional.glu(hidden_states, -1)  # (B, F, D)
         if self.padding is not None:
             hidden_states = hidden_states.masked_fill(self.padding[..., None], 0.0)
-        image = hidden_states.transpose(1, 2)[:, :, None]  # (B, D, 1, F), and as it lies (B, 1, F, D)
-        image = nn.functional.conv2d(image, conv.weight[:, :, None], padding=(0, conv.padding[0]), groups=conv.groups)
-        hidden_states = self.activation(self._norm(image)[:, :, 0].transpose(1, 2))  # (B, F, D)
+        depthwise = _depthwise_operation if compiling else _depthwise_by_frames
+        hidden_states = depthwise(hidden_states, self.depthwise_conv.weight.to(hidden_states.dtype))
+        image = self._norm(hidden_states.transpose(1, 2)[:, :, None])  # (B, D, 1, F), and as it lies (B, 1, F, D)
+        hidden_states = self.activation(image[:, :, 0].transpose(1, 2))
         return nn.functional.linear(hidden_states, self.pointwise_conv2.weight[:, :, 0])
 
 

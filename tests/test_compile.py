@@ -4,7 +4,9 @@ What is compared is what torch makes of the model before any code is generated: 
 """
 
 import csv
+import importlib.util
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from safetensors.torch import load_file
 from tiny import alone, tiny_batch, tiny_model, tower_folders
 
 import lemer.train
+from lemer import speech_encoder_lemer
 
 LENGTHS = (((9000, 2500), (9, 4)), ((4000, 12000), (3, 14)), ((700, 8123), (6, 5)))  # samples and tokens of each row
 
@@ -52,6 +55,46 @@ def test_a_compiled_model_answers_each_row_as_alone_and_new_lengths_need_no_new_
     assert len(lengths) == graphs > 0
     # The frames as an expression of the samples, divided by every stride, would keep the compiler busy without end.
     assert not [size for sizes in lengths for size in sizes if re.search(r"//\s*\d", size)]
+
+
+def test_no_convolution_is_compiled():
+    """Inductor compiles the backward pass of one for a single length, and every other length then needs a new graph."""
+    model = tiny_model(speech={"feat_extract_norm": "layer"}).train()
+    compiled: set[str] = set()
+
+    def note(graph, inputs):
+        compiled.update(str(node.target) for node in graph.graph.nodes)
+        compiled.update(type(graph.get_submodule(node.target)).__name__ for node in graph.graph.find_nodes(op="call_module"))
+        return graph.forward
+
+    torch.compile(model, backend=note, dynamic=True)(**tiny_batch(labels=True)).loss.backward()
+    assert any("depthwise" in name for name in compiled)
+    assert not [name for name in compiled if "conv1d" in name.lower() or "conv2d" in name.lower()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_compiled_depthwise_convolution_is_the_convolution(dtype):
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(2, 9, 6, generator=generator).to(dtype).requires_grad_()
+    kernel = torch.randn(6, 1, 5, generator=generator).to(dtype).requires_grad_()
+    weights = torch.randn(2, 9, 6, generator=generator)
+    found = speech_encoder_lemer._depthwise_operation(frames, kernel)
+    expected = torch.conv1d(frames.transpose(1, 2), kernel, padding=2, groups=6).transpose(1, 2)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    gradients = [torch.autograd.grad((one * weights).sum(), (frames, kernel)) for one in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=tolerance, atol=10 * tolerance)
+    if dtype == torch.float32:
+        torch.library.opcheck(speech_encoder_lemer._depthwise_operation, (frames, kernel))
+
+
+def test_the_file_can_be_loaded_again_as_every_checkpoint_does():
+    source = Path(speech_encoder_lemer.__file__)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("a_copy_of_it", source))
+    module.__spec__.loader.exec_module(module)
+    frames, kernel = torch.randn(1, 4, 3), torch.randn(3, 1, 3)
+    again, first = (one._depthwise_operation(frames, kernel) for one in (module, speech_encoder_lemer))
+    assert torch.equal(again, first)
 
 
 def test_a_model_whose_layers_are_compiled_one_by_one_answers_each_row_as_alone():
