@@ -84,8 +84,11 @@ def _depthwise(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
 
 def _as_images(kernel: torch.Tensor, *frames: torch.Tensor) -> tuple[int, list[int], list[torch.Tensor]]:
     """
-    A depthwise kernel (D, 1, K) and frames (B, F, D) as they are convolved in two dimensions: the one that is added, the
-    padding, and the kernel and the images with it. On a GPU rows, in 16 bits as the frames lie; on a CPU columns.
+    A depthwise kernel (D, 1, K) and frames (B, F, D) as a convolution of two dimensions takes them.
+
+    Returns:
+        The dimension that was added, the padding of both, and the kernel and the images with that dimension: on a GPU an
+        image is a row, in 16 bits as its frames lie in memory; on a CPU it is a column, for the reason in `_depthwise`.
     """
     on_cpu, padding = kernel.device.type == "cpu", kernel.shape[-1] // 2
     images = [one.transpose(1, 2) for one in frames]  # (B, D, F)

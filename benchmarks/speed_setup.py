@@ -310,7 +310,8 @@ def child(*command: str) -> str:
     """Last line that a Python process prints."""
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=_environment())
     if done.returncode:
-        raise RuntimeError(f"{command[0]} {command[1]} failed:\n{done.stderr[-2000:]}")
+        print(done.stderr[-2000:], file=sys.stderr)
+        raise RuntimeError(f"a process of {Path(command[0]).name} failed: {(done.stderr.splitlines() or [''])[-1]}")
     return done.stdout.strip().splitlines()[-1]
 
 
