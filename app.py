@@ -33,6 +33,7 @@ from transformers import pipeline
 from transformers.utils import logging
 
 from lemer import LemerPipeline
+from lemer.onednn import multiply_by_onednn
 from lemer.pipeline_lemer import transcribe
 from lemer.predict import read_manifest
 from lemer.processing_lemer import load_audio
@@ -231,6 +232,7 @@ def main(argv=None) -> int:
             examples = read_examples(Path(args.examples)) if args.examples else None
             asr = args.asr and pipeline("automatic-speech-recognition", model=args.asr)
             pipe = pipeline("speech-emotion-recognition", model=args.checkpoint, pipeline_class=LemerPipeline)
+            multiply_by_onednn(pipe.model)
             page = make_page(pipe, asr, examples)
             _, url, _ = page.launch(
                 server_name=args.host,

@@ -39,6 +39,7 @@ from transformers.utils import logging
 
 from lemer import LemerPipeline
 from lemer.memory import EVERYTHING, keep_freed_memory
+from lemer.onednn import multiply_by_onednn
 from lemer.pipeline_lemer import WINDOW_SECONDS
 
 # Of what counts as a recording in a folder; what cannot be decoded is then named, not overlooked.
@@ -416,6 +417,7 @@ def main(argv=None) -> int:
             dtype=args.dtype,
             **settings,
         )
+        multiply_by_onednn(pipe.model)
         if not pipe.model.config.uses_speech and args.asr is None and not any(turn.text for turn in utterances):
             raise ValueError(f"{args.checkpoint} reads words only, and no input has any: give a manifest, or --asr")
         batch_size = args.batch_size or largest(pipe)[0]

@@ -50,6 +50,7 @@ from lemer.benchmarks.speed_setup import (
 from lemer.corpora.any_dataset import load_any_dataset
 from lemer.labels.label_embeddings import build_label_embeddings
 from lemer.labels_lemer import frame_codes
+from lemer.onednn import multiply_by_onednn
 from lemer.predict import Utterance, predict_shard
 from lemer.speech_encoder_lemer import encode_speech, extract_features
 from lemer.training import NUM_WORKERS, Collator, LengthBuckets, evaluation_loader, training_loader
@@ -310,15 +311,18 @@ def over_a_folder(bench: Bench) -> Iterator[Entry]:
     rows = write_recordings(bench.folder / "folder", seconds.clip(max=2.0 if bench.quick else None))
     model = make_model(bench.size)
     processor = AutoProcessor.from_pretrained(bench.checkpoint / "whole")
-    ours, halved = (LemerPipeline(one, processor) for one in (model, copy.deepcopy(model).to(torch.bfloat16)))
+    prepared, half = copy.deepcopy(model), copy.deepcopy(model).to(torch.bfloat16)
+    multiply_by_onednn(prepared)  # as predict.py does
+    ours, predicted, halved = (LemerPipeline(one, processor) for one in (model, prepared, half))
     hear, read = stock_pipelines(bench.checkpoint)
     inputs = [{"audio": row["audio"], "text": row["text"]} for row in rows]
     samples = soundfile.read(rows[0]["audio"], dtype="float32")[0]
     alone = ours.processor(audio=samples, sampling_rate=16_000, return_tensors="pt").to(DEVICE)
     theirs = {name: values.to(DEVICE) for name, values in hear.preprocess(samples).items()}
     with torch.no_grad():
-        states = encode_speech(model.speech_model, alone["input_values"])[0].last_hidden_state
-        worst = difference(states, hear.model.wav2vec2_conformer(theirs["input_values"]).last_hidden_state)
+        states = hear.model.wav2vec2_conformer(theirs["input_values"]).last_hidden_state
+        of_both = [encode_speech(one.speech_model, alone["input_values"])[0].last_hidden_state for one in (model, prepared)]
+        worst = max(difference(one, states) for one in of_both)
     same = f"frames of a recording alone: {worst:.0e}"
 
     def clips(some):  # without ffmpeg the audio pipeline cannot read a file
@@ -331,7 +335,7 @@ def over_a_folder(bench: Bench) -> Iterator[Entry]:
         heard = list(hear(clips(some), batch_size=batch_size))
         return heard, read([row["text"] for row in some], batch_size=batch_size)
 
-    def run_predict(pipe=ours):
+    def run_predict(pipe=predicted):
         dialogs = [[Utterance(row["audio"], row["audio"], row["text"])] for row in rows]
         failed: dict[str, str] = {}
         predict_shard(pipe, dialogs, {}, many, failed, tqdm(disable=True))

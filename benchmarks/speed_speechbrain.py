@@ -24,6 +24,7 @@ from lemer import LemerPipeline, LemerProcessor
 from lemer.benchmarks.speed import DEVICE, alternate, clock, difference
 from lemer.benchmarks.speed_setup import PREDICTED, WORDS, make_model
 from lemer.memory import EVERYTHING, keep_freed_memory
+from lemer.onednn import multiply_by_onednn
 from lemer.predict import Utterance, predict_shard
 from lemer.small_towers import make_small_text_tower
 from lemer.speech_encoder_lemer import encode_speech
@@ -66,7 +67,9 @@ def measure(size: str, pairs: int, folder: Path, files: list[str]) -> dict:
     # A processor has both parts; this one's words are never asked for.
     tokenizer = AutoTokenizer.from_pretrained(make_small_text_tower(folder / "tokenizer", [" ".join(WORDS)] * 2))
     processor = LemerProcessor(extractor, tokenizer)
-    ours, halved = (LemerPipeline(one, processor) for one in (model, copy.deepcopy(model).to(torch.bfloat16)))
+    prepared, half = copy.deepcopy(model), copy.deepcopy(model).to(torch.bfloat16)
+    multiply_by_onednn(prepared)  # as predict.py does
+    ours, predicted, halved = (LemerPipeline(one, processor) for one in (model, prepared, half))
 
     def run_predict(pipe):
         failed: dict[str, str] = {}
@@ -90,7 +93,7 @@ def measure(size: str, pairs: int, folder: Path, files: list[str]) -> dict:
         worst = difference(torch.nn.functional.layer_norm(states, states.shape[1:]), theirs)
     sides = {
         "LemerPipeline, one by one": (lambda: ours([{"audio": path} for path in files[:few]]), 1),
-        f"predict.py, batches of {PREDICTED}": (lambda: run_predict(ours), PREDICTED),
+        f"predict.py, batches of {PREDICTED}": (lambda: run_predict(predicted), PREDICTED),
         f"predict.py --dtype bfloat16, batches of {PREDICTED}": (lambda: run_predict(halved), PREDICTED),
     }
     times = {name: alternate(run, lambda size=size: run_theirs(size), pairs, clock) for name, (run, size) in sides.items()}
