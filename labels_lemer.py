@@ -41,12 +41,15 @@ def frame_codes(model, input_values: torch.Tensor, input_values_mask: torch.Tens
     """
     check_quantizer(model)
     quantizer = model.speech_quantizer
-    was_training = model.training
-    model.eval()
+    encoder = model.speech_model.feature_extractor  # all that trains otherwise; the model has a thousand modules to set
+    was_training = encoder.training
+    if was_training:
+        encoder.eval()
     features, frame_mask = extract_features(model.speech_model, input_values, input_values_mask)  # (B, F, conv_dim)
     scores = quantizer.weight_proj(features)  # (B, F, G * V)
     codes = scores.unflatten(-1, (quantizer.num_groups, quantizer.num_vars)).argmax(-1).cpu().numpy()  # (B, F, G)
-    model.train(was_training)
+    if was_training:
+        encoder.train()
     return [row[:length] for row, length in zip(codes, frame_mask.sum(-1).tolist(), strict=True)]
 
 

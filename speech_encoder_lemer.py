@@ -417,7 +417,12 @@ def make_padding_safe(speech_model: nn.Module) -> None:
 
 def _convolved_length(length, kernels, strides):
     """Positions left of `length` (an integer or a tensor of them) after convolutions without padding."""
-    for kernel, stride in zip(kernels, strides, strict=True):
+    if isinstance(length, torch.Tensor):  # a quotient's quotient is that by the product: a GPU starts less
+        reach, step = 1, 1
+        for kernel, stride in zip(kernels, strides, strict=True):
+            reach, step = reach + (kernel - 1) * step, step * stride
+        return (length - reach) // step + 1
+    for kernel, stride in zip(kernels, strides, strict=True):  # an integer as modules count it, for graphs to compare with
         length = (length - kernel) // stride + 1
     return length
 
@@ -456,11 +461,15 @@ def prepare_samples(
         lengths = torch.full((batch_size,), samples, device=input_values.device)
     else:
         mask = input_values_mask.bool()
-        lengths = mask.sum(-1)
-        start = mask.int().argmax(-1, keepdim=True)  # left padding: roll each row to its first real sample
+        lengths, padded, late = mask.sum(-1), True, True
+        if not is_tracing(mask):  # what is traced has to fit any mask
+            padded, late = (~torch.stack([mask.all(), mask[:, 0].all()])).tolist()
         positions = torch.arange(samples, device=input_values.device)
-        input_values = input_values.gather(1, (positions + start).clamp(max=samples - 1))  # past the end: no sample is real
-        input_values = input_values.masked_fill(positions >= lengths[:, None], 0.0)
+        if late:  # left padding: roll each row to its first real sample
+            start = mask.int().argmax(-1, keepdim=True)
+            input_values = input_values.gather(1, (positions + start).clamp(max=samples - 1))  # past the end: none is real
+        if padded:
+            input_values = input_values.masked_fill(positions >= lengths[:, None], 0.0)
     lengths = lengths.clamp(min=receptive_field(config))
     missing = receptive_field(config, min_frames) - samples
     if missing > 0:
