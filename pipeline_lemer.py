@@ -19,7 +19,7 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator
 from transformers.utils import logging
 
-from .processing_lemer import load_audio
+from .processing_lemer import GPU_MULTIPLE, load_audio
 
 logger = logging.get_logger(__name__)
 
@@ -277,7 +277,10 @@ class LemerPipeline(ChunkPipeline):
             if modality != "speech":
                 inputs["text"] = [pieces[index]["text"] for index in indices]
                 inputs["history"] = [pieces[index]["history"] for index in indices]
-            batch = self.processor(**inputs, return_tensors="pt").to(self.device, self.model.dtype)
+            # A batch has padding anyway; one alone would have to be masked for it.
+            multiple = GPU_MULTIPLE if self.device.type != "cpu" and len(indices) > 1 else None
+            batch = self.processor(**inputs, return_tensors="pt", pad_to_multiple_of=multiple)
+            batch = batch.to(self.device, self.model.dtype)
             for index, logits in zip(indices, self.model(**batch).logits.float().cpu(), strict=True):
                 kept = {name: value for name, value in pieces[index].items() if name not in ("audio", "history")}
                 done[index] = {**kept, "modality": modality, "logits": logits}

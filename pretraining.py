@@ -35,7 +35,7 @@ from lemer.processing_lemer import load_audio, pad_clips
 from lemer.small_towers import SMALL_SPEECH_TOWERS, make_small_speech_tower
 from lemer.speech_encoder_lemer import count_frames, encode_speech, make_padding_safe
 from lemer.towers_lemer import freeze_uncalled, load_towers
-from lemer.training import NUM_WORKERS, JsonLinesTracker, States, training_loader
+from lemer.training import NUM_WORKERS, PAD_TO_MULTIPLE_OF, JsonLinesTracker, States, training_loader
 
 SEED = 0
 # What the paper does not say. Those of small towers were chosen on session 4 of the demo corpus of seed 1.
@@ -421,8 +421,9 @@ class SpeechCollator:
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         rate = self.feature_extractor.sampling_rate
         clips = [load_audio(row["audio"], target_rate=rate)[: self.max_samples] for row in rows]
-        batch = {name: torch.from_numpy(values) for name, values in pad_clips(self.feature_extractor, clips).items()}
-        return {**batch, "rows": torch.tensor([row["row"] for row in rows])}
+        batch = pad_clips(self.feature_extractor, clips, PAD_TO_MULTIPLE_OF)
+        rows = torch.tensor([row["row"] for row in rows])
+        return {**{name: torch.from_numpy(values) for name, values in batch.items()}, "rows": rows}
 
 
 def _train(target: Path, train_rows, fold: int, start: str, settings: dict, accelerator: Accelerator):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # no need of it here: a checkpoint gets the files that its pr
 logger = logging.get_logger(__name__)
 
 SAMPLING_RATE = 16_000  # Hz, what every speech tower of the wav2vec 2.0 family was trained on
+GPU_MULTIPLE = 4_000  # samples, a quarter of a second: what batches for a GPU are padded to, see `LemerProcessor.__call__`
 MAX_CHANNELS = 8  # more on the shorter axis of a two-dimensional array: rather a batch than the channels of one clip
 
 
@@ -125,16 +126,17 @@ def _as_samples(audio) -> np.ndarray:
     return samples
 
 
-def pad_clips(feature_extractor, clips: list[np.ndarray]) -> dict[str, np.ndarray]:
+def pad_clips(feature_extractor, clips: list[np.ndarray], pad_to_multiple_of: int | None = None) -> dict[str, np.ndarray]:
     """
     Clips (N,) at the extractor's rate -> what it makes of them, padded on the right: `input_values` (B, S) and
-    `input_values_mask` (B, S).
+    `input_values_mask` (B, S), with S a multiple of `pad_to_multiple_of`.
 
     It normalises each clip alone. By itself it would copy and normalise the padding too, which takes several times as long.
     """
     rate = feature_extractor.sampling_rate
     clips = feature_extractor(clips, sampling_rate=rate, padding=False, return_attention_mask=False)["input_values"]
-    shape = (len(clips), max(map(len, clips)))
+    multiple = pad_to_multiple_of or 1
+    shape = (len(clips), -(-max(map(len, clips)) // multiple) * multiple)
     values, mask = np.full(shape, feature_extractor.padding_value, dtype=np.float32), np.zeros(shape, dtype=np.int32)
     for row, clip in enumerate(clips):
         values[row, : len(clip)], mask[row, : len(clip)] = clip, 1
@@ -205,7 +207,17 @@ class LemerProcessor(ProcessorMixin):
         # Both parts call their mask attention_mask; the model has one of each.
         return ["input_values", "input_values_mask", *self.tokenizer.model_input_names]
 
-    def __call__(self, audio=None, text=None, history=None, sampling_rate=None, return_tensors=None, padding=None, **kwargs):
+    def __call__(
+        self,
+        audio=None,
+        text=None,
+        history=None,
+        sampling_rate=None,
+        return_tensors=None,
+        padding=None,
+        pad_to_multiple_of=None,
+        **kwargs,
+    ):
         r"""
         One utterance or a batch of them -> one padded batch.
 
@@ -216,6 +228,9 @@ class LemerProcessor(ProcessorMixin):
             sampling_rate (`int`): Rate of bare samples in Hz, for all of them.
             return_tensors (`str`): `"pt"` or `"np"`; without it, lists.
             padding: `True` or `"longest"` may be said; a batch is padded to its longest in any case.
+            pad_to_multiple_of (`int`):
+                Samples, and from their longest to a multiple of this. Answers stay the same; a GPU, which plans its
+                convolutions anew for every number of samples, sees fewer of them. `GPU_MULTIPLE` is what the scripts take.
 
         Returns:
             `BatchFeature` with `input_values` and `input_values_mask` (B, S) where there is audio, `input_ids`,
@@ -226,6 +241,8 @@ class LemerProcessor(ProcessorMixin):
         """
         if padding not in (None, True, "longest"):
             raise ValueError(f"padding={padding!r}: a batch is always padded to its longest, padding=True")
+        if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
+            raise ValueError(f"pad_to_multiple_of must be a number of samples, at least 1, got {pad_to_multiple_of}")
         if kwargs:
             raise TypeError(
                 f"LemerProcessor takes no {', '.join(sorted(kwargs))}: max_history, max_text_length and "
@@ -239,7 +256,7 @@ class LemerProcessor(ProcessorMixin):
             raise ValueError(f"got {len(clips)} clips and {len(texts)} texts: give one of each for every utterance")
         data = {}
         if clips is not None:
-            data.update(self._process_clips(clips, sampling_rate))
+            data.update(self._process_clips(clips, sampling_rate, pad_to_multiple_of))
         if texts is not None:
             data.update(self._process_texts(texts, histories))
         if return_tensors is None:
@@ -277,7 +294,7 @@ class LemerProcessor(ProcessorMixin):
                 raise ValueError(f"history must be a list of turns for each text, each a string, got {turns!r:.80}")
         return list(texts), histories
 
-    def _process_clips(self, clips: list, sampling_rate: int | None) -> dict:
+    def _process_clips(self, clips: list, sampling_rate: int | None, pad_to_multiple_of: int | None) -> dict:
         rate = self.feature_extractor.sampling_rate
         samples = []
         for index, clip in enumerate(clips):
@@ -296,7 +313,7 @@ class LemerProcessor(ProcessorMixin):
                     f"audio {index} of {len(clips)} has {seconds:.1f} s, above max_audio_seconds={self.max_audio_seconds:g}"
                     ": cut it into utterances, or raise the processor's limit"
                 )
-        return pad_clips(self.feature_extractor, samples)
+        return pad_clips(self.feature_extractor, samples, pad_to_multiple_of)
 
     def _process_texts(self, texts: list[str], histories: list[list[str]]) -> dict:
         tokenizer = self.tokenizer
@@ -325,4 +342,4 @@ class LemerProcessor(ProcessorMixin):
 
 LemerProcessor.register_for_auto_class()
 
-__all__ = ["LemerProcessor", "load_audio", "pad_clips"]
+__all__ = ["GPU_MULTIPLE", "LemerProcessor", "load_audio", "pad_clips"]

@@ -16,9 +16,12 @@ from accelerate.tracking import GeneralTracker, on_main_process
 from torch.utils.data import DataLoader, Sampler
 
 from lemer.files import write_atomically, writing
+from lemer.processing_lemer import GPU_MULTIPLE
 
 # Processes that prepare batches: on a CPU they would take the cores that train, a GPU would wait for what one core prepares.
 NUM_WORKERS = min(4, os.cpu_count() or 1) if torch.accelerator.is_available() else 0
+# Samples that a batch is padded to a multiple of: a GPU plans what it runs for every length that it has not seen.
+PAD_TO_MULTIPLE_OF = GPU_MULTIPLE if torch.accelerator.is_available() else None
 LENGTH_JITTER = 0.15  # standard deviation of the noise on the logarithm of a length
 
 
@@ -68,7 +71,7 @@ class Collator:
             inputs["audio"] = [row["audio"] for row in rows]
         if self.text:
             inputs.update(text=[row["text"] for row in rows], history=[row["history"] for row in rows])
-        batch = dict(self.processor(**inputs, return_tensors="pt"))
+        batch = dict(self.processor(**inputs, return_tensors="pt", pad_to_multiple_of=PAD_TO_MULTIPLE_OF))
         if self.max_samples is not None and self.speech:
             for name in ("input_values", "input_values_mask"):
                 batch[name] = batch[name][:, : self.max_samples]

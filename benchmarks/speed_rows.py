@@ -53,7 +53,7 @@ from lemer.labels_lemer import frame_codes
 from lemer.onednn import multiply_by_onednn
 from lemer.predict import Utterance, predict_shard
 from lemer.speech_encoder_lemer import encode_speech, extract_features
-from lemer.training import NUM_WORKERS, Collator, LengthBuckets, evaluation_loader, training_loader
+from lemer.training import NUM_WORKERS, PAD_TO_MULTIPLE_OF, Collator, LengthBuckets, evaluation_loader, training_loader
 
 IEMOCAP = iemocap_seconds()
 
@@ -130,8 +130,8 @@ def in_buckets(bench: Bench) -> Iterator[Entry]:
     tokens = rng.integers(60, 151, len(seconds))
     lengths = Dataset.from_dict({"num_frames": frames.tolist()})
 
-    def batch_of(rows, seed):
-        return make_batch(seconds[rows], tokens[rows], bench.size, seed, np.zeros(len(rows), dtype=int))
+    def batch_of(rows, seed, multiple=None):
+        return make_batch(seconds[rows], tokens[rows], bench.size, seed, np.zeros(len(rows), dtype=int), multiple)
 
     def random_order(seed):
         order = np.random.default_rng(seed).permutation(len(seconds))
@@ -156,7 +156,7 @@ def in_buckets(bench: Bench) -> Iterator[Entry]:
             chosen = [spaced(side, frames, counted, (trial + 0.5) / bench.pairs(2)) for side in sides]
             for rows in zip(*chosen, strict=True):
                 for side in (0, 1):
-                    batch = batch_of(rows[side], trial)
+                    batch = batch_of(rows[side], trial, None if side else PAD_TO_MULTIPLE_OF)
                     if what == "training":
                         call = lambda batch=batch: train_step(lambda: model(**batch).loss, optimizer)  # noqa: E731
                     else:
@@ -172,6 +172,8 @@ def in_buckets(bench: Bench) -> Iterator[Entry]:
             f"padded samples of all {len(seconds)} utterances: random order {np.median(padded):.2f} times ours; "
             f"{counted} batches timed of each order, evenly spaced by length"
         )
+        if PAD_TO_MULTIPLE_OF:
+            entry.measured += f"; ours to a multiple of {PAD_TO_MULTIPLE_OF} samples"
         yield entry
 
 

@@ -99,8 +99,11 @@ def make_samples(seconds: float, emotion: int, rng: np.random.Generator, rate: i
     return ((samples - samples.mean()) / samples.std()).astype(np.float32)
 
 
-def make_batch(seconds, tokens, size: str, seed: int = 0, emotions=None) -> dict[str, torch.Tensor]:
-    """A padded batch of the model's inputs and `labels`; `seconds` and `tokens` are one number an utterance."""
+def make_batch(seconds, tokens, size: str, seed: int = 0, emotions=None, multiple=None) -> dict[str, torch.Tensor]:
+    """
+    A padded batch of the model's inputs and `labels`; `seconds` and `tokens` are one number an utterance, `multiple` what
+    the samples are padded to a multiple of.
+    """
     rng = np.random.default_rng(seed)
     emotions = rng.integers(4, size=len(seconds)) if emotions is None else np.asarray(emotions)
     clips = [torch.from_numpy(make_samples(length, emotion, rng)) for length, emotion in zip(seconds, emotions, strict=True)]
@@ -113,6 +116,9 @@ def make_batch(seconds, tokens, size: str, seed: int = 0, emotions=None) -> dict
     for name, mask, rows in (("input_values", "input_values_mask", clips), ("input_ids", "attention_mask", texts)):
         batch[name] = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         batch[mask] = nn.utils.rnn.pad_sequence([torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True)
+        if multiple is not None and name == "input_values":
+            missing = (0, -batch[name].shape[1] % multiple)
+            batch.update({each: nn.functional.pad(batch[each], missing) for each in (name, mask)})
     return {name: values.to(DEVICE) for name, values in {**batch, "labels": torch.from_numpy(emotions)}.items()}
 
 

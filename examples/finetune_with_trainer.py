@@ -41,7 +41,8 @@ columns = [name for name, tower in taken if tower and name in data["train"].colu
 
 
 def collate(rows):
-    batch = processor(**{name: [row[name] for row in rows] for name in columns}, return_tensors="pt")
+    inputs = {name: [row[name] for row in rows] for name in columns}
+    batch = processor(**inputs, return_tensors="pt", pad_to_multiple_of=4000)  # samples: a GPU plans every new length anew
     return {**batch, "labels": torch.tensor([row["label"] for row in rows])}
 
 

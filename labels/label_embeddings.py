@@ -7,6 +7,7 @@ import torch
 from tqdm.auto import tqdm
 
 from lemer.labels_lemer import frame_codes, semantic_label_embeddings, tonal_label_embeddings
+from lemer.processing_lemer import GPU_MULTIPLE
 from lemer.towers_lemer import load_towers
 
 from .key_frames import key_codes
@@ -81,9 +82,10 @@ def build_label_embeddings(
 def _codes_of_corpus(model, processor, dataset, batch_size: int, progress: bool) -> Iterator[tuple[int, np.ndarray]]:
     """Class and codes of every utterance, in batches of like length."""
     order = np.argsort(-np.asarray(dataset["num_frames"]), kind="stable")
+    multiple = None if model.device.type == "cpu" else GPU_MULTIPLE
     with tqdm(total=len(order), desc="key frames", unit="utterance", disable=not progress) as bar:
         for start in range(0, len(order), batch_size):
             rows = dataset[order[start : start + batch_size].tolist()]
-            batch = processor(audio=rows["audio"], return_tensors="pt").to(model.device)
+            batch = processor(audio=rows["audio"], return_tensors="pt", pad_to_multiple_of=multiple).to(model.device)
             yield from zip(rows["label"], frame_codes(model, **batch), strict=True)
             bar.update(len(rows["label"]))

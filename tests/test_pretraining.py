@@ -266,6 +266,28 @@ def test_the_session_held_out_and_the_labels_are_not_read(dataset, tower, tmp_pa
     assert seen == {1, 2}
 
 
+def test_batches_of_a_gpu_differ_in_padding_alone(dataset, tower, tmp_path, monkeypatch):
+    widths, losses = [], []
+
+    class Spy(lemer.pretraining.SpeechCollator):
+        def __call__(self, batch):
+            made = super().__call__(batch)
+            widths.append(made["input_values"].shape[1])
+            return made
+
+    monkeypatch.setattr(lemer.pretraining, "SpeechCollator", Spy)
+    settings = {**lemer.pretraining.SETTINGS["small"], "epochs": 1, "batch_size": 4}
+    for multiple in (None, 4000):
+        monkeypatch.setattr(lemer.pretraining, "PAD_TO_MULTIPLE_OF", multiple)
+        second_stage(tmp_path / str(multiple), dataset[0], 3, tower, dataset[1], settings)
+        losses.append([json.loads(line) for line in (tmp_path / f"{multiple}/fold3/log.jsonl").read_text().splitlines()])
+    half = len(widths) // 2
+    assert widths[half:] == [-(-width // 4000) * 4000 for width in widths[:half]] != widths[:half]
+    # Dropout and the codebook's noise are drawn for more frames, so nothing but their number of updates is the same.
+    assert [line["step"] for line in losses[0]] == [line["step"] for line in losses[1]]
+    assert all(np.isfinite(line["loss"]) for line in losses[1] if "loss" in line)
+
+
 def test_what_is_finished_is_left_alone(finished, dataset, tower):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("fold2/**/*.*")}
     assert second_stage(finished, dataset[0], 2, tower, dataset[1]) == finished / "fold2/checkpoint"

@@ -344,6 +344,19 @@ def test_clips_are_padded_as_the_extractor_itself_pads_them(normalised):
     assert [values.dtype for values in found.values()] == [np.float32, np.int32]
 
 
+def test_samples_are_padded_to_a_multiple_with_more_of_the_same_padding():
+    inputs = {"audio": [SAMPLES[:1600], SAMPLES[:500]], "text": ["hello you", "so"], "sampling_rate": RATE}
+    plain, more, same = (
+        tiny_processor()(**inputs, return_tensors="np", pad_to_multiple_of=multiple) for multiple in (None, 700, 800)
+    )
+    for name, values in plain.items():
+        expected = np.pad(values, [(0, 0), (0, 500)]) if name.startswith("input_values") else values
+        np.testing.assert_array_equal(more[name], expected)
+        np.testing.assert_array_equal(same[name], values)  # 1600 is a multiple already
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        tiny_processor()(**inputs, pad_to_multiple_of=0)
+
+
 def test_a_batch_of_no_texts_at_all_is_audio_alone():
     batch = tiny_processor()(audio=[SAMPLES, SAMPLES], text=[None, None], sampling_rate=RATE)
     assert set(batch) == {"input_values", "input_values_mask"}

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_model, tiny_processor
 
+import lemer.training
 from lemer.files import whole_folder, write_atomically
-from lemer.training import JsonLinesTracker, LengthBuckets, States, optimizer_groups
+from lemer.training import Collator, JsonLinesTracker, LengthBuckets, States, optimizer_groups
 
 LENGTHS = list(range(1000, 4700, 100))  # 37 utterances
 
@@ -66,6 +68,24 @@ def test_batches_hold_like_lengths():
 
 def test_a_corpus_below_the_batch_size_is_one_batch():
     assert sorted(next(iter(LengthBuckets([5, 6, 7], 16, seed=0)))) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+def test_batches_of_a_gpu_are_padded_to_a_multiple_and_answered_alike(train, monkeypatch):
+    model, processor, rng = tiny_model().train(train), tiny_processor(), np.random.default_rng(0)
+    clips = [{"array": rng.normal(size=length), "sampling_rate": 16_000} for length in (5000, 3700)]
+    rows = [{"audio": clip, "text": "so", "history": [], "label": row, "row": row} for row, clip in enumerate(clips)]
+    answers, widths = [], []
+    for multiple in (None, 4000):
+        monkeypatch.setattr(lemer.training, "PAD_TO_MULTIPLE_OF", multiple)
+        batch = Collator(processor, "multimodal")(rows)
+        widths.append(batch["input_values"].shape[1])
+        del batch["rows"]
+        with torch.no_grad():
+            answers.append(model(**batch))
+    assert widths == [5000, 8000]
+    for name in ("logits", "loss"):
+        torch.testing.assert_close(answers[1][name], answers[0][name], rtol=1e-5, atol=1e-5)
 
 
 def test_groups_hold_every_trained_parameter_once_at_its_rate():
