@@ -229,8 +229,8 @@ class LemerProcessor(ProcessorMixin):
             return_tensors (`str`): `"pt"` or `"np"`; without it, lists.
             padding: `True` or `"longest"` may be said; a batch is padded to its longest in any case.
             pad_to_multiple_of (`int`):
-                Samples, and from their longest to a multiple of this. Answers stay the same; a GPU, which plans its
-                convolutions anew for every number of samples, sees fewer of them. `GPU_MULTIPLE` is what the scripts take.
+                Number of samples to a multiple of which a batch is padded. Answers stay the same; a GPU, which plans its
+                convolutions anew for every length, meets fewer lengths. The scripts pad to `GPU_MULTIPLE` there.
 
         Returns:
             `BatchFeature` with `input_values` and `input_values_mask` (B, S) where there is audio, `input_ids`,

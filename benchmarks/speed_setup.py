@@ -235,7 +235,7 @@ def fit_classifier(model: LemerModel, bench: Bench, fitted: int, tested: int) ->
     Set the classifier to the ridge regression of the classes on `fitted` utterances of a second.
 
     Returns:
-        Batches of `tested` others, the labels (N,) that the model gives them, and the share of them that is right.
+        Batches of `tested` others, the logits (N, C) that the model gives them, and the share of them that is right.
     """
     batches = []
     for part in np.array_split(np.arange(fitted + tested) % 4, (fitted + tested) // 4):
@@ -249,8 +249,8 @@ def fit_classifier(model: LemerModel, bench: Bench, fitted: int, tested: int) ->
     weight = (standard.T @ torch.linalg.solve(gram, targets - targets.mean(0))).T / deviation  # (C, D)
     model.classifier.weight.copy_(weight)
     model.classifier.bias.copy_(targets.mean(0) - weight @ mean)
-    predicted = model.classifier(vectors[fitted:]).argmax(1)
-    return batches[fitted // 4 :], predicted, (predicted == labels[fitted:]).float().mean().item()
+    logits = model.classifier(vectors[fitted:])
+    return batches[fitted // 4 :], logits, (logits.argmax(1) == labels[fitted:]).float().mean().item()
 
 
 def start_onnxruntime(model: LemerModel, processor: LemerProcessor, path: Path):
