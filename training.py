@@ -22,7 +22,7 @@ from lemer.processing_lemer import GPU_MULTIPLE
 NUM_WORKERS = min(4, os.cpu_count() or 1) if torch.accelerator.is_available() else 0
 # Samples that a batch is padded to a multiple of: a GPU plans what it runs for every length that it has not seen.
 PAD_TO_MULTIPLE_OF = GPU_MULTIPLE if torch.accelerator.is_available() else None
-LENGTH_JITTER = 0.15  # standard deviation of the noise on the logarithm of a length
+LENGTH_JITTER = 0.1  # standard deviation of the noise on the logarithm of a length
 
 
 class LengthBuckets(Sampler[list[int]]):
