@@ -173,7 +173,7 @@ def in_buckets(bench: Bench) -> Iterator[Entry]:
             f"{counted} batches timed of each order, evenly spaced by length"
         )
         if PAD_TO_MULTIPLE_OF:
-            entry.measured += f"; ours to a multiple of {PAD_TO_MULTIPLE_OF} samples"
+            entry.measured += f"; ours timed padded to a multiple of {PAD_TO_MULTIPLE_OF} samples, which that leaves out"
         yield entry
 
 
