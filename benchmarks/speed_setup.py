@@ -5,6 +5,7 @@
 Shapes: B batch, S samples, T tokens.
 """
 
+import copy
 import gc
 import json
 import os
@@ -33,6 +34,7 @@ from lemer import LemerConfig, LemerModel, LemerProcessor
 from lemer.benchmarks.speed import DEVICE, clock, forward, precision
 from lemer.export import export
 from lemer.memory import EVERYTHING, keep_freed_memory
+from lemer.onednn import multiply_by_onednn
 from lemer.predict import LARGEST, batches
 from lemer.small_towers import make_small_text_tower
 from lemer.speech_encoder_lemer import encode_speech
@@ -78,6 +80,13 @@ def make_model(size: str, norm: str = "layer", padding_safe: bool = True, modali
             values.normal_()
     model.speech_model.freeze_feature_encoder()
     return model.eval()
+
+
+def as_predicted(model: LemerModel, dtype: torch.dtype = torch.float32) -> LemerModel:
+    """A copy of a model as predict.py runs it in a precision."""
+    prepared = copy.deepcopy(model).to(dtype)
+    multiply_by_onednn(prepared)
+    return prepared
 
 
 # --------------------------------------------------------------------------------------------------------- utterances

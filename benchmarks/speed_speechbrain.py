@@ -9,7 +9,6 @@ The classifier is what speechbrain/emotion-recognition-wav2vec2-IEMOCAP describe
 normalised output, mean over frames, one linear layer. It gets the very tower of our model, which hears speech alone too.
 """
 
-import copy
 import json
 import sys
 import tempfile
@@ -22,9 +21,8 @@ from transformers.utils import logging
 
 from lemer import LemerPipeline, LemerProcessor
 from lemer.benchmarks.speed import DEVICE, alternate, clock, difference
-from lemer.benchmarks.speed_setup import PREDICTED, WORDS, make_model
+from lemer.benchmarks.speed_setup import PREDICTED, WORDS, as_predicted, make_model
 from lemer.memory import EVERYTHING, keep_freed_memory
-from lemer.onednn import multiply_by_onednn
 from lemer.predict import Utterance, predict_shard
 from lemer.small_towers import make_small_text_tower
 from lemer.speech_encoder_lemer import encode_speech
@@ -67,8 +65,7 @@ def measure(size: str, pairs: int, folder: Path, files: list[str]) -> dict:
     # A processor has both parts; this one's words are never asked for.
     tokenizer = AutoTokenizer.from_pretrained(make_small_text_tower(folder / "tokenizer", [" ".join(WORDS)] * 2))
     processor = LemerProcessor(extractor, tokenizer)
-    prepared, half = copy.deepcopy(model), copy.deepcopy(model).to(torch.bfloat16)
-    multiply_by_onednn(prepared)  # as predict.py does
+    prepared, half = as_predicted(model), as_predicted(model, torch.bfloat16)
     ours, predicted, halved = (LemerPipeline(one, processor) for one in (model, prepared, half))
 
     def run_predict(pipe):
