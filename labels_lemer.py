@@ -25,7 +25,8 @@ def check_quantizer(model):
     if model.speech_quantizer is None:
         raise ValueError(
             "the model has no quantizer, so frames have no codes: start from a ...ForPreTraining checkpoint of wav2vec 2.0, "
-            "or use train_label_embeddings=True"
+            "or describe its labels otherwise: tonal_labels=random with train_label_embeddings=true, as recipe B3, or "
+            "tonal_labels=semantic with speech_label_space=semantic, as B4"
         )
 
 

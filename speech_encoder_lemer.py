@@ -8,7 +8,7 @@ forward pass could change), so that activation checkpointing recomputes the same
 
 On a CPU, where a tenth of a batch or more is padding, the feed-forward modules of the conformer leave it out. In bf16 on a
 CPU, and on a GPU, convolutions read positions as they lie, a vector each, where they otherwise read a copy with a row for
-every channel.
+every channel; those of the CNN encoder do so in float32 on a CPU too, where no gradient passes them.
 
 Tables and caches of positions that remember an earlier input's precision are replaced by ones that do not.
 
@@ -55,15 +55,18 @@ MEL_MASKS = 2  # SpecAugment's masks in time, and as many in frequency
 def _channels_last(conv: nn.Conv1d, hidden_states: torch.Tensor, in_32_bits: bool) -> bool:
     """
     Whether a convolution is run on channels that lie last, where it pays: in 16 bits, on a CPU only in bf16 without
-    autocast; with `in_32_bits`, on a GPU in float32 too.
+    autocast; with `in_32_bits`, in float32 too, on a CPU only where no gradient passes: elsewhere it is transformers' to
+    the last bit.
     """
-    device = hidden_states.device.type
-    if device != conv.weight.device.type or type(conv) is not nn.Conv1d:  # an adapter is of another type
+    # Types first: an adapter is of another one, and so is a convolution whose weight is packed, which is costly to read.
+    if type(conv) is not nn.Conv1d or hidden_states.device != conv.weight.device:
         return False
-    if device == "cuda":
-        return in_32_bits or hidden_states.dtype.itemsize == 2 or torch.is_autocast_enabled(device)
+    if hidden_states.is_cuda:
+        return in_32_bits or hidden_states.dtype.itemsize == 2 or torch.is_autocast_enabled("cuda")
     half = hidden_states.dtype == conv.weight.dtype == torch.bfloat16
-    return device == "cpu" and half and not is_tracing(hidden_states)
+    passed = torch.is_grad_enabled() and (hidden_states.requires_grad or conv.weight.requires_grad)
+    pays = half or (in_32_bits and not passed)
+    return hidden_states.device.type == "cpu" and pays and not is_tracing(hidden_states)
 
 
 def _pointwise(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -150,7 +153,7 @@ def _dense(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
 
 
 class ChannelsLastConvLayer(Wav2Vec2ConformerLayerNormConvLayer):
-    """CNN layer with a layer norm; on a GPU, and in bf16 on a CPU, its channels lie last from input to output."""
+    """CNN layer with a layer norm, whose channels lie last from input to output where that pays."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if not _channels_last(self.conv, hidden_states, in_32_bits=True):

@@ -280,7 +280,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     processor = LemerProcessor.from_pretrained(folder / "start")
     model_config = model.config
     if args.freeze_feature_encoder and model.speech_model is not None:
-        model.speech_model.freeze_feature_encoder()
+        model.speech_model.feature_extractor._freeze_parameters()  # HuBERT's model has no method of its own that calls this
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     collator = Collator(processor, model.config.modality)
     cut = Collator(processor, model.config.modality, args.max_seconds)

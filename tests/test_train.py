@@ -16,7 +16,7 @@ import torch
 from releases import write_release
 from safetensors.torch import load_file, save_file
 from tiny import tower_folders
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoProcessor
 
 import lemer.folds
 import lemer.train
@@ -237,6 +237,23 @@ def test_a_tower_can_be_named_for_each_fold_and_seed(arguments, towers, tmp_path
     options += ["--output_dir", str(tmp_path / "staged"), "--second_stage", str(tmp_path / "stage")]
     assert lemer.train.main([*arguments, *options]) == 1
     assert "give --second_stage none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "hubert", "wavlm", "unispeech-sat"])
+def test_the_cnn_encoder_of_every_family_can_stay_as_it_is(family, arguments, towers, tmp_path, capsys):
+    tower, run = tmp_path / "tower", tmp_path / "run"
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    AutoModel.from_config(AutoConfig.for_model(family, **size, conv_dim=(16,) * 7)).save_pretrained(tower)
+    shutil.copy(towers[0] / "preprocessor_config.json", tower)
+    options = [*arguments, "--speech_model", str(tower), "--set", "modality=speech", "--epochs", "1", "--folds", "1"]
+    assert lemer.train.main([*options, "--output_dir", str(tmp_path / "of_codes")]) == 1
+    assert "tonal_labels=semantic with speech_label_space=semantic" in capsys.readouterr().err
+    options += ["--freeze_feature_encoder", "--tonal_labels", "semantic", "--set", "speech_label_space=semantic"]
+    assert lemer.train.main([*options, "--output_dir", str(run)]) == 0
+    model = LemerModel.from_pretrained(run / "fold1/seed0/checkpoint")
+    assert model.config.speech_config.model_type == family
+    before, after = (one.feature_extractor.state_dict() for one in (AutoModel.from_pretrained(tower), model.speech_model))
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_tower_that_has_seen_the_test_is_refused(finished, arguments, tmp_path, capsys):
