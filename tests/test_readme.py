@@ -64,7 +64,11 @@ def place(tmp_path_factory):
     turns = [{"speaker": "F", "text": f"line {i} of it", "emotion": ("neu", "sad")[i % 2]} for i in range(4)]
     lines = [{"turns": [{**turn, "text": f"{turn['text']}, {n}"} for turn in turns]} for n in range(4)]
     (folder / "dialogs.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    tower_folders(folder / "towers")
+    speech, _ = tower_folders(folder / "towers")
+    seeded(lambda: AutoModel.from_config(tiny_config(speech={"model_type": "hubert"}).speech_config)).save_pretrained(
+        folder / "HUBERT"
+    )
+    shutil.copy(speech / "preprocessor_config.json", folder / "HUBERT")
     return folder
 
 
@@ -73,8 +77,9 @@ def options_of(command: list[str], place: Path) -> list[str]:
     if command[1] != "train.py":
         return []
     options = ["--cache_dir", place / "cache"]
-    if "--speech_model" not in command:
-        options += ["--speech_model", place / "towers/speech", "--text_model", place / "towers/text"]
+    for tower in ("speech", "text"):
+        if f"--{tower}_model" not in command:
+            options += [f"--{tower}_model", place / "towers" / tower]
     options += ["--epochs", 1, "--warmup_steps", 0, "--batch_size", 4, "--codes", 3, "--words", 2]
     return [str(option) for option in options]
 
@@ -106,7 +111,7 @@ def test_a_snippet_runs(number, place, monkeypatch, capsys):
 def test_options_that_the_text_names_exist():
     text = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
     options = set(re.findall(r"`(--\w+)", text)) - {"--nproc_per_node"}
-    helps = "".join((ROOT / name).read_text() for name in ("train.py", "corpora/command_line.py"))
+    helps = "".join((ROOT / name).read_text() for name in ("train.py", "predict.py", "corpora/command_line.py"))
     assert options and all(f'"{option}"' in helps or option == "--help" for option in options)
 
 
