@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from transformers.utils import logging
 
 
 def _multiply(values: torch.Tensor, layer: nn.Module) -> torch.Tensor:
@@ -83,5 +84,8 @@ def multiply_by_onednn(model: nn.Module) -> bool:
         elif type(module) is nn.Conv1d and _is_pointwise(module):
             module.weight, module.__class__ = _pack(module.weight[:, :, 0]), PackedPointwise
     if model.dtype == torch.bfloat16 and on_amd() and model.config._attn_implementation == "sdpa":
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # WavLM keeps an attention of its own, which is worth no warning
         model.set_attn_implementation("eager")
+        logging.set_verbosity(verbosity)
     return True

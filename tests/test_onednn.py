@@ -110,6 +110,14 @@ def test_an_attention_that_was_asked_for_stays(leading, monkeypatch):
     assert model.config._attn_implementation == "flex_attention"
 
 
+def test_a_tower_with_an_attention_of_its_own_is_no_reason_to_warn(monkeypatch, caplog):
+    monkeypatch.setattr(onednn, "on_amd", lambda: True)
+    model = in_bf16(make("wavlm group"))
+    caplog.clear()
+    assert multiply_by_onednn(model)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_an_utterance_has_the_same_answer_alone_and_in_a_batch(leading, name):
     model = make(name)
