@@ -1,4 +1,7 @@
-"""Matrix products by oneDNN of weights packed once, for a model that does nothing but answer, on a CPU."""
+"""Matrix products by oneDNN of weights packed once, for a model that does nothing but answer, on a CPU.
+
+Shapes: B batch, F frames, D channels.
+"""
 
 import platform
 from functools import cache
@@ -36,14 +39,14 @@ class PackedLinear(nn.Linear):
 
 
 class PackedPointwise(nn.Conv1d):
-    """A convolution of (B, D, F) whose kernel is one frame long, likewise; its frames are copied neither."""
+    """A convolution of (B, D, F) whose kernel is one frame long, likewise; nor are its frames copied."""
 
     @property
     def weight(self) -> torch.Tensor:
         return self._parameters["weight"].to_dense()[:, :, None]
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return _multiply(values.transpose(1, 2), self).transpose(1, 2)
+        return _multiply(values.transpose(1, 2), self).transpose(1, 2)  # (B, D', F)
 
 
 @cache
