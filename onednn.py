@@ -12,9 +12,16 @@ from torch import nn
 from transformers.utils import logging
 
 
+def _refuse(*_, **__):
+    raise RuntimeError(
+        "this model does nothing but answer since multiply_by_onednn was called on it: load it anew for gradients, or to "
+        "copy, move or save it"
+    )
+
+
 def _multiply(values: torch.Tensor, layer: nn.Module) -> torch.Tensor:
     if values.requires_grad:  # the operation knows no gradient, and would leave it out without a word
-        raise RuntimeError("this model gives no gradients since multiply_by_onednn was called on it: load it anew for them")
+        _refuse()
     return torch.ops.mkldnn._linear_pointwise(values, layer._parameters["weight"], layer.bias, "none", [], "")
 
 
@@ -29,6 +36,8 @@ def _is_pointwise(conv: nn.Conv1d) -> bool:
 class PackedLinear(nn.Linear):
     """A linear layer whose weight lies as oneDNN reads it, which otherwise copies it so in every call."""
 
+    __deepcopy__ = _apply = _save_to_state_dict = _refuse  # torch would refuse too, but not say why
+
     @property
     def weight(self) -> torch.Tensor:
         """As it was, for attentions that read it past this layer, such as WavLM's."""
@@ -40,6 +49,8 @@ class PackedLinear(nn.Linear):
 
 class PackedPointwise(nn.Conv1d):
     """A convolution of (B, D, F) whose kernel is one frame long, likewise; nor are its frames copied."""
+
+    __deepcopy__ = _apply = _save_to_state_dict = _refuse
 
     @property
     def weight(self) -> torch.Tensor:
