@@ -6,7 +6,7 @@ VENV ?= .venv
 
 # The main job on a spoken corpus made here: corpus, training, table, checkpoint opened in a fresh process.
 demo: $(VENV)/installed
-	$(VENV)/bin/python demo.py demo
+	$(VENV)/bin/python examples/demo.py demo
 
 # Every row of both papers on that corpus with small towers, to a finished report; goes on where it was stopped.
 table: $(VENV)/installed
@@ -20,7 +20,7 @@ test: $(VENV)/installed
 
 # What holds on a CPU holds on a GPU, where there is one.
 test-gpu: $(VENV)/installed
-	LEMER_TEST_GPU=1 $(VENV)/bin/python -m pytest tests/test_gpu.py
+	LEMER_TEST_GPU=1 $(VENV)/bin/python -m pytest tests/travels/test_gpu.py
 
 # transformers' own tests of any model and processor, on ours. Its source distribution has them, the installed package not.
 COMMON = .common/$(subst ==,-,$(shell grep ^transformers== constraints.txt))

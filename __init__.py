@@ -7,6 +7,15 @@ installed.
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what a type checker and an editor read; at run time the names load on first use
+    from .configuration_cross_modal import CrossModalConfig
+    from .configuration_lemer import LemerConfig
+    from .modeling_cross_modal import CrossModalModel, CrossModalOutput
+    from .modeling_lemer import LemerModel, LemerOutput
+    from .pipeline_lemer import LemerPipeline
+    from .processing_lemer import LemerProcessor
 
 _HOME = {
     "CrossModalConfig": "configuration_cross_modal",
@@ -18,7 +27,16 @@ _HOME = {
     "LemerPipeline": "pipeline_lemer",
     "LemerProcessor": "processing_lemer",
 }
-__all__ = sorted(_HOME)
+__all__ = [
+    "CrossModalConfig",
+    "CrossModalModel",
+    "CrossModalOutput",
+    "LemerConfig",
+    "LemerModel",
+    "LemerOutput",
+    "LemerPipeline",
+    "LemerProcessor",
+]
 
 
 def _register_auto_classes():

@@ -33,10 +33,10 @@ from transformers import pipeline
 from transformers.utils import logging
 
 from lemer import LemerPipeline
-from lemer.onednn import multiply_by_onednn
+from lemer.audio_lemer import load_audio
+from lemer.corpora.manifest import read_manifest
 from lemer.pipeline_lemer import transcribe
-from lemer.predict import read_manifest
-from lemer.processing_lemer import load_audio
+from lemer.runtime.onednn import multiply_by_onednn
 
 MAX_SECONDS, MIN_SECONDS = 30.0, 0.1  # what Whisper hears at once; no word is shorter
 SILENCE = 1e-4  # of full scale, -80 dB: a muted microphone stays below

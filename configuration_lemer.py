@@ -3,11 +3,14 @@
 This file travels with every checkpoint.
 """
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+
+if TYPE_CHECKING:  # a checkpoint gets the files that its configuration's file names, and so the pipeline too
+    from .pipeline_lemer import LemerPipeline  # noqa: F401
 
 # All of it in every saved config, whichever class was saved: one checkpoint opens through each of these Auto classes.
 AUTO_MAP = {

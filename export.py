@@ -25,7 +25,7 @@ from transformers import AutoModel
 from transformers.utils import logging
 
 from lemer import LemerProcessor
-from lemer.files import writing
+from lemer.runtime.files import writing
 from lemer.speech_encoder_lemer import receptive_field
 
 TOLERANCE = 1e-4

@@ -19,7 +19,7 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator
 from transformers.utils import logging
 
-from .processing_lemer import GPU_MULTIPLE, load_audio
+from .audio_lemer import GPU_MULTIPLE, load_audio
 
 logger = logging.get_logger(__name__)
 

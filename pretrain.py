@@ -21,17 +21,17 @@ from accelerate import PartialState
 from datasets.exceptions import DatasetsError
 from transformers.utils import logging
 
-from lemer.corpora import command_line
-from lemer.memory import keep_freed_memory
-from lemer.pretraining import HELP, SETTINGS, default_settings, second_stage
-from lemer.small_towers import SMALL_SPEECH_TOWERS
+from lemer.corpora import options as corpus_options
+from lemer.runtime.process import keep_freed_memory
+from lemer.training.second_stage import HELP, SETTINGS, default_settings, second_stage
+from lemer.training.small_towers import SMALL_SPEECH_TOWERS
 
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="pretrain.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    command_line.add_corpus_options(parser.add_argument_group("data"))
+    corpus_options.add_corpus_options(parser.add_argument_group("data"))
     parser.add_argument("--output_dir", required=True, help="folder of the second stage, one for each tower and setting")
     parser.add_argument(
         "--speech_model",
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     logging.disable_progress_bar()  # of loading and saving weights: they take moments
     processes = PartialState(cpu=not torch.accelerator.is_available())
     with processes.main_process_first():
-        corpus = command_line.load_corpus(args)
+        corpus = corpus_options.load_corpus(args)
     if processes.is_main_process:
         print(corpus.report.format(), flush=True)
     for fold in corpus.folds:

@@ -41,12 +41,12 @@ from transformers import AutoModel, AutoProcessor
 from transformers.utils import logging
 
 from lemer import LemerModel  # noqa: F401  importing a class makes the Auto classes know the package's models
-from lemer.evaluation.report_rows import recipe_changes
+from lemer.evaluation.report.rows import recipe_changes
 from lemer.evaluation.run_folder import read_json, read_run
 from lemer.evaluation.summary import summarise
-from lemer.files import whole_folder
 from lemer.recipes import get_recipe
-from lemer.small_towers import SMALL_SPEECH_TOWERS
+from lemer.runtime.files import whole_folder
+from lemer.training.small_towers import SMALL_SPEECH_TOWERS
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 FIGURE = "attention.png"

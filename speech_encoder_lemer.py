@@ -23,12 +23,8 @@ This file travels with every checkpoint. Shapes: B batch, S samples, P positions
 log-Mel), F frames, D channels.
 """
 
-from functools import cache
-
-import numpy as np
 import torch
 from torch import nn
-from transformers.audio_utils import mel_filter_bank
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
     Wav2Vec2ConformerConvolutionModule,
@@ -41,133 +37,18 @@ from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
 )
 from transformers.utils import is_torchdynamo_compiling, is_torchdynamo_exporting, is_tracing
 
-PACKED_FROM = 0.1  # share of padded frames from which feed-forward modules run on the others alone
-
-MEL_RATE = 16_000  # Hz
-MEL_BANDS = 80
-MEL_WINDOW = 400  # samples, 25 ms
-MEL_STEP = 160  # samples, 10 ms
-MEL_FFT = 512  # points; at 400 the narrowest bands would fall between two bins
-MEL_FLOOR = 1e-5  # of a band's energy, before the logarithm; samples have unit variance
-MEL_MASKS = 2  # SpecAugment's masks in time, and as many in frequency
-
-
-def _channels_last(conv: nn.Conv1d, hidden_states: torch.Tensor, in_32_bits: bool) -> bool:
-    """
-    Whether a convolution is run on channels that lie last, where it pays: in 16 bits, on a CPU only in bf16 without
-    autocast; with `in_32_bits`, in float32 too, on a CPU only where no gradient passes: elsewhere it is transformers' to
-    the last bit.
-    """
-    # Types first: an adapter is of another one, and so is a convolution whose weight is packed, which is costly to read.
-    if type(conv) is not nn.Conv1d or hidden_states.device != conv.weight.device:
-        return False
-    if hidden_states.is_cuda:
-        return in_32_bits or hidden_states.dtype.itemsize == 2 or torch.is_autocast_enabled("cuda")
-    half = hidden_states.dtype == conv.weight.dtype == torch.bfloat16
-    passed = torch.is_grad_enabled() and (hidden_states.requires_grad or conv.weight.requires_grad)
-    pays = half or (in_32_bits and not passed)
-    return hidden_states.device.type == "cpu" and pays and not is_tracing(hidden_states)
-
-
-def _pointwise(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
-    """A convolution of (B, D, F) whose kernel is one frame long."""
-    if _channels_last(conv, hidden_states, in_32_bits=False):
-        return nn.functional.linear(hidden_states.transpose(1, 2), conv.weight[:, :, 0], conv.bias).transpose(1, 2)
-    return conv(hidden_states)
-
-
-def _depthwise(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
-    """A convolution of (B, D, F) with a kernel of its own for every channel."""
-    if hidden_states.device.type != "cpu" or is_tracing(hidden_states) or type(conv) is not nn.Conv1d:
-        return conv(hidden_states)
-    # torch makes an image of one row of it, for which oneDNN is several times slower than for one of one column.
-    column = hidden_states[..., None], conv.weight[..., None]  # (B, D, F, 1), (D, 1, kernel, 1)
-    return nn.functional.conv2d(*column, conv.bias, padding=(conv.padding[0], 0), groups=conv.groups)[..., 0]
-
-
-def _as_images(kernel: torch.Tensor, *frames: torch.Tensor) -> tuple[int, list[int], list[torch.Tensor]]:
-    """
-    A depthwise kernel (D, 1, K) and frames (B, F, D) as a convolution of two dimensions takes them.
-
-    Returns:
-        The dimension that was added, the padding of both, and the kernel and the images with that dimension: on a GPU an
-        image is a row, in 16 bits as its frames lie in memory; on a CPU it is a column, for the reason in `_depthwise`.
-    """
-    on_cpu, padding = kernel.device.type == "cpu", kernel.shape[-1] // 2
-    images = [one.transpose(1, 2) for one in frames]  # (B, D, F)
-    if on_cpu or frames[0].dtype.itemsize > 2:
-        images = [one.contiguous() for one in images]
-    added = 3 if on_cpu else 2
-    return added, [padding, 0] if on_cpu else [0, padding], [one.unsqueeze(added) for one in (kernel, *images)]
-
-
-def _depthwise_by_frames(frames: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """A convolution of frames (B, F, D), the channels of a frame beside each other, with a kernel (D, 1, K) to (B, F, D)."""
-    added, padding, (kernel, image) = _as_images(kernel, frames)
-    return nn.functional.conv2d(image, kernel, padding=padding, groups=len(kernel)).squeeze(added).transpose(1, 2)
-
-
-# The same as an operation of its own: inductor compiles the backward pass of a convolution for one length alone.
-@torch.library.custom_op("lemer::depthwise", mutates_args=())
-def _depthwise_operation(frames: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    return _depthwise_by_frames(frames, kernel).contiguous()
-
-
-@torch.library.custom_op("lemer::depthwise_backward", mutates_args=())
-def _depthwise_backward(
-    gradient: torch.Tensor, frames: torch.Tensor, kernel: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    added, padding, (kernel, image, gradient) = _as_images(kernel, frames, gradient)
-    once = [1, 1]  # stride, dilation
-    of_image, of_kernel, _ = torch.ops.aten.convolution_backward(
-        gradient, image, kernel, None, once, padding, once, False, [0, 0], len(kernel), [True, True, False]
-    )
-    return of_image.squeeze(added).transpose(1, 2).contiguous(), of_kernel.squeeze(added).contiguous()
-
-
-@_depthwise_operation.register_fake
-def _(frames, kernel):
-    return frames.new_empty(frames.shape)
-
-
-@_depthwise_backward.register_fake
-def _(gradient, frames, kernel):
-    return frames.new_empty(frames.shape), kernel.new_empty(kernel.shape)
-
-
-_depthwise_operation.register_autograd(
-    lambda ctx, gradient: _depthwise_backward(gradient, *ctx.saved_tensors),
-    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+from .convolutions_lemer import (
+    ChannelsLastConvLayer,
+    PlainChannelsLastConvLayer,
+    channels_last,
+    depthwise,
+    depthwise_by_frames,
+    depthwise_operation,
+    pointwise,
 )
+from .log_mel_lemer import MEL_STEP, MEL_WINDOW, LogMelLayer
 
-
-def _dense(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
-    """A convolution of (B, D, P) without padding, to channels that lie last, (B, P', D')."""
-    if conv.in_channels == 1:
-        windows = hidden_states[:, 0].unfold(-1, conv.kernel_size[0], conv.stride[0])  # (B, P', samples), overlapping
-        return nn.functional.linear(windows, conv.weight[:, 0], conv.bias)
-    # With one dimension torch copies the input to rows of channels; with two it takes it as it is.
-    image, stride = hidden_states[:, :, None], (1, conv.stride[0])  # (B, D, 1, P)
-    image = nn.functional.conv2d(image, conv.weight[:, :, None], conv.bias, stride)  # (B, D', 1, P')
-    return image[:, :, 0].transpose(1, 2)
-
-
-class ChannelsLastConvLayer(Wav2Vec2ConformerLayerNormConvLayer):
-    """CNN layer with a layer norm, whose channels lie last from input to output where that pays."""
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if not _channels_last(self.conv, hidden_states, in_32_bits=True):
-            return super().forward(hidden_states)
-        return self.activation(self.layer_norm(_dense(self.conv, hidden_states)).transpose(1, 2))  # (B, D, P')
-
-
-class PlainChannelsLastConvLayer(Wav2Vec2ConformerNoLayerNormConvLayer):
-    """The same without a norm."""
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if not _channels_last(self.conv, hidden_states, in_32_bits=True):
-            return super().forward(hidden_states)
-        return self.activation(_dense(self.conv, hidden_states).transpose(1, 2))  # (B, D, P')
+PACKED_FROM = 0.1  # share of padded frames from which feed-forward modules run on the others alone
 
 
 class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
@@ -179,15 +60,15 @@ class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
         hidden_states = self.layer_norm(hidden_states)
         own = type(self.depthwise_conv) is type(self.pointwise_conv1) is type(self.pointwise_conv2) is nn.Conv1d
         compiling = is_torchdynamo_compiling() and not is_torchdynamo_exporting()
-        on_gpu = hidden_states.is_cuda and _channels_last(self.depthwise_conv, hidden_states, in_32_bits=False)
+        on_gpu = hidden_states.is_cuda and channels_last(self.depthwise_conv, hidden_states, in_32_bits=False)
         if own and (compiling or on_gpu):
             return self.dropout(self._by_frames(hidden_states, compiling))
-        hidden_states = self.glu(_pointwise(self.pointwise_conv1, hidden_states.transpose(1, 2)))  # (B, D, F)
+        hidden_states = self.glu(pointwise(self.pointwise_conv1, hidden_states.transpose(1, 2)))  # (B, D, F)
         if self.padding is not None:
             hidden_states = hidden_states.masked_fill(self.padding[:, None], 0.0)
         # Copied where channels lie last: oneDNN's depthwise convolution of those never returns with 16 of them, in bf16.
-        hidden_states = self._norm(_depthwise(self.depthwise_conv, hidden_states.contiguous()))
-        hidden_states = _pointwise(self.pointwise_conv2, self.activation(hidden_states))
+        hidden_states = self._norm(depthwise(self.depthwise_conv, hidden_states.contiguous()))
+        hidden_states = pointwise(self.pointwise_conv2, self.activation(hidden_states))
         return self.dropout(hidden_states).transpose(1, 2)  # (B, F, D)
 
     def _norm(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -202,7 +83,7 @@ class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
         hidden_states = nn.functional.glu(hidden_states, -1)  # (B, F, D)
         if self.padding is not None:
             hidden_states = hidden_states.masked_fill(self.padding[..., None], 0.0)
-        depthwise = _depthwise_operation if compiling else _depthwise_by_frames
+        depthwise = depthwise_operation if compiling else depthwise_by_frames
         hidden_states = depthwise(hidden_states, self.depthwise_conv.weight.to(hidden_states.dtype))
         image = self._norm(hidden_states.transpose(1, 2)[:, :, None])  # (B, D, 1, F), and as it lies (B, 1, F, D)
         hidden_states = self.activation(image[:, :, 0].transpose(1, 2))
@@ -274,60 +155,6 @@ class PaddingSafeGroupNormConvLayer(GradientCheckpointingLayer):
         shift = norm.bias - mean * scale
         hidden_states = torch.addcmul(shift[..., None], hidden_states, scale[..., None])
         return self.activation(hidden_states.to(dtype))
-
-
-@cache
-def _mel_filters() -> np.ndarray:
-    """Triangular filters from 0 Hz to half the rate, (bins, 80)."""
-    filters = mel_filter_bank(MEL_FFT // 2 + 1, MEL_BANDS, 0.0, MEL_RATE / 2, MEL_RATE, mel_scale="slaney")
-    return filters.astype(np.float32)
-
-
-def log_mel(samples: torch.Tensor) -> torch.Tensor:
-    """Natural logarithm of the energy in 80 Mel bands of 16 kHz samples (B, S), Hann window, in float32: (B, 80, P)."""
-    with torch.autocast(samples.device.type, enabled=False):
-        window = torch.hann_window(MEL_WINDOW, device=samples.device)
-        spectrum = torch.fft.rfft(samples.float().unfold(-1, MEL_WINDOW, MEL_STEP) * window, MEL_FFT)  # (B, P, bins)
-        power = torch.view_as_real(spectrum).square().sum(-1)
-        filters = torch.from_numpy(_mel_filters()).to(samples.device)
-        return (power @ filters).clamp(min=MEL_FLOOR).log().transpose(1, 2)
-
-
-class LogMelLayer(nn.Module):
-    """First layer of a CNN encoder: log-Mel, normalised per utterance and band over real positions, SpecAugment in training.
-
-    It has no parameters. Those of the convolution that stood here are kept, unused, so that a checkpoint has the keys that
-    transformers' own classes look for.
-    """
-
-    mask_bands: int  # bands that a mask hides at most
-    mask_share: float  # share of the utterance that a mask hides at most
-
-    @torch.no_grad()
-    def forward(self, samples: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        values = log_mel(samples)  # (B, 80, P)
-        positions = torch.arange(values.shape[-1], device=values.device)
-        if lengths is None:
-            lengths = torch.full((len(values),), values.shape[-1], device=values.device)
-        padding = (positions >= lengths[:, None])[:, None]  # (B, 1, P)
-        counts = lengths[:, None, None]
-        values = (values - values.masked_fill(padding, 0.0).sum(-1, keepdim=True) / counts).masked_fill(padding, 0.0)
-        values = values * torch.rsqrt(values.square().sum(-1, keepdim=True) / counts + 1e-5)
-        if self.training:
-            bands = torch.arange(MEL_BANDS, device=values.device)
-            hidden_bands = _spans(bands, torch.full_like(lengths, MEL_BANDS), self.mask_bands / MEL_BANDS)  # (B, 80)
-            hidden_positions = _spans(positions, lengths, self.mask_share)  # (B, P)
-            values = values.masked_fill(hidden_bands[:, :, None] | hidden_positions[:, None], 0.0)
-        return values.to(samples.dtype)
-
-
-def _spans(positions: torch.Tensor, lengths: torch.Tensor, share: float) -> torch.Tensor:
-    """Random spans (B, P) of positions below each row's length, each at most `share` of it long."""
-    drawn = torch.rand(2, len(lengths), MEL_MASKS, device=positions.device)
-    widths = drawn[0] * share * lengths[:, None]  # (B, masks)
-    starts = drawn[1] * (lengths[:, None] - widths)
-    distance = positions - starts[..., None]  # (B, masks, P)
-    return ((distance >= 0) & (distance < widths[..., None])).any(1)
 
 
 class UncompiledFeatureEncoder(nn.Module):

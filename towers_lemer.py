@@ -20,7 +20,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from .speech_encoder_lemer import LogMelLayer, make_padding_safe
+from .log_mel_lemer import LogMelLayer
+from .speech_encoder_lemer import make_padding_safe
 
 logger = logging.get_logger(__name__)
 

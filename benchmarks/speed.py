@@ -33,8 +33,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from lemer.files import write_atomically
-from lemer.memory import EVERYTHING, keep_freed_memory
+from lemer.runtime.files import write_atomically
+from lemer.runtime.process import EVERYTHING, keep_freed_memory
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HERE = Path(__file__).resolve().parents[1]

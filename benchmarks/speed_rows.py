@@ -49,11 +49,19 @@ from lemer.benchmarks.speed_setup import (
     write_recordings,
 )
 from lemer.corpora.any_dataset import load_any_dataset
+from lemer.corpora.manifest import Utterance
 from lemer.labels.label_embeddings import build_label_embeddings
 from lemer.labels_lemer import frame_codes
-from lemer.predict import Utterance, predict_shard
+from lemer.predict import predict_shard
 from lemer.speech_encoder_lemer import encode_speech, extract_features
-from lemer.training import NUM_WORKERS, PAD_TO_MULTIPLE_OF, Collator, LengthBuckets, evaluation_loader, training_loader
+from lemer.training.batches import (
+    NUM_WORKERS,
+    PAD_TO_MULTIPLE_OF,
+    Collator,
+    LengthBuckets,
+    evaluation_loader,
+    training_loader,
+)
 
 IEMOCAP = iemocap_seconds()
 AS_PREDICTED = "bf16 / float32, both as predict.py runs them"

@@ -33,11 +33,11 @@ from transformers import (
 from lemer import LemerConfig, LemerModel, LemerProcessor
 from lemer.benchmarks.speed import DEVICE, clock, forward, precision
 from lemer.export import export
-from lemer.memory import EVERYTHING, keep_freed_memory
-from lemer.onednn import multiply_by_onednn
 from lemer.predict import LARGEST, batches
-from lemer.small_towers import make_small_text_tower
+from lemer.runtime.onednn import multiply_by_onednn
+from lemer.runtime.process import EVERYTHING, keep_freed_memory
 from lemer.speech_encoder_lemer import encode_speech
+from lemer.training.small_towers import make_small_text_tower
 
 RATE = 16_000  # Hz
 BATCH = 16  # utterances, as in the paper

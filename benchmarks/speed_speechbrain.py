@@ -22,10 +22,11 @@ from transformers.utils import logging
 from lemer import LemerPipeline, LemerProcessor
 from lemer.benchmarks.speed import DEVICE, alternate, clock, difference
 from lemer.benchmarks.speed_setup import PREDICTED, WORDS, as_predicted, make_model
-from lemer.memory import EVERYTHING, keep_freed_memory
-from lemer.predict import Utterance, predict_shard
-from lemer.small_towers import make_small_text_tower
+from lemer.corpora.manifest import Utterance
+from lemer.predict import predict_shard
+from lemer.runtime.process import EVERYTHING, keep_freed_memory
 from lemer.speech_encoder_lemer import encode_speech
+from lemer.training.small_towers import make_small_text_tower
 
 FOLDER = Path(__file__).resolve().parents[1] / ".speechbrain"
 

@@ -22,8 +22,8 @@ from datasets.arrow_writer import ArrowWriter
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from lemer.files import write_atomically
-from lemer.processing_lemer import load_audio
+from ..audio_lemer import load_audio
+from ..runtime.files import write_atomically
 
 SCHEMA_VERSION = "1"  # in the cache's key: raise it with every change of what a prepared row holds
 SAMPLING_RATE = 16_000

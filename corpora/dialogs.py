@@ -19,7 +19,7 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from lemer.files import write_atomically
+from ..runtime.files import write_atomically
 
 SHARED_LINES = 2  # dialogs with so many long lines in common are told twice
 LONG_LINE = 5  # words; "can I help you?" is everywhere

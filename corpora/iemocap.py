@@ -40,6 +40,7 @@ import datasets
 import pyarrow as pa
 from datasets.exceptions import DatasetsError, ManualDownloadError
 
+from ..runtime.files import replace_files
 from .release import (
     CLASS_OF,
     DROPPED,
@@ -52,7 +53,6 @@ from .release import (
     check_audio,
     find_release,
     read_release,
-    replace_files,
 )
 
 SCHEMA_VERSION = "1"  # in the cache's key: raise it with every change of what a row holds
@@ -447,6 +447,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     # By its importable name: a class of __main__ has another place in the cache, and no name in other processes.
-    from lemer.corpora.iemocap import main
+    from .iemocap import main
 
     sys.exit(main())

@@ -404,24 +404,3 @@ def read_release(root: str) -> Release:
         ]
         dialogs.append(Dialog(dialog, turns))
     return Release(root, dialogs, dict(reader.notes), reader.sha256.hexdigest())
-
-
-def replace_files(contents: dict[str, str]):
-    """Writes each text to its path as UTF-8, all or none: first under temporary names in the same folders.
-
-    Raises:
-        OSError: a folder is missing or cannot be written, or a path is there and no regular file.
-    """
-    temporary = {path: f"{path}.{os.getpid()}.tmp" for path in contents}
-    try:
-        for path, text in contents.items():
-            if os.path.exists(path) and not os.path.isfile(path):
-                raise FileExistsError(f"cannot write {path}: it is there and no regular file")
-            with open(temporary[path], "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-        for path in contents:
-            os.replace(temporary[path], path)
-    finally:
-        for path in temporary.values():
-            if os.path.exists(path):
-                os.remove(path)

@@ -17,11 +17,11 @@ import torch
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from lemer import LemerModel, LemerProcessor
-from lemer.processing_lemer import load_audio
-from lemer.speech_encoder_lemer import receptive_field
-
-from .plots import BLUE, GREY, ORANGE, new_figure, npz, plain, png, write_whole
+from .. import LemerModel, LemerProcessor
+from ..audio_lemer import load_audio
+from ..runtime.files import write_atomically
+from ..speech_encoder_lemer import receptive_field
+from .plots import BLUE, GREY, ORANGE, new_figure, npz, plain, png
 
 
 def frame_times(speech_config, frames: int, sampling_rate: int = 16_000) -> np.ndarray:
@@ -189,8 +189,8 @@ def main(argv: list[str] | None = None) -> int:
         model, processor = load_checkpoint(args.checkpoint)
         fig, arrays = label_attention_figure(model, processor, args.recording, args.text, args.history, args.label)
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(output, png(fig))
-        write_whole(output.with_suffix(".npz"), npz(arrays))
+        write_atomically(output, png(fig))
+        write_atomically(output.with_suffix(".npz"), npz(arrays))
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

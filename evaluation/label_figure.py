@@ -23,12 +23,12 @@ import numpy as np
 import soundfile
 from tqdm.auto import tqdm
 
-from lemer.labels_lemer import frame_codes
-from lemer.processing_lemer import load_audio
-from lemer.speech_encoder_lemer import receptive_field
-
+from ..audio_lemer import load_audio
+from ..labels_lemer import frame_codes
+from ..runtime.files import write_atomically
+from ..speech_encoder_lemer import receptive_field
 from .attention_figure import load_checkpoint
-from .plots import GREY, MAPS, new_figure, npz, plain, png, write_whole
+from .plots import GREY, MAPS, new_figure, npz, plain, png
 from .run_folder import read_json
 
 CROSS_FADE = 0.005  # seconds
@@ -219,7 +219,7 @@ def write_label_figure(words, sounds, output: Path) -> list[Path]:
     files["labels.npz"] = npz({as_file_name(name): array for name, array in arrays.items()})
     output.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        write_whole(output / name, content)
+        write_atomically(output / name, content)
     return [output / name for name in files]
 
 

@@ -5,9 +5,7 @@ Colours are Okabe and Ito's, which colour-blind readers tell apart.
 """
 
 import io
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -43,14 +41,6 @@ def with_palette(content: bytes) -> bytes:
     image = Image.open(io.BytesIO(content)).convert("RGB")
     image.quantize(128, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     return file.getvalue()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a kill leaves the old one or the new one, never a part."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def npz(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -8,8 +8,7 @@ import json
 import shlex
 from pathlib import Path
 
-from lemer.files import whole_folder, write_atomically
-
+from ..runtime.files import whole_folder, write_atomically
 from .run_folder import Predictions, Run, format_predictions, read_json, read_run
 from .ser_metrics import emotion_scores
 from .summary import format_summary, summarise

@@ -6,12 +6,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from lemer.labels_lemer import frame_codes, semantic_label_embeddings, tonal_label_embeddings
-from lemer.processing_lemer import GPU_MULTIPLE
-from lemer.towers_lemer import load_towers
-
-from .key_frames import key_codes
-from .key_words import key_words, name_words
+from ..audio_lemer import GPU_MULTIPLE
+from ..labels_lemer import frame_codes, semantic_label_embeddings, tonal_label_embeddings
+from ..towers_lemer import load_towers
+from .descriptions import key_codes, key_words, name_words
 
 SEMANTIC = ("key_words", "names", "random")
 TONAL = ("key_frames", "semantic", "random")

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from transformers import BertTokenizerFast, Wav2Vec2FeatureExtractor
 
-from lemer import CrossModalConfig, CrossModalModel, LemerConfig, LemerModel, LemerProcessor, small_towers
+from lemer import CrossModalConfig, CrossModalModel, LemerConfig, LemerModel, LemerProcessor
+from lemer.training import small_towers
 
 # Default kernels and strides of the CNN encoder: a frame reads 400 samples, and one comes every 320. No dropout, no
 # LayerDrop, no SpecAugment: training mode is as deterministic as evaluation.

@@ -1,0 +1,1 @@
+"""What every process here needs: files that are whole or not there, memory, threads, devices."""

@@ -1,0 +1,114 @@
+"""Batches of utterances of like length, for training and for prediction.
+
+Everything here is the same with one process and with several: batches are cut for the whole run and split among the
+processes, and their order depends on seed and epoch alone.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from ..audio_lemer import GPU_MULTIPLE
+
+# Processes that prepare batches: on a CPU they would take the cores that train, a GPU would wait for what one core prepares.
+NUM_WORKERS = min(4, os.cpu_count() or 1) if torch.accelerator.is_available() else 0
+# Samples that a batch is padded to a multiple of: a GPU plans what it runs for every length that it has not seen.
+PAD_TO_MULTIPLE_OF = GPU_MULTIPLE if torch.accelerator.is_available() else None
+LENGTH_JITTER = 0.1  # standard deviation of the noise on the logarithm of a length
+
+
+class LengthBuckets(Sampler[list[int]]):
+    """
+    Batches of utterances of like length, in random order.
+
+    Every epoch sorts by length times a random factor, so that who meets whom changes, and shuffles the batches. All
+    batches are full; the few utterances left over are others in every epoch.
+    """
+
+    drop_last = False  # read, like batch_size, by accelerate's sharding
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
+        self.lengths = np.asarray(lengths, dtype=np.float64)
+        self.batch_size = min(batch_size, len(self.lengths))
+        self.seed = seed
+        self.epoch = self.first_batch = 0
+
+    def start(self, epoch: int, first_batch: int = 0):
+        """Set the epoch to come, and how many of its batches a resumed run has done already."""
+        self.epoch, self.first_batch = epoch, first_batch
+
+    def __len__(self) -> int:
+        return len(self.lengths) // self.batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        chosen = rng.permutation(len(self.lengths))[: len(self) * self.batch_size]
+        jittered = self.lengths[chosen] * np.exp(rng.normal(0.0, LENGTH_JITTER, len(chosen)))
+        batches = chosen[np.argsort(jittered, kind="stable")].reshape(len(self), self.batch_size)
+        for batch in batches[rng.permutation(len(batches))][self.first_batch :]:
+            yield batch.tolist()
+
+
+class Collator:
+    """Rows of the corpus schema -> one batch of the processor, with `labels` and `rows`, their indices in the split."""
+
+    def __init__(self, processor, modality: str, max_seconds: float | None = None):
+        self.processor = processor
+        self.speech, self.text = modality != "text", modality != "speech"
+        self.max_samples = None if max_seconds is None else int(max_seconds * processor.feature_extractor.sampling_rate)
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        inputs = {}
+        if self.speech:
+            inputs["audio"] = [row["audio"] for row in rows]
+        if self.text:
+            inputs.update(text=[row["text"] for row in rows], history=[row["history"] for row in rows])
+        batch = dict(self.processor(**inputs, return_tensors="pt", pad_to_multiple_of=PAD_TO_MULTIPLE_OF))
+        if self.max_samples is not None and self.speech:
+            for name in ("input_values", "input_values_mask"):
+                batch[name] = batch[name][:, : self.max_samples]
+        batch["labels"] = torch.tensor([row["label"] for row in rows])
+        batch["rows"] = torch.tensor([row["row"] for row in rows])
+        return batch
+
+
+class IndexedRows(torch.utils.data.Dataset):
+    """A `datasets.Dataset` whose rows know their index, as `row`."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict:
+        return {**self.dataset[index], "row": index}
+
+
+def training_loader(dataset, collator, batch_size: int, seed: int, num_workers: int) -> DataLoader:
+    """Batches of [`LengthBuckets`], the loader's `batch_sampler`; `num_workers` processes prepare them ahead."""
+    return DataLoader(
+        IndexedRows(dataset),
+        batch_sampler=LengthBuckets(dataset["num_frames"], batch_size, seed),
+        collate_fn=collator,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(seed),  # else a new iterator draws from the stream that dropout uses
+    )
+
+
+def evaluation_loader(dataset, collator: Collator, batch_size: int, num_workers: int = 0) -> DataLoader:
+    """All rows once, longest first: like lengths meet, and what does not fit into memory fails at once."""
+    order = np.argsort(-np.asarray(dataset["num_frames"]), kind="stable").tolist()
+    return DataLoader(
+        IndexedRows(dataset),
+        batch_size=batch_size,
+        sampler=order,
+        collate_fn=collator,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
