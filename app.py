@@ -28,7 +28,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
 from transformers import pipeline
 from transformers.utils import logging
 
@@ -37,6 +36,7 @@ from lemer.audio_lemer import load_audio
 from lemer.corpora.manifest import read_manifest
 from lemer.pipeline_lemer import transcribe
 from lemer.runtime.onednn import multiply_by_onednn
+from lemer.runtime.process import set_up_process
 
 MAX_SECONDS, MIN_SECONDS = 30.0, 0.1  # what Whisper hears at once; no word is shorter
 SILENCE = 1e-4  # of full scale, -80 dB: a muted microphone stays below
@@ -225,7 +225,7 @@ def main(argv=None) -> int:
     with tempfile.TemporaryDirectory(prefix="lemer_app_") as folder:
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
         logging.disable_progress_bar()
-        torch.backends.cuda.enable_cudnn_sdp(False)  # on a GPU it would plan every new length anew (benchmarks/LOG.md)
+        set_up_process(None)
         try:
             import gradio as gr  # reads the environment
 

@@ -40,7 +40,7 @@ from lemer import LemerPipeline
 from lemer.corpora.manifest import MANIFEST_SUFFIXES, Utterance, printable, read_inputs
 from lemer.pipeline_lemer import WINDOW_SECONDS
 from lemer.runtime.onednn import multiply_by_onednn
-from lemer.runtime.process import EVERYTHING, keep_freed_memory
+from lemer.runtime.process import EVERYTHING, set_up_process
 
 SHARD_BATCHES, SHARD_BYTES = 8, 64 * 2**20  # of recordings that are in memory at once
 # Of one forward pass, by device: utterances, and seconds of speech with their padding. On a CPU more is slower and takes
@@ -315,8 +315,7 @@ def save_figures(draw, pipe, pieces: list[dict], stem: str, folder: Path):
 def main(argv=None) -> int:
     parser, args = parse_args(argv)
     logging.disable_progress_bar()
-    keep_freed_memory(EVERYTHING)
-    torch.backends.cuda.enable_cudnn_sdp(False)  # on a GPU it would plan every new length anew (benchmarks/LOG.md)
+    set_up_process(EVERYTHING)
     try:
         dialogs = read_inputs(args.inputs, args.dialog)
         utterances = [turn for dialog in dialogs for turn in dialog]

@@ -14,7 +14,6 @@ there, and makes what is missing. The same command goes on where it was killed, 
 
 import argparse
 import sys
-import time
 
 import torch
 from accelerate import PartialState
@@ -22,7 +21,7 @@ from datasets.exceptions import DatasetsError
 from transformers.utils import logging
 
 from lemer.corpora import options as corpus_options
-from lemer.runtime.process import keep_freed_memory
+from lemer.runtime.process import leave_process_group, set_up_process
 from lemer.training.second_stage import HELP, SETTINGS, default_settings, second_stage
 from lemer.training.small_towers import SMALL_SPEECH_TOWERS
 
@@ -76,15 +75,12 @@ def run(args: argparse.Namespace) -> None:
         )
         if processes.is_main_process:
             print(checkpoint, flush=True)
-    if processes.num_processes > 1:
-        time.sleep(0.3)  # a worker thread of gloo that outlives the interpreter aborts the process
-        processes.destroy_process_group()
+    leave_process_group()
 
 
 def main(argv=None) -> int:
     args = parse_args(argv)
-    keep_freed_memory()
-    torch.backends.cuda.enable_cudnn_sdp(False)  # on a GPU it would plan every new length anew (benchmarks/LOG.md)
+    set_up_process()
     try:
         run(args)
     except (ValueError, OSError, FloatingPointError, DatasetsError) as error:

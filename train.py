@@ -39,7 +39,7 @@ from lemer.evaluation.ser_metrics import emotion_scores
 from lemer.evaluation.summary import format_summary, summarise
 from lemer.recipes import format_recipes, get_recipe
 from lemer.runtime.files import whole_folder, write_atomically, writing
-from lemer.runtime.process import keep_freed_memory
+from lemer.runtime.process import leave_process_group, set_up_process
 from lemer.training.batches import Collator, evaluation_loader, training_loader
 from lemer.training.folds import MODELS, check_protocol, check_unseen, prepare_model, split_rows
 from lemer.training.loop import optimizer_groups, predict, share_pairs, stop_on_loss
@@ -250,9 +250,7 @@ def run(args: argparse.Namespace, command: str) -> None:
         write_atomically(output / "results.md", text)
         print(f"\n{text}\n{output / 'results.md'}")
     processes.wait_for_everyone()
-    if processes.num_processes > 1:
-        time.sleep(0.3)  # a worker thread of gloo that outlives the interpreter aborts the process
-        processes.destroy_process_group()
+    leave_process_group()
 
 
 def main(argv=None) -> int:
@@ -261,8 +259,7 @@ def main(argv=None) -> int:
     if args.list:
         print(format_recipes())
         return 0
-    keep_freed_memory()
-    torch.backends.cuda.enable_cudnn_sdp(False)  # on a GPU it would plan every new length anew (benchmarks/LOG.md)
+    set_up_process()
     try:
         run(args, command)
     except (ValueError, OSError, FloatingPointError, DatasetsError, StrictDataclassError) as error:

@@ -34,7 +34,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from lemer.runtime.files import write_atomically
-from lemer.runtime.process import EVERYTHING, keep_freed_memory
+from lemer.runtime.process import EVERYTHING, set_up_process
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HERE = Path(__file__).resolve().parents[1]
@@ -300,8 +300,7 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     from lemer.benchmarks.speed_rows import ROWS, Bench
 
-    keep_freed_memory(EVERYTHING)  # as predict.py does, for both sides; so is the next
-    torch.backends.cuda.enable_cudnn_sdp(False)
+    set_up_process(EVERYTHING)  # as predict.py does, for both sides
     logging.set_verbosity_error()  # of towers whose other parts are not loaded
     logging.disable_progress_bar()
     about = {"commit": commit(), "date": str(date.today()), "machine": machine()}

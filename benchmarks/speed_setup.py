@@ -35,7 +35,7 @@ from lemer.benchmarks.speed import DEVICE, clock, forward, precision
 from lemer.export import export
 from lemer.predict import LARGEST, batches
 from lemer.runtime.onednn import multiply_by_onednn
-from lemer.runtime.process import EVERYTHING, keep_freed_memory
+from lemer.runtime.process import EVERYTHING, keep_freed_memory, leave_process_group
 from lemer.speech_encoder_lemer import encode_speech
 from lemer.training.small_towers import make_small_text_tower
 
@@ -422,8 +422,7 @@ def train_on_processes(size: str, seconds: float, steps: int = 3) -> None:
     if rank == 0:
         print(json.dumps(4 * processes * steps / (time.perf_counter() - begin)), flush=True)
     torch.distributed.barrier()
-    time.sleep(0.3)  # gloo's threads end before the process does
-    torch.distributed.destroy_process_group()
+    leave_process_group()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from lemer.benchmarks.speed import DEVICE, alternate, clock, difference
 from lemer.benchmarks.speed_setup import PREDICTED, WORDS, as_predicted, make_model
 from lemer.corpora.manifest import Utterance
 from lemer.predict import predict_shard
-from lemer.runtime.process import EVERYTHING, keep_freed_memory
+from lemer.runtime.process import EVERYTHING, set_up_process
 from lemer.speech_encoder_lemer import encode_speech
 from lemer.training.small_towers import make_small_text_tower
 
@@ -100,8 +100,7 @@ def measure(size: str, pairs: int, folder: Path, files: list[str]) -> dict:
 
 if __name__ == "__main__":
     sys.path.append(str(FOLDER))
-    keep_freed_memory(EVERYTHING)  # for both sides, as in the other rows; so is the next
-    torch.backends.cuda.enable_cudnn_sdp(False)
+    set_up_process(EVERYTHING)  # for both sides, as in the other rows
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(dir=sys.argv[3]) as own:

@@ -1,6 +1,9 @@
-"""Memory of a process that computes on a CPU."""
+"""What a script sets up when it starts, and how it leaves the other processes of its run."""
 
 import ctypes
+import time
+
+import torch
 
 # Of glibc's malloc.h
 M_TRIM_THRESHOLD = -1
@@ -31,3 +34,23 @@ def keep_freed_memory(largest: int = 2**26) -> bool:
         return False
     never = -1  # as a size, the largest there is
     return bool(mallopt(M_TRIM_THRESHOLD, never) and mallopt(M_MMAP_THRESHOLD, largest))
+
+
+def set_up_process(largest: int | None = 2**26) -> None:
+    """
+    Settings of a process that runs models: it keeps freed memory, and on a GPU leaves cuDNN's attention out.
+
+    Args:
+        largest: blocks of up to so many bytes are kept, see [`keep_freed_memory`]; None leaves the C library as it is.
+    """
+    if largest is not None:
+        keep_freed_memory(largest)
+    # cuDNN's attention plans every length that it has not seen, which takes a second (benchmarks/LOG.md).
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def leave_process_group() -> None:
+    """End this process's part in a run of several processes; of a run of one there is nothing to end."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        time.sleep(0.3)  # a worker thread of gloo that outlives the interpreter aborts the process
+        torch.distributed.destroy_process_group()
