@@ -1,1 +1,1 @@
-"""What every process here needs: files that are whole or not there, memory, threads, devices."""
+"""What every module may use and what knows nothing of models: safe writing of files, the process, oneDNN."""

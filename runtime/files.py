@@ -1,69 +1,112 @@
-"""Files and folders that are whole or not there, whenever the process is killed."""
+"""Write files and folders so that a killed process leaves the old ones or the new ones, never a part of one."""
 
+import glob
 import os
 import shutil
+import socket
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from safetensors import SafetensorError
 
 
-def write_atomically(path: Path, text: str):
-    """Write a file so that a kill leaves the old one or the new one, never a part."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def _temporary_neighbour(path: Path) -> Path:
+    """
+    A name beside `path` that no other process uses: `<name>.<machine>.<process id>.tmp`.
+
+    Files and folders under such names that killed processes of this machine left behind are removed.
+    """
+    name = f"{path.name}.{socket.gethostname()}"
+    for leftover in path.parent.glob(f"{glob.escape(name)}.*.tmp"):
+        process = leftover.name.removeprefix(f"{name}.").removesuffix(".tmp")
+        if process.isdecimal() and (int(process) == os.getpid() or not psutil.pid_exists(int(process))):
+            _remove(leftover)
+    return path.with_name(f"{name}.{os.getpid()}.tmp")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_atomically(path: str | Path, content: str | bytes) -> None:
+    """
+    Write one file; a kill leaves the old file or the new one. Text is written as UTF-8, its line ends as they are.
+
+    Raises:
+        OSError: the folder is missing or cannot be written, or `path` exists and is no regular file.
+    """
+    replace_files({path: content})
+
+
+def replace_files(contents: Mapping[str | Path, str | bytes]) -> None:
+    """
+    Write several files like [`write_atomically`]: if one of them cannot be written, all of them keep their old content.
+
+    Every file is first written under a temporary name in its own folder. Only a kill while these are renamed can leave some
+    files new and others old.
+
+    Raises:
+        OSError: a folder is missing or cannot be written, or a path exists and is no regular file.
+    """
+    written: dict[Path, Path] = {}  # temporary file -> its final path
+    try:
+        for path, content in contents.items():
+            path = Path(path)
+            if path.exists() and not path.is_file():
+                raise FileExistsError(f"cannot write {path}: it exists and is no regular file")
+            data = content if isinstance(content, bytes) else content.encode("utf-8")
+            temporary = _temporary_neighbour(path)
+            written[temporary] = path
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for temporary, path in written.items():
+            os.replace(temporary, path)
+    finally:
+        for temporary in written:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def whole_folder(path: Path):
-    """Fill `path` through a temporary neighbour that takes its name only when the block has ended well."""
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """
+    Fill a folder under a temporary name beside `path`, which it takes only when the block has ended without an error.
+
+    A folder that `path` names already is replaced.
+
+    Yields:
+        the temporary folder, empty.
+    """
     path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _temporary_neighbour(path)
     temporary.mkdir(parents=True)
     try:
         yield temporary
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    if path.exists():  # of a run that was killed before it wrote its results
+    if path.exists():
         shutil.rmtree(path)
     os.replace(temporary, path)
 
 
 @contextmanager
-def writing(path: Path):
-    """Give errors of saving one meaning: safetensors and torch have each their own for a full disk."""
+def writing(path: str | Path) -> Iterator[None]:
+    """
+    Turn every error of saving into an `OSError` that says what to do.
+
+    For a full disk, safetensors and torch raise errors of other kinds.
+    """
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
         raise OSError(
-            f"{path} could not be written: {error}. Is the disk full, or the folder read-only? What was whole before is "
-            "still there, and the same command goes on from it"
+            f"{path} could not be written: {error}. Is the disk full, or the folder read-only? Everything that was complete "
+            "before is still there: free some space or change the permissions, and run the same command again to continue"
         ) from error
-
-
-def replace_files(contents: dict[str, str]):
-    """Writes each text to its path as UTF-8, all or none: first under temporary names in the same folders.
-
-    Raises:
-        OSError: a folder is missing or cannot be written, or a path is there and no regular file.
-    """
-    temporary = {path: f"{path}.{os.getpid()}.tmp" for path in contents}
-    try:
-        for path, text in contents.items():
-            if os.path.exists(path) and not os.path.isfile(path):
-                raise FileExistsError(f"cannot write {path}: it is there and no regular file")
-            with open(temporary[path], "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-        for path in contents:
-            os.replace(temporary[path], path)
-    finally:
-        for path in temporary.values():
-            if os.path.exists(path):
-                os.remove(path)

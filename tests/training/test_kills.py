@@ -84,12 +84,12 @@ def kill_when(process, folder: Path, pattern: str):
 MOMENTS = {
     "while the second stage is begun": "second_stage/fold2",
     "while a state of the second stage is written": "second_stage/fold2/states/step-*.tmp/*",
-    "while the second stage is written": "second_stage/fold2/checkpoint.tmp",
-    "while the model is prepared": "run/fold2/seed0/start.tmp",
+    "while the second stage is written": "second_stage/fold2/checkpoint.*.tmp",
+    "while the model is prepared": "run/fold2/seed0/start.*.tmp",
     "after the model is prepared": "run/fold2/seed0/start/model.safetensors",
     "while a state is written": "run/fold2/seed0/states/step-*.tmp/*",
     "while the best is written": "run/fold2/seed0/states/best-*.tmp",
-    "while the checkpoint is written": "run/fold2/seed0/checkpoint.tmp",
+    "while the checkpoint is written": "run/fold2/seed0/checkpoint.*.tmp",
     "before the results are written": "run/fold2/seed0/checkpoint/config.json",
 }
 
