@@ -1,7 +1,11 @@
-"""Tables and figures of a report as Markdown, and as one HTML page: no script, no network, every text from data escaped."""
+"""Render the tables and figures of a report as Markdown and as one HTML page.
+
+The HTML page has no script and loads nothing. Every text that comes from the data is escaped, in both.
+"""
 
 import base64
 import html
+import re
 from dataclasses import dataclass, field
 
 from jinja2 import Environment, StrictUndefined
@@ -9,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 
 @dataclass
 class Table:
-    """A heading, a header, rows of text (the first cell names the row), and a note on how to read them."""
+    """A title, a header, rows of text (the first cell names the row), and a note on how to read them."""
 
     title: str
     header: list[str]
@@ -19,14 +23,23 @@ class Table:
 
 @dataclass
 class Figure:
-    """A PNG with its caption, and in words what it shows."""
+    """
+    A figure of a report.
 
+    Attributes:
+        name: a short name, from which the name of its file is made.
+        png: the picture.
+        description: its main numbers in words, for readers who do not see it.
+    """
+
+    name: str
     caption: str
     png: bytes
-    said: str
+    description: str
 
     @property
     def source(self) -> str:
+        """The picture as a URL that holds its content."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
@@ -38,6 +51,26 @@ class Section:
     tables: list[Table]
     figures: list[Figure] = field(default_factory=list)
     commands: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class Page:
+    """
+    A whole report.
+
+    Attributes:
+        notes: paragraphs at its beginning.
+        left_out: a line for each run that is not in the tables, and why.
+        before, after: tables that belong to no section.
+        sections: one for each protocol and each second stage.
+    """
+
+    title: str
+    notes: list[str]
+    left_out: list[str]
+    before: list[Table]
+    sections: list[Section]
+    after: list[Table]
 
 
 TEMPLATE = """\
@@ -115,7 +148,7 @@ pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px
 <div class="figures">
 {% for figure in section.figures %}
 <figure><figcaption>{{ figure.caption }}</figcaption>\
-<img src="{{ figure.source }}" alt="{{ figure.caption }}; {{ figure.said }}"></figure>
+<img src="{{ figure.source }}" alt="{{ figure.caption }}; {{ figure.description }}"></figure>
 {% endfor %}
 </div>
 {% endif %}
@@ -136,50 +169,80 @@ pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px
 """
 
 
-def render_page(title: str, notes: list[str], left_out: list[str], before: list, sections: list, after: list) -> str:
-    """
-    The report as one HTML page.
-
-    Args:
-        notes: paragraphs that open it.
-        left_out: what is not in the tables and why.
-        before, after: tables that belong to no protocol.
-        sections: one for each protocol and each second stage.
-    """
+def render_html(page: Page) -> str:
+    """The report as one HTML page."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(TEMPLATE).render(
-        title=title, notes=notes, left_out=left_out, before=before, sections=sections, after=after
-    )
-    return page.lstrip()
+    return environment.from_string(TEMPLATE).render(vars(page)).lstrip()
 
 
-def render_markdown(title: str, notes: list[str], left_out: list[str], before: list, sections: list, after: list) -> str:
-    """The same as Markdown; of the figures only what they say in words."""
-    lines = [f"# {_plain(title)}", ""]
-    for note in notes:
-        lines += [_plain(note), ""]
-    if left_out:
-        lines += ["Left out:", "", *(f"- {_plain(line)}" for line in left_out), ""]
-    for table in before:
-        lines += _markdown_table(table)
+def figure_paths(sections: list[Section]) -> dict[str, Figure]:
+    """The file of every figure, as its path beside report.md: figures/<section>-<name>.png, each path once."""
+    paths = {}
     for section in sections:
+        for figure in section.figures:
+            stem = re.sub(r"[^a-z0-9]+", "-", f"{section.title} {figure.name}".lower()).strip("-")[:80]
+            path, number = f"figures/{stem}.png", 2
+            while path in paths:
+                path, number = f"figures/{stem}-{number}.png", number + 1
+            paths[path] = figure
+    return paths
+
+
+def render_markdown(page: Page) -> str:
+    """The report as Markdown: all tables first, then the figures, as links to [`figure_paths`], then the commands."""
+    lines = [f"# {_plain(page.title)}", ""]
+    for note in page.notes:
+        lines += [_plain(note), ""]
+    if page.left_out:
+        lines += ["Left out:", "", *(f"- {_plain(line)}" for line in page.left_out), ""]
+    for table in page.before:
+        lines += _markdown_table(table)
+    for section in page.sections:
         lines += [f"## {_plain(section.title)}", ""]
         for table in section.tables:
             lines += _markdown_table(table)
-        if section.figures:
-            lines += ["### Figures, drawn in report.html", ""]
-            lines += [*(f"- {_plain(figure.caption)}; {_plain(figure.said)}" for figure in section.figures), ""]
-        lines += ["### Commands", ""] if section.commands else []
-        for row, command in section.commands:
-            lines += [f"{_plain(row)}:", "", *(f"    {line}" for line in command.splitlines()), ""]
-    for table in after:
+    lines += ["## Earlier systems", ""] if page.after else []
+    for table in page.after:
         lines += _markdown_table(table)
+    lines += _markdown_figures(page.sections)
+    lines += _markdown_commands(page.sections)
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _markdown_figures(sections: list[Section]) -> list[str]:
+    paths = {id(figure): path for path, figure in figure_paths(sections).items()}
+    lines = ["## Figures", ""] if paths else []
+    for section in sections:
+        if not section.figures:
+            continue
+        lines += [f"### Figures of {_plain(section.title)}", "", "| | |", "| --- | --- |"]
+        for left, right in zip(section.figures[::2], [*section.figures[1::2], None], strict=False):
+            pair = [figure for figure in (left, right) if figure is not None]
+            captions = [_plain(figure.caption) for figure in pair]
+            images = [f"![{_alt_text(figure)}]({paths[id(figure)]})" for figure in pair]
+            for cells in (captions, images):
+                lines.append("| " + " | ".join([*cells, ""][:2]) + " |")
+        lines.append("")
+    return lines
+
+
+def _markdown_commands(sections: list[Section]) -> list[str]:
+    lines = ["## Commands", ""] if any(section.commands for section in sections) else []
+    for section in sections:
+        lines += [f"### Commands of {_plain(section.title)}", ""] if section.commands else []
+        for row, command in section.commands:
+            lines += [f"{_plain(row)}:", "", *(f"    {line}" for line in command.splitlines()), ""]
+    return lines
+
+
 def _plain(text: str) -> str:
-    """Text that is neither HTML nor a cell's border."""
+    """Text in which nothing is read as HTML or as the border of a table's cell."""
     return " ".join(html.escape(str(text), quote=False).replace("|", "\\|").split())
+
+
+def _alt_text(figure: Figure) -> str:
+    """Alternative text of an image, in which no bracket ends it."""
+    return re.sub(r"[\[\]]", r"\\\g<0>", _plain(f"{figure.caption}; {figure.description}"))
 
 
 def _markdown_table(table: Table) -> list[str]:

@@ -1,4 +1,4 @@
-"""Rows of a report: every run folder below a folder, its figures recomputed from the predictions, grouped by protocol."""
+"""Rows of a report: reads every run folder below a folder, recomputes its scores, and groups the runs by protocol."""
 
 import re
 from dataclasses import dataclass
@@ -13,24 +13,36 @@ from ..ser_metrics import emotion_scores
 from ..significance import Comparison, compare
 from ..summary import summarise
 
-# Rows with the same of all these, the same folds, seeds and classes, may be compared.
+# Rows may be compared if they share these settings and the folds, seeds and classes.
 PROTOCOL = ("corpus", "corpus_fingerprint", "transcripts", "split", "selection", "validation_share")
-STYLES = {"improvised": "_impro", "scripted": "_script"}  # how IEMOCAP's ids tell them
+STYLES = {"improvised": "_impro", "scripted": "_script"}  # what IEMOCAP's ids contain
 
 
 @dataclass
 class Row:
-    """A finished run and its figures, all recomputed from its predictions; shares of 1."""
+    """
+    A finished run and its scores, which are shares between 0 and 1, recomputed from its predictions.
+
+    Attributes:
+        name: the recipe, with the path where the folder has another name.
+        path: the run folder, below the folder of all runs.
+        description: of the recipe.
+        changes: settings that differ from those of the recipe.
+        paper: the paper's WA and UA in per cent, if the recipe is a row of the paper.
+        summary: as [`summarise`] gives it.
+        pooled: scores, recalls, confusion matrix and number of utterances of all folds as one test set.
+        styles: "improvised" and "scripted" -> WA, UA and number of utterances.
+    """
 
     name: str
-    place: str  # below RUNS_DIR
+    path: str
     run: Run
     description: str
-    changes: list[str]  # of the recipe's settings
+    changes: list[str]
     paper: tuple[float, float] | None
     summary: dict
-    pooled: dict  # recall, confusion, utterances
-    styles: dict[str, dict]  # improvised, scripted -> wa, ua, utterances
+    pooled: dict
+    styles: dict[str, dict]
 
     @property
     def recipe(self) -> str:
@@ -39,31 +51,40 @@ class Row:
 
 @dataclass
 class Group:
-    """Rows that may be compared, and what they share."""
+    """
+    Rows that may be compared with each other: a table of the report.
+
+    Attributes:
+        number: the number of the table, from 1.
+        facts: the settings that all rows share.
+        comparable: whether the rows may be compared with the paper: the same utterances and all five folds.
+    """
 
     number: int
     facts: dict
-    comparable: bool  # with the paper: the standard utterances, all five folds
+    comparable: bool
     rows: list[Row]
 
     @cached_property
     def neighbours(self) -> list[tuple[Row, Row, Comparison | str]]:
-        """Each row and the one below it with their comparison; a string says why two cannot be paired."""
+        """Pairs of neighbouring rows with their comparison, or with a text that says why they cannot be compared."""
         answers = [{key: part.predictions for key, part in row.run.parts.items()} for row in self.rows]
-        found = []
+        pairs = []
         for number, (first, second) in enumerate(zip(self.rows, self.rows[1:], strict=False)):
             try:
-                found.append((first, second, compare(answers[number], answers[number + 1])))
+                pairs.append((first, second, compare(answers[number], answers[number + 1])))
             except ValueError as error:
-                found.append((first, second, str(error)))
-        return found
+                pairs.append((first, second, str(error)))
+        return pairs
 
 
 def find_runs(root: Path) -> tuple[list[Run], list[str], list[str]]:
-    """Finished runs below a folder, and one line for each unfinished and each damaged one, with paths below the folder."""
+    """The finished runs below a folder, a line for each unfinished run, and a line for each damaged one."""
     folders = {path.parents[1] for path in root.rglob("fold*/seed*") if path.is_dir()}
     settings = [path for path in root.rglob("protocol.json") if path.is_file()]
-    folders |= {path.parent for path in settings if b'"recipe"' in path.read_bytes()}  # those of pretrain.py have none
+    folders |= {
+        path.parent for path in settings if b'"recipe"' in path.read_bytes()
+    }  # second stages of pretrain.py have none
     folders = {path for path in folders if not any(part.endswith(".tmp") for part in path.relative_to(root).parts)}
     runs, unfinished, damaged = [], [], []
     for folder in sorted(folders):
@@ -81,7 +102,7 @@ def find_runs(root: Path) -> tuple[list[Run], list[str], list[str]]:
 
 
 def make_row(run: Run, root: Path) -> Row:
-    """All figures of a run."""
+    """The row of a run, with all its scores."""
     protocol, recipe = run.protocol, None
     name = str(protocol["recipe"])
     try:
@@ -90,16 +111,16 @@ def make_row(run: Run, root: Path) -> Row:
         changes = ["a recipe that this version does not know"]
     else:
         changes = recipe_changes(protocol, recipe)
-    place = str(run.folder.relative_to(root)) if run.folder != root else run.folder.name
-    label = name if run.folder.name == name else f"{name} ({place})"
+    path = str(run.folder.relative_to(root)) if run.folder != root else run.folder.name
+    label = name if run.folder.name == name else f"{name} ({path})"
     scores = [{**part.results, "fold": fold, "seed": seed} for (fold, seed), part in run.parts.items()]
     paper = None
-    if recipe is not None and recipe.paper_wa is not None:  # in what the row differs stands beside it
+    if recipe is not None and recipe.paper_wa is not None:  # also of a changed recipe: `changes` stands beside it
         paper = (recipe.paper_wa, recipe.paper_ua)
     styles = {style: pooled_scores(run, mark) for style, mark in STYLES.items()}
     return Row(
         name=label,
-        place=place,
+        path=path,
         run=run,
         description=recipe.description if recipe else "",
         changes=changes,
@@ -111,8 +132,8 @@ def make_row(run: Run, root: Path) -> Row:
 
 
 def recipe_changes(protocol: dict, recipe) -> list[str]:
-    """In what the settings of a run differ from its recipe."""
-    changes = [str(one) for one in protocol.get("set") or []]
+    """The settings of a run that differ from those of its recipe, as text."""
+    changes = [str(setting) for setting in protocol.get("set") or []]
     for name in ("words", "codes", "semantic_labels", "tonal_labels"):
         if name in protocol and protocol[name] != getattr(recipe, name):
             changes.append(f"{name}={protocol[name]}")
@@ -129,7 +150,7 @@ def recipe_changes(protocol: dict, recipe) -> list[str]:
 
 
 def pooled_scores(run: Run, mark: str = "") -> dict | None:
-    """WA, UA, recalls and confusion of the utterances with `mark` in their ids, all folds together, means over the seeds."""
+    """Scores of the utterances with `mark` in their ids, all folds as one test set, means over the seeds, or None."""
     by_seed = []
     for seed in run.seeds:
         parts = [part.predictions for (_, its_seed), part in run.parts.items() if its_seed == seed]
@@ -148,38 +169,38 @@ def pooled_scores(run: Run, mark: str = "") -> dict | None:
 
 def group_rows(rows: list[Row], as_given: bool = False) -> list[Group]:
     """
-    Rows by protocol; tables of the standard corpus first, then the larger ones.
+    Group rows by protocol. Tables that may be compared with the paper come first, then those with more rows.
 
     Args:
-        as_given: keep the order of the rows, instead of the one of the papers' tables.
+        as_given: keep the order of the rows; otherwise they are sorted as in the papers' tables.
     """
     groups = {}
     for row in rows:
         facts = {name: row.run.protocol.get(name) for name in PROTOCOL}
         facts.update(folds=row.run.folds, seeds=row.run.seeds, classes=row.run.names)
         groups.setdefault(repr(facts), (facts, []))[1].append(row)
-    made = []
+    tables = []
     for facts, members in groups.values():
         # The paper's figures are means of five folds.
         comparable = len(facts["folds"]) == 5 and all(row.run.comparable for row in members)
-        made.append(Group(0, facts, comparable, members if as_given else sorted(members, key=_table_order)))
-    made.sort(key=lambda group: (not group.comparable, -len(group.rows), group.rows[0].place))
-    for number, group in enumerate(made, start=1):
+        tables.append(Group(0, facts, comparable, members if as_given else sorted(members, key=_table_order)))
+    tables.sort(key=lambda group: (not group.comparable, -len(group.rows), group.rows[0].path))
+    for number, group in enumerate(tables, start=1):
         group.number = number
-    return made
+    return tables
 
 
 def _table_order(row: Row) -> tuple:
-    """The order of the papers' tables, then the sweep by K."""
+    """Sort key of a row: the order of the papers' tables, then the sweep over K, then other recipes."""
     names = list(RECIPES)
     if row.recipe in names:
-        return (names.index(row.recipe), 0, row.place)
+        return (names.index(row.recipe), 0, row.path)
     sweep = re.fullmatch(r"K(\d+)(-words)?", row.recipe)
-    return (len(names) + bool(sweep and sweep[2]), int(sweep[1]), row.place) if sweep else (len(names) + 2, 0, row.place)
+    return (len(names) + bool(sweep and sweep[2]), int(sweep[1]), row.path) if sweep else (len(names) + 2, 0, row.path)
 
 
 def learning_curve(part: FoldRun) -> dict | None:
-    """Mean training loss of every epoch, and validation UA where there is one, from log.jsonl."""
+    """Mean training loss of every epoch, and validation UA if it was measured, from log.jsonl; None without a log."""
     losses, validation = {}, {}
     for entry in read_log(part.folder / "log.jsonl"):
         epoch = entry.get("epoch")
@@ -199,25 +220,32 @@ def learning_curve(part: FoldRun) -> dict | None:
 
 @dataclass
 class Sweep:
-    """WA and UA in per cent against K, mean over the folds and over the seeds that all its rows have."""
+    """
+    WA and UA against K, means over the folds and over the seeds that all rows of the sweep have.
 
-    name: str  # what K counts
-    changes: str  # of the recipe's settings, the same in all rows
+    Attributes:
+        name: what K counts.
+        changes: settings that differ from those of the recipe, the same in all rows.
+        points: K, WA and UA in per cent.
+    """
+
+    name: str
+    changes: str
     seeds: list[int]
-    points: list[tuple[int, float, float]]  # K, WA, UA
+    points: list[tuple[int, float, float]]
 
 
 def find_sweeps(groups: list[Group]) -> dict[int, list[Sweep]]:
     """
-    The sweeps over K (the paper's figure 3): rows K<n> or K<n>-words, and C1, with two values of K or more.
+    The sweeps over K (the paper's figure 3): rows K<n> or K<n>-words with C1, if they have two or more values of K.
 
-    Rows may have been run with other numbers of seeds, which puts them in other tables; here the seeds that all of them have
-    are counted, and everything else is the same.
+    Rows of a sweep may have different seeds, so that they stand in different tables; the sweep takes the seeds that all of
+    them have. Everything else must be the same.
 
     Returns:
-        number of the first group with a row of K -> its sweeps.
+        number of the first table with a row K<n> -> its sweeps.
     """
-    found = {}
+    sweeps = {}
     for name, setting, pattern in (
         ("key frames a class", "codes", r"K\d+"),
         ("key words a class", "words", r"K\d+-words"),
@@ -233,14 +261,14 @@ def find_sweeps(groups: list[Group]) -> dict[int, list[Sweep]]:
                     alike.setdefault((repr(facts), repr(others), changes), []).append((group.number, row))
         for (*_, changes), members in alike.items():
             seeds = sorted(set.intersection(*(set(row.run.seeds) for _, row in members)))
-            homes = [number for number, row in members if row.recipe != "C1"]
-            if seeds and homes and len({row.run.protocol[setting] for _, row in members}) > 1:
+            tables = [number for number, row in members if row.recipe != "C1"]
+            if seeds and tables and len({row.run.protocol[setting] for _, row in members}) > 1:
                 points = [(row.run.protocol[setting], *_mean_of_seeds(row.run, seeds)) for _, row in members]
-                found.setdefault(min(homes), []).append(Sweep(name, changes, seeds, sorted(points)))
-    return found
+                sweeps.setdefault(min(tables), []).append(Sweep(name, changes, seeds, sorted(points)))
+    return sweeps
 
 
 def _mean_of_seeds(run: Run, seeds: list[int]) -> tuple[float, float]:
-    """WA and UA in per cent, mean over the folds and the given seeds."""
+    """WA and UA in per cent, means over the folds and the given seeds."""
     results = [part.results for (_, seed), part in run.parts.items() if seed in seeds]
     return tuple(100 * float(np.mean([scores[name] for scores in results])) for name in ("wa", "ua"))

@@ -1,4 +1,4 @@
-"""Second stages of pretrain.py below a folder, as sections of a report: what every fold's tower learned, and its curves."""
+"""Sections of a report on the second stages of pretrain.py: what the speech tower of each fold learned, and its curves."""
 
 from pathlib import Path
 
@@ -6,10 +6,11 @@ from ..run_folder import read_json
 from .page import Figure, Section, Table
 
 LEARNED = (
-    "Means over the first and over the last epoch. Loss: contrastive. Accuracy: masked frames whose own code is told from "
-    "the distractors. Perplexity: codes in use by probability, in one batch; in use: by the codes chosen, in the last epoch."
+    "Means over the first epoch and over the last epoch. The loss is the contrastive loss. The accuracy is the share of "
+    "masked frames whose code the tower tells from the distractors. The code perplexity counts the codes in use by their "
+    "probabilities in one batch; codes in use counts them by the codes chosen in the last epoch."
 )
-MOVING = {
+LOGGED = {
     "contrastive_loss": ("loss", ".3f"),
     "accuracy": ("accuracy", ".3f"),
     "code_perplexity": ("code perplexity", ".1f"),
@@ -21,7 +22,7 @@ def stage_sections(root: Path, plots) -> tuple[list[Section], list[str]]:
     A section for each second stage with a finished fold, and one line for each fold that cannot be read.
 
     Args:
-        plots: the module that draws, None where matplotlib is not installed: then there are no curves.
+        plots: the module `lemer.evaluation.plots`, or None without matplotlib: then there are no curves.
     """
     sections, damaged = [], []
     for path in sorted(Path(root).rglob("protocol.json")):
@@ -37,8 +38,9 @@ def stage_sections(root: Path, plots) -> tuple[list[Section], list[str]]:
             curve = results.with_name("curve.png")
             if plots and curve.is_file():
                 caption = f"Second stage without session {rows[-1][0]}: loss, accuracy and codes over the updates"
-                said = (f"{name} {cell}" for (name, _), cell in zip(MOVING.values(), rows[-1][3:6], strict=True))
-                figures.append(Figure(caption, plots.with_palette(curve.read_bytes()), ", ".join(said)))
+                numbers = (f"{name} {cell}" for (name, _), cell in zip(LOGGED.values(), rows[-1][3:6], strict=True))
+                picture = plots.with_palette(curve.read_bytes())
+                figures.append(Figure(f"session {rows[-1][0]}", caption, picture, ", ".join(numbers)))
         if rows:
             try:
                 protocol = read_json(path)
@@ -52,13 +54,13 @@ def stage_sections(root: Path, plots) -> tuple[list[Section], list[str]]:
 
 def _row(results: dict) -> list[str]:
     row = [str(results["fold"]), f"{results['utterances']:,}", f"{results['updates']:,}"]
-    for name, (_, digits) in MOVING.items():
+    for name, (_, digits) in LOGGED.items():
         row.append(" to ".join(format(results[f"{when}_{name}"], digits) for when in ("first", "last")))
     return [*row, f"{results['codes_in_use']:.1f}", f"{results['trained_parameters']:,} of {results['parameters']:,}"]
 
 
 def _learned(protocol: dict, rows: list[list[str]]) -> Table:
-    header = ["session held out", "utterances", "updates", *(name for name, _ in MOVING.values())]
+    header = ["session held out", "utterances", "updates", *(name for name, _ in LOGGED.values())]
     header += ["codes in use", "trained parameters"]
     chance = f" By chance the accuracy is {1 / (1 + protocol['settings']['negatives']):.3f}."
     return Table("What it learned", header, sorted(rows, key=lambda row: int(row[0])), LEARNED + chance)

@@ -6,6 +6,8 @@ import io
 import itertools
 import json
 import re
+import shutil
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,8 +19,9 @@ from PIL import Image
 
 import lemer.evaluation
 from lemer.evaluation import plots, significance
-from lemer.evaluation.report import history_of, main, second_stage_of, write_report
+from lemer.evaluation.report import main, write_report
 from lemer.evaluation.report.rows import find_runs, find_sweeps, group_rows, learning_curve, make_row
+from lemer.evaluation.report.tables import history_of, second_stage_of
 from lemer.evaluation.run_folder import Predictions, read_run
 from lemer.evaluation.significance import compare, mcnemar, ua_permutation_test
 
@@ -293,10 +296,26 @@ def test_a_report_is_the_same_again_and_is_no_run_itself(tmp_path):
     write_run(tmp_path / "C1")
     write_run(tmp_path / "C2", "C2")
     write_report(tmp_path, tmp_path / "report")
-    files = {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()}
+    files = files_of(tmp_path / "report")
     write_report(tmp_path, tmp_path / "report")
-    assert files == {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()}
-    assert set(files) == {"report.md", "report.csv", "report.html"}
+    assert files == files_of(tmp_path / "report")
+    pictures = {f"figures/protocol-1-{row}-{kind}.png" for row in ("c1", "c2") for kind in ("confusion", "curves")}
+    assert set(files) == {"report.md", "report.csv", "report.html", *pictures}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_new_report_removes_the_figures_of_the_old_one_and_nothing_else(tmp_path):
+    write_run(tmp_path / "C1")
+    folder = write_run(tmp_path / "C2", "C2")
+    write_report(tmp_path, tmp_path / "report")
+    (tmp_path / "report/figures/mine.png").write_bytes(b"mine")
+    shutil.rmtree(folder)
+    write_report(tmp_path, tmp_path / "report")
+    names = {path.name for path in (tmp_path / "report/figures").iterdir()}
+    assert names == {"mine.png", "protocol-1-c1-confusion.png", "protocol-1-c1-curves.png"}
 
 
 def test_any_two_rows_can_be_tested_against_each_other(tmp_path, capsys):
@@ -369,6 +388,58 @@ def test_the_page_loads_nothing(nasty):
 def test_every_picture_says_what_it_shows(nasty):
     pictures = [attributes for tag, attributes in Page((nasty / "report.html").read_text()).tags if tag == "img"]
     assert all("recall: ang" in p["alt"] or "training loss of the last epoch" in p["alt"] for p in pictures)
+
+
+def links_of(markdown: str) -> dict[str, str]:
+    """Path -> alternative text of every image."""
+    return {path: text for text, path in re.findall(r"!\[((?:[^\[\]\\]|\\.)*)\]\(([^)]*)\)", markdown)}
+
+
+def test_markdown_shows_every_figure_with_its_numbers_in_words(nasty):
+    text = (nasty / "report.md").read_text()
+    links = links_of(text)
+    assert text.count("![") == len(links) == 4
+    assert set(links) == {f"figures/{path.name}" for path in (nasty / "figures").iterdir()}
+    assert all(re.fullmatch(r"figures/[a-z0-9-]+\.png", path) for path in links)
+    assert all("recall: ang" in alt or "training loss of the last epoch" in alt for alt in links.values())
+    for path in links:  # the same pictures as in the page
+        content = (nasty / path).read_bytes()
+        assert Image.open(io.BytesIO(content)).format == "PNG"
+        assert base64.b64encode(content).decode() in (nasty / "report.html").read_text()
+
+
+def test_markdown_has_tables_then_figures_then_commands(tmp_path):
+    for name, seeds in (("C1", (0,)), ("C2", (0, 1))):
+        write_run(tmp_path / name, name, seeds=seeds)
+    write_report(tmp_path, tmp_path / "report")
+    text = (tmp_path / "report/report.md").read_text()
+    heads = re.findall(r"^## (.*)", text, flags=re.MULTILINE)
+    assert heads == ["Protocol 1", "Protocol 2", "Earlier systems", "Figures", "Commands"]
+    assert text.rindex("### Protocol") < text.index("## Figures") < text.index("![") < text.rindex("![")
+    assert text.rindex("![") < text.index("## Commands") < text.index("    python train.py")
+
+
+def test_rows_of_like_names_have_figures_of_their_own(tmp_path):
+    for name in ("a b", "a-b", "A_B"):
+        write_run(tmp_path / name, "C1")
+    write_report(tmp_path, tmp_path / "report")
+    links = links_of((tmp_path / "report/report.md").read_text())
+    assert len(links) == 6 and all((tmp_path / "report" / path).is_file() for path in links)
+
+
+def test_figures_of_five_folds_and_two_seeds_are_small(tmp_path):
+    write_run(tmp_path / "C1", folds=(1, 2, 3, 4, 5), seeds=(0, 1))
+    write_report(tmp_path, tmp_path / "report")
+    sizes = [path.stat().st_size for path in (tmp_path / "report/figures").iterdir()]
+    assert len(sizes) == 2 and max(sizes) < 30_000
+
+
+def test_the_report_runs_as_a_module_without_a_warning(tmp_path):
+    write_run(tmp_path / "C1")
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "lemer.evaluation.report", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(tmp_path / "report/report.md") in done.stdout and (tmp_path / "report/report.md").is_file()
 
 
 def test_markdown_has_no_html_and_tables_keep_their_columns(nasty):
@@ -446,6 +517,7 @@ def test_a_second_stage_shows_what_it_learned_and_its_curves(tmp_path):
     page = (tmp_path / "report/report.html").read_text()
     drawn = plots.with_palette((stage / "fold1/curve.png").read_bytes())
     assert base64.b64encode(drawn).decode() in page and "Second stage without session 1" in page
+    assert (tmp_path / "report/figures/second-stage-second-stage-session-1.png").read_bytes() == drawn
     assert "Second stage without session 2" not in page
 
 

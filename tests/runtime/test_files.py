@@ -71,7 +71,8 @@ def test_processes_that_write_the_same_file_never_mix_it(tmp_path):
 
 
 def test_processes_that_fill_the_same_folder_have_a_temporary_one_each(tmp_path):
-    code = "import sys, lemer.runtime.files as f\nwith f.whole_folder(sys.argv[1]) as folder:\n  print(folder); sys.stdin.read()"
+    code = "import sys, lemer.runtime.files as f\n"
+    code += "with f.whole_folder(sys.argv[1]) as folder:\n  print(folder, flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path / "folder")]
     others = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     names = [Path(other.stdout.readline().strip()) for other in others]
