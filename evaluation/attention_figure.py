@@ -1,9 +1,9 @@
-"""Label attention of one utterance over its waveform and its tokens (figure 4 of the LE-MER paper).
+"""Draw the label attention of one utterance over its waveform and its tokens (figure 4 of the LE-MER paper).
 
-    python -m lemer.evaluation.attention_figure CHECKPOINT RECORDING --text "..." --history "..." "..." --output fig.png
+    python -m lemer.evaluation.attention_figure CHECKPOINT recording.wav --text "I was so happy!" --output attention.png
 
-writes fig.png and the arrays behind it, fig.npz. What the figure shows is G_s (eq. 4) and G_t (eq. 1): how near each frame
-and each token is to the labels, by cosine, averaged over the classes, or for the one class of `--label`.
+It writes attention.png and the arrays that it shows, attention.npz. The figure shows G_s (equation 4) and G_t (equation 1):
+the cosine between each frame or token and the label embeddings, averaged over the classes, or for the class of `--label`.
 
 Shapes: N samples, F frames, T tokens, C classes.
 """
@@ -25,7 +25,7 @@ from .plots import BLUE, GREY, ORANGE, new_figure, npz, plain, png
 
 
 def frame_times(speech_config, frames: int, sampling_rate: int = 16_000) -> np.ndarray:
-    """Centres (F,) in seconds of what each frame of a speech tower reads: 12.5 ms, 32.5 ms ... of the published towers."""
+    """The centre (F,) in seconds of each frame's receptive field; for published towers 0.0125, 0.0325 and so on."""
     stride = int(np.prod(speech_config.conv_stride))
     return (np.arange(frames) * stride + receptive_field(speech_config) / 2) / sampling_rate
 
@@ -33,25 +33,29 @@ def frame_times(speech_config, frames: int, sampling_rate: int = 16_000) -> np.n
 @torch.no_grad()
 def label_attentions(model, processor, audio=None, text: str | None = None, history: list[str] | None = None) -> dict:
     """
-    G_s and G_t of one utterance.
+    Compute the label attentions G_s and G_t of one utterance.
 
     Args:
-        model: A `LemerModel` with label embeddings. A modality that it does not take is left out.
-        processor: Its `LemerProcessor`.
-        audio: One clip in any form that the processor takes, or None.
-        text, history: The current utterance and the earlier turns, oldest first, or None.
+        model: a `LemerModel` with label embeddings. A modality that it does not use is left out.
+        processor: its `LemerProcessor`.
+        audio: one recording in any form that the processor takes, or None.
+        text: the current utterance, or None.
+        history: the earlier turns, oldest first, or None.
 
     Returns:
-        Arrays: `labels` (C,), `scores` (C,), the model's probabilities (of a label branch alone, softmax of its cosines).
-        With audio: `samples` (N,), `sampling_rate` in Hz, `frame_times` (F,) in s, `label_frame_attentions` (F, C).
-        With text: `tokens` (T,), `is_current` (T,), False in the history, `label_token_attentions` (T, C).
+        arrays by name. `labels` (C,) and `scores` (C,), the probabilities of the classes; if only one label branch answers,
+        they are the softmax of its cosines. With audio `samples` (N,), `sampling_rate` in Hz, `frame_times` (F,) in seconds
+        and `label_frame_attentions` (F, C). With text `tokens` (T,), `is_current` (T,), which is False in the history, and
+        `label_token_attentions` (T, C).
 
     Raises:
-        ValueError: the model has no label embeddings, or nothing is left that it takes.
+        ValueError: the model has no label embeddings, or there is no input that it uses.
     """
     config = model.config
     if not getattr(config, "use_label_embeddings", False):
-        raise ValueError("the model has no label embeddings, so there is no attention to labels to draw: use another recipe")
+        raise ValueError(
+            "the model has no label embeddings, so there is no label attention to draw: use a model of another recipe"
+        )
     audio, text = (audio if config.uses_speech else None), (text if config.uses_text else None)
     if audio is None and text is None:
         needed = {"speech": "a recording", "text": "a text", "multimodal": "a recording or a text"}[config.modality]
@@ -87,22 +91,22 @@ def label_attentions(model, processor, audio=None, text: str | None = None, hist
 
 def draw_label_attentions(arrays: dict, label: str | None = None):
     """
-    Figure 4 from the arrays of [`label_attentions`].
+    Draw figure 4 of the paper from the arrays of [`label_attentions`].
 
     Args:
-        label: Draw the attention to this class; None: the mean over the classes.
+        label: draw the attention to this class; None draws the mean over the classes.
 
     Returns:
-        the figure and its axes: that of the waveform, that of the tokens, or both.
+        the figure, and the axes of the waveform, of the tokens, or of both.
     """
     names = arrays["labels"].tolist()
     if label is not None and label not in names:
         raise ValueError(f"there is no label {label!r}: choose one of {', '.join(names)}")
 
-    def chosen(attention: np.ndarray) -> np.ndarray:  # (N, C) -> (N,)
+    def of_label(attention: np.ndarray) -> np.ndarray:  # (F or T, C) -> (F or T,)
         return attention.mean(1) if label is None else attention[:, names.index(label)]
 
-    what = "mean over labels" if label is None else f"label {plain(label)}"
+    legend = "mean over classes" if label is None else f"class {plain(label)}"
     drawn = [name for name in ("label_frame_attentions", "label_token_attentions") if name in arrays]
     tokens = arrays.get("tokens", [])
     width = float(np.clip(0.2 * len(tokens) + 2, 8, 30))
@@ -111,13 +115,13 @@ def draw_label_attentions(arrays: dict, label: str | None = None):
     best = int(arrays["scores"].argmax())
     axes[0].set_title(f"predicted: {plain(names[best])} ({arrays['scores'][best]:.2f})", fontsize=10)
     if "label_frame_attentions" in arrays:
-        _draw_speech(axes[0], arrays, chosen(arrays["label_frame_attentions"]), what)
+        _draw_speech(axes[0], arrays, of_label(arrays["label_frame_attentions"]), legend)
     if "label_token_attentions" in arrays:
-        _draw_text(axes[-1], arrays, chosen(arrays["label_token_attentions"]), what)
+        _draw_text(axes[-1], arrays, of_label(arrays["label_token_attentions"]), legend)
     return fig, axes
 
 
-def _draw_speech(ax, arrays: dict, attention: np.ndarray, what: str):
+def _draw_speech(ax, arrays: dict, attention: np.ndarray, legend: str):
     samples, rate = arrays["samples"], int(arrays["sampling_rate"])
     ax.plot(np.arange(len(samples)) / rate, samples, color=GREY, linewidth=0.5)
     ax.set_xlim(0, len(samples) / rate)
@@ -127,10 +131,10 @@ def _draw_speech(ax, arrays: dict, attention: np.ndarray, what: str):
     ax.set_ylabel("waveform", color="#666666")
     over = ax.twinx()
     over.plot(arrays["frame_times"], attention, color=BLUE, linewidth=1.8, marker="." if len(attention) < 60 else None)
-    over.set_ylabel(f"$G_s$, cosine,\n{what}", color=BLUE)
+    over.set_ylabel(f"$G_s$, cosine,\n{legend}", color=BLUE)
 
 
-def _draw_text(ax, arrays: dict, attention: np.ndarray, what: str):
+def _draw_text(ax, arrays: dict, attention: np.ndarray, legend: str):
     tokens, current = arrays["tokens"], arrays["is_current"]
     places = np.arange(len(tokens))
     for mask, colour, name in ((~current, GREY, "earlier turns"), (current, ORANGE, "current utterance")):
@@ -140,16 +144,16 @@ def _draw_text(ax, arrays: dict, attention: np.ndarray, what: str):
     ax.set_xticks(places, [plain(token) for token in tokens], rotation=90, fontsize=8)
     ax.set_xlim(-0.7, len(tokens) - 0.3)
     ax.set_xlabel("token")
-    ax.set_ylabel(f"$G_t$, cosine,\n{what}", color=ORANGE)
+    ax.set_ylabel(f"$G_t$, cosine,\n{legend}", color=ORANGE)
     if not current.all():
         ax.legend(fontsize=8, frameon=False)
 
 
 def label_attention_figure(model, processor, audio=None, text=None, history=None, label: str | None = None):
     """
-    Figure 4 of the paper: G_s over the waveform and G_t over the tokens of one utterance.
+    Draw figure 4 of the paper: G_s over the waveform and G_t over the tokens of one utterance.
 
-    Arguments are those of [`label_attentions`] and [`draw_label_attentions`].
+    The arguments are those of [`label_attentions`] and [`draw_label_attentions`].
 
     Returns:
         the figure, and the arrays of [`label_attentions`].
@@ -160,10 +164,12 @@ def label_attention_figure(model, processor, audio=None, text=None, history=None
 
 def load_checkpoint(folder: str):
     """A `LemerModel` in evaluation mode and its processor, from a folder or a Hub name."""
-    logging.disable_progress_bar()  # of loading weights: it takes a moment
+    logging.disable_progress_bar()  # loading the weights takes a moment only
     kind = AutoConfig.from_pretrained(folder).model_type
     if kind != "lemer":
-        raise ValueError(f"{folder} is a checkpoint of {kind!r}: attention to labels is LE-MER's")
+        raise ValueError(
+            f"{folder} is a checkpoint of the type {kind!r}, which has no label attention: give one of the type 'lemer'"
+        )
     return LemerModel.from_pretrained(folder).eval(), LemerProcessor.from_pretrained(folder)
 
 
@@ -174,11 +180,11 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub name of a LE-MER checkpoint")
-    parser.add_argument("recording", metavar="RECORDING", nargs="?", help="audio file; leave it out for words alone")
-    parser.add_argument("--text", help="the current utterance; leave it out for speech alone")
+    parser.add_argument("recording", metavar="RECORDING", nargs="?", help="audio file; leave it out to draw the text only")
+    parser.add_argument("--text", help="transcript of the current utterance; leave it out to draw the speech only")
     parser.add_argument("--history", nargs="+", metavar="TURN", help="earlier turns of the dialog, oldest first")
-    parser.add_argument("--label", help="one class (default: the mean over all)")
-    parser.add_argument("--output", required=True, metavar="FILE.png", help="the figure; the arrays go to FILE.npz")
+    parser.add_argument("--label", help="draw the attention to this class (default: the mean over the classes)")
+    parser.add_argument("--output", required=True, metavar="FILE.png", help="file of the figure; the arrays go to FILE.npz")
     args = parser.parse_args(argv)
     output = Path(args.output)
     try:

@@ -1,14 +1,14 @@
-"""What describes each label: its key words, and its key frames played one after the other (figure 1 of the LE-MER paper).
+"""Show the key words of each label and play its key frames one after the other (figure 1 of the LE-MER paper).
 
     python -m lemer.evaluation.label_figure runs/C1/fold5/seed0/checkpoint --data_dir IEMOCAP_full_release --output figure1
 
-writes, for every label, <label>.wav, and labels.png with words and spectrograms, labels.npz with the arrays behind it. A key
-frame is a code of the speech tower's codebook, 20 to 25 ms of sound; it is played by the longest run of frames with that
-code in the recordings given. Only training sessions are listened to: the session that the checkpoint was tested on is left
-out. Codes are those that the checkpoint hears: where training went on to move its CNN encoder or the norm after it, they are
-near those that the labels were made of, not the same, and some may no longer occur.
+It writes <label>.wav for every label, labels.png with key words and spectrograms, and labels.npz with the arrays that it
+shows. A key frame is a code of the speech tower's codebook, which stands for 20 to 25 ms of sound. It is played by the
+longest stretch of frames with this code in the recordings. The session that the checkpoint was tested on is left out.
+The recordings are encoded by the checkpoint. If training has changed its CNN encoder or the norm after it, their codes may
+differ from those from which the label embeddings were made, and some key frames may not occur.
 
-Shapes: N samples, F frames, G groups of the codebook.
+Shapes: N samples, F frames, G groups of the codebook, C labels.
 """
 
 import argparse
@@ -31,21 +31,21 @@ from .attention_figure import load_checkpoint
 from .plots import GREY, MAPS, new_figure, npz, plain, png
 from .run_folder import read_json
 
-CROSS_FADE = 0.005  # seconds
+CROSS_FADE = 0.005  # in seconds, between two key frames
 
 
 @dataclass
 class KeyFrameSound:
     """
-    The key frames of one label, one after the other, best first.
+    The key frames of one label as a sound, one after the other, best first.
 
     Attributes:
         samples: (N,) at `sampling_rate` Hz.
-        codes: the codes that were found, each G indices, in rank order.
-        ranks: of each of them its rank among the label's key frames, from 1.
-        sources: of each of them the recording's number among those given.
-        times: of each of them where it begins there and how long it is, in seconds.
-        wanted: number of the label's key frames, found or not.
+        wanted: the number of key frames of the label, whether they occur in the recordings or not.
+        codes: the K' codes that occur, each G indices, in rank order.
+        ranks: K' ranks among the key frames of the label, from 1.
+        sources: K' indices of the recordings from which the key frames are taken.
+        times: K' pairs of start and duration in that recording, in seconds.
     """
 
     samples: np.ndarray
@@ -58,7 +58,7 @@ class KeyFrameSound:
 
 
 def runs_of_codes(codes: np.ndarray) -> list[tuple[tuple[int, ...], int, int]]:
-    """Maximal runs of equal codes (F, G): the code, its first frame, and the frame after its last one."""
+    """Split codes (F, G) into stretches of equal codes, each as the code, its first frame and the frame after its last."""
     if len(codes) == 0:
         return []
     changes = np.flatnonzero((codes[1:] != codes[:-1]).any(1)) + 1
@@ -67,7 +67,7 @@ def runs_of_codes(codes: np.ndarray) -> list[tuple[tuple[int, ...], int, int]]:
 
 
 def join_sounds(sounds: list[np.ndarray], fade: int) -> np.ndarray:
-    """Sounds one after the other, each faded linearly into the next over `fade` samples, or what the shorter one has."""
+    """Join sounds, each faded linearly into the next over `fade` samples or the length of the shorter sound."""
     if not sounds:
         return np.zeros(0, dtype=np.float32)
     joined = sounds[0].astype(np.float32)
@@ -81,16 +81,16 @@ def join_sounds(sounds: list[np.ndarray], fade: int) -> np.ndarray:
 
 def key_frame_sounds(model, processor, recordings: Iterable) -> dict[str, KeyFrameSound]:
     """
-    The key frames of every label as a sound.
+    Find the key frames of every label in recordings and join them to a sound.
 
     Args:
-        model: A `LemerModel` with a quantizer and `config.label_codes`.
-        processor: Its `LemerProcessor`.
-        recordings: Clips in any form that the processor takes, of the training split alone: what is heard here would
-            otherwise come from the sessions tested on. Of runs of equal length the first one is taken.
+        model: a `LemerModel` with a quantizer and `config.label_codes`.
+        processor: its `LemerProcessor`.
+        recordings: recordings of the training split in any form that the processor takes. Of stretches of equal length the
+            first is taken.
 
     Returns:
-        label -> [`KeyFrameSound`]; without samples where none of its codes occurs.
+        label -> [`KeyFrameSound`], without samples if none of its codes occurs.
 
     Raises:
         ValueError: the model's labels have no key frames, or there is no recording.
@@ -105,9 +105,8 @@ def key_frame_sounds(model, processor, recordings: Iterable) -> dict[str, KeyFra
     number = -1
     for number, recording in enumerate(recordings):
         samples = load_audio(recording, None, rate)
-        codes = frame_codes(model, **processor(samples, sampling_rate=rate, return_tensors="pt").to(model.device))[
-            0
-        ]  # (F, G)
+        batch = processor(samples, sampling_rate=rate, return_tensors="pt").to(model.device)
+        codes = frame_codes(model, **batch)[0]  # (F, G)
         for code, begin, end in runs_of_codes(codes):
             if code in wanted and end - begin > longest.get(code, (0,))[0]:
                 first = begin * stride
@@ -118,15 +117,15 @@ def key_frame_sounds(model, processor, recordings: Iterable) -> dict[str, KeyFra
     sounds = {}
     for label in config.id2label.values():
         codes = [tuple(code) for code in config.label_codes[label]]
-        found = [(rank, code, *longest[code]) for rank, code in enumerate(codes, start=1) if code in longest]
+        heard = [(rank, code, *longest[code]) for rank, code in enumerate(codes, start=1) if code in longest]
         sounds[label] = KeyFrameSound(
-            samples=join_sounds([stretch for *_, stretch in found], round(CROSS_FADE * rate)),
+            samples=join_sounds([stretch for *_, stretch in heard], round(CROSS_FADE * rate)),
             sampling_rate=rate,
             wanted=len(codes),
-            codes=[code for _, code, *_ in found],
-            ranks=[rank for rank, *_ in found],
-            sources=[source for _, _, _, source, _, _ in found],
-            times=[(first / rate, len(stretch) / rate) for *_, first, stretch in found],
+            codes=[code for _, code, *_ in heard],
+            ranks=[rank for rank, *_ in heard],
+            sources=[source for _, _, _, source, _, _ in heard],
+            times=[(first / rate, len(stretch) / rate) for *_, first, stretch in heard],
         )
     return sounds
 
@@ -135,12 +134,12 @@ def label_figure(
     words: Mapping[str, list[str]] | None, sounds: Mapping[str, KeyFrameSound] | None, max_frequency: float = 8000.0
 ):
     """
-    Figure 1 of the paper: a row for each label, with its key words and the spectrogram of its key frames.
+    Draw figure 1 of the paper: a row for each label, with its key words and the spectrogram of its key frames.
 
     Args:
-        words: label -> key words, best first, or None.
+        words: label -> key words, best first; or None.
         sounds: label -> [`KeyFrameSound`], or None.
-        max_frequency: Top of the spectrograms, in Hz.
+        max_frequency: the highest frequency of the spectrograms, in Hz.
 
     Returns:
         the figure and its axes, (C, 1) or (C, 2).
@@ -174,7 +173,7 @@ def _draw_sound(ax, sound: KeyFrameSound, max_frequency: float):
     ax.set_title(f"{len(sound.codes)} of {sound.wanted} key frames", fontsize=9, loc="right", color="#555555")
     if not len(sound.samples):
         ax.set_axis_off()
-        ax.text(0.5, 0.5, "none of them in these recordings", ha="center", color=GREY, transform=ax.transAxes)
+        ax.text(0.5, 0.5, "no key frame occurs in these recordings", ha="center", color=GREY, transform=ax.transAxes)
         return
     rate = sound.sampling_rate
     window, step = round(0.025 * rate), round(0.005 * rate)
@@ -191,20 +190,21 @@ def _draw_sound(ax, sound: KeyFrameSound, max_frequency: float):
     )
     ax.set_ylim(0, min(max_frequency, rate / 2))
     ax.set_yticks([0, 4000, 8000] if max_frequency >= 8000 else [0, max_frequency])
-    ax.set_ylabel("Hz", fontsize=9)
+    ax.set_ylabel("frequency (Hz)", fontsize=9)
 
 
 def as_file_name(label: str) -> str:
+    """The label with every character replaced that a file name should not have."""
     return re.sub(r"[^\w-]", "_", label)
 
 
 def write_label_figure(words, sounds, output: Path) -> list[Path]:
-    """Write labels.png, labels.npz and one <label>.wav for each label with a sound; returns the files."""
+    """Write labels.png, labels.npz and <label>.wav for each label with a sound, and return the paths."""
     output = Path(output)
     fig, _ = label_figure(words, sounds)
     arrays, files = {}, {"labels.png": png(fig)}
-    for label, found in (words or {}).items():
-        arrays[f"{label}_words"] = np.array(found)
+    for label, key_words in (words or {}).items():
+        arrays[f"{label}_words"] = np.array(key_words)
     for label, sound in (sounds or {}).items():
         for name in ("samples", "codes", "ranks", "sources", "times"):
             arrays[f"{label}_{name}"] = np.array(getattr(sound, name))
@@ -224,17 +224,17 @@ def write_label_figure(words, sounds, output: Path) -> list[Path]:
 
 
 def training_recordings(data_dir: Path, held_out: int, count: int) -> list[Path]:
-    """At most `count` recordings, spread evenly, of the sessions of a release that are not held out (0: all of them)."""
-    found = [
+    """At most `count` evenly spread recordings of the sessions of a release that are not held out; 0 takes all of them."""
+    paths = [
         path
         for path in sorted(Path(data_dir).glob("Session*/sentences/wav/*/*.wav"))
         if not path.name.startswith("._") and path.parts[-5] != f"Session{held_out}"
     ]
-    if not found:
+    if not paths:
         raise ValueError(f"{data_dir} has no Session<k>/sentences/wav/<dialog>/*.wav of a session but {held_out}")
-    if 0 < count < len(found):
-        found = [found[index] for index in np.linspace(0, len(found) - 1, count).round().astype(int)]
-    return found
+    if 0 < count < len(paths):
+        paths = [paths[index] for index in np.linspace(0, len(paths) - 1, count).round().astype(int)]
+    return paths
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -242,27 +242,31 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m lemer.evaluation.label_figure",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="The recordings speak in the sounds: they fall under the licence of the corpus.",
+        epilog="The sounds are parts of the recordings, so the licence of the corpus applies to them.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub name of a LE-MER checkpoint")
     parser.add_argument("--data_dir", metavar="CORPUS", help="folder of the release; not needed by a text-only model")
     parser.add_argument(
         "--fold",
         type=int,
-        help="the session that the checkpoint was tested on, which is left out (default: from results.json beside it)",
+        help="the session that the checkpoint was tested on, which is left out (default: read from results.json beside it)",
     )
     parser.add_argument(
-        "--recordings", type=int, default=300, metavar="N", help="listen to N, spread evenly; 0: all (default: 300)"
+        "--recordings",
+        type=int,
+        default=300,
+        metavar="N",
+        help="number of recordings to search, spread evenly over the corpus; 0 searches all (default: 300)",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the figure, the sounds and the arrays")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the figure, the sounds and the arrays")
     args = parser.parse_args(argv)
     try:
         model, processor = load_checkpoint(args.checkpoint)
         sounds = None
         if model.config.label_codes is not None:
             if args.data_dir is None:
-                raise ValueError("--data_dir is needed: the labels have key frames, and recordings play them")
-            fold = args.fold if args.fold is not None else _tested_on(Path(args.checkpoint))
+                raise ValueError("--data_dir is needed, since the labels have key frames, which are taken from recordings")
+            fold = args.fold if args.fold is not None else _test_session(Path(args.checkpoint))
             paths = training_recordings(Path(args.data_dir), fold, args.recordings)
             bar = tqdm(map(str, paths), total=len(paths), desc="key frames", unit="recording")
             sounds = key_frame_sounds(model, processor, bar)
@@ -274,10 +278,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _tested_on(checkpoint: Path) -> int:
+def _test_session(checkpoint: Path) -> int:
+    """The session that a checkpoint of train.py was tested on."""
     path = checkpoint.parent / "results.json"
     if not path.exists():
-        raise ValueError(f"{path} is not there to say which session was held out: give --fold")
+        raise ValueError(f"there is no {path} to say which session was held out: give --fold")
     return int(read_json(path)["fold"])
 
 

@@ -1,7 +1,10 @@
-"""Figures of a report: confusion matrices, learning curves, the sweep over K. Arrays in, `(fig, ax)` out.
+"""Draw the figures of a report: confusion matrices, learning curves and the sweep over K.
 
-Nothing here is global: figures are made without pyplot and drawn by Agg, so that no screen is needed and none stays open.
-Colours are Okabe and Ito's, which colour-blind readers tell apart.
+Every function takes arrays and returns a figure and its axes. Figures are drawn by Agg without pyplot, so they need no
+screen and hold no memory once they are dropped. The colours are those of Okabe and Ito, which colour-blind readers can tell
+apart.
+
+Shapes: C classes, E epochs, V epochs with a validation score.
 """
 
 import io
@@ -22,21 +25,21 @@ MAPS = "cividis"
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **settings):
-    """A figure of a size in inches and its axes, as `pyplot.subplots` gives them."""
+    """A new figure, its width and height in inches, and its axes, as `pyplot.subplots` gives them."""
     fig = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
     return fig, fig.subplots(rows, columns, **settings)
 
 
-def png(fig: Figure, dpi: int = 130) -> bytes:
-    """The figure as PNG, the same bytes for the same figure."""
+def png(fig: Figure, dpi: int = 110) -> bytes:
+    """The figure as a PNG file with few colours; the same figure gives the same bytes."""
     file = io.BytesIO()
     fig.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
     return with_palette(file.getvalue())
 
 
 def with_palette(content: bytes) -> bytes:
-    """A PNG with 128 colours, which these figures look the same in: a third of the size."""
+    """A PNG reduced to 128 colours: the figures look the same and take a third of the space."""
     file = io.BytesIO()
     image = Image.open(io.BytesIO(content)).convert("RGB")
     image.quantize(128, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
@@ -51,17 +54,17 @@ def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib shows as it is: a dollar would begin a formula."""
+    """Text that matplotlib shows unchanged; an unescaped dollar sign would begin a formula."""
     return str(text).replace("$", r"\$")
 
 
 def confusion_matrix(confusion: np.ndarray, names: Sequence[str], title: str = ""):
     """
-    A confusion matrix, coloured by the share of each row.
+    Draw a confusion matrix, coloured by the share of each label's utterances.
 
     Args:
-        confusion: (C, C) counts, rows are labels, columns predictions; means over seeds may have fractions.
-        names: the C labels.
+        confusion: (C, C) counts; rows are labels, columns are predictions. Means over seeds may have fractions.
+        names: names of the C classes.
     """
     confusion = np.asarray(confusion, dtype=np.float64)
     totals = confusion.sum(1, keepdims=True)
@@ -76,23 +79,23 @@ def confusion_matrix(confusion: np.ndarray, names: Sequence[str], title: str = "
     labels = [plain(name) for name in names]
     ax.set_xticks(range(len(names)), labels)
     ax.set_yticks(range(len(names)), labels)
-    ax.set_xlabel("predicted")
-    ax.set_ylabel("label")
+    ax.set_xlabel("predicted class")
+    ax.set_ylabel("labelled class")
     ax.set_title(plain(title), fontsize=10)
-    fig.colorbar(image, ax=ax, label="share of the label", shrink=0.85)
+    fig.colorbar(image, ax=ax, label="share of the label's utterances", shrink=0.85)
     return fig, ax
 
 
 def learning_curves(curves: Mapping[str, Mapping[str, np.ndarray]], title: str = ""):
     """
-    Training loss and validation UA over the epochs, a line for each fold and seed.
+    Draw the training loss and the validation UA over the epochs, with a line for each fold and seed.
 
     Args:
-        curves: name -> `epoch` and `loss`, both (E,), and `validation_epoch` and `validation_ua` (V,), shares of 1, which
-            may be empty. Epochs are counted from 1.
+        curves: name -> `epoch` and `loss` (E,), and `validation_epoch` and `validation_ua` (V,), which may be empty.
+            Epochs are counted from 1. The UA is a share between 0 and 1.
 
     Returns:
-        the figure and its one axes, or two where there is a validation score.
+        the figure and its axes; two axes if there is a validation score.
     """
     validated = any(len(curve["validation_ua"]) for curve in curves.values())
     fig, axes = new_figure(7.6 if validated else 4.2, 3.2, 1, 2 if validated else 1, squeeze=False)
@@ -104,9 +107,9 @@ def learning_curves(curves: Mapping[str, Mapping[str, np.ndarray]], title: str =
         loss.plot(curve["epoch"], curve["loss"], marker="." if len(curve["epoch"]) < 2 else None, **style)
         for ax in others:
             ax.plot(curve["validation_epoch"], 100 * np.asarray(curve["validation_ua"]), marker=".", **style)
-    loss.set_ylabel("training loss, mean of the epoch")
+    loss.set_ylabel("mean training loss")
     for ax in others:
-        ax.set_ylabel("UA on validation (%)")
+        ax.set_ylabel("validation UA (%)")
     for ax in axes[0]:
         ax.set_xlabel("epoch")
         ax.grid(alpha=0.3)
@@ -118,7 +121,7 @@ def learning_curves(curves: Mapping[str, Mapping[str, np.ndarray]], title: str =
 
 def k_sweep(points: Sequence[tuple[int, float, float]], name: str):
     """
-    WA and UA against K (the paper's figure 3).
+    Draw WA and UA against K, as in figure 3 of the paper.
 
     Args:
         points: (K, WA, UA) in per cent.
@@ -133,7 +136,7 @@ def k_sweep(points: Sequence[tuple[int, float, float]], name: str):
     ax.set_xticks(sorted(set(k)), [f"{value:g}" for value in sorted(set(k))])
     ax.minorticks_off()
     ax.set_xlabel(f"K, {name}")
-    ax.set_ylabel("mean over folds (%)")
+    ax.set_ylabel("WA and UA, mean over folds (%)")
     ax.grid(alpha=0.3)
     ax.legend(frameon=False)
     return fig, ax

@@ -1,4 +1,4 @@
-"""What train.py leaves in a run folder, read back and checked: protocol, predictions and scores of every fold and seed."""
+"""Read and check a run folder of train.py: the protocol, and the predictions and scores of every fold and seed."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from .ser_metrics import emotion_scores
 
 
 class UnfinishedRun(ValueError):
-    """A run that train.py has not ended yet; the message says how far it is."""
+    """A run that train.py has not finished; the message says how far it is."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Predictions:
     predictions.csv of one fold and seed: N test utterances, C classes.
 
     Attributes:
-        ids: N names, each once.
+        ids: the N utterances, each once.
         labels: (N,) class indices.
         logits: (N, C).
-        names: the C labels, in the order of the logits.
+        names: names of the C classes, in the order of the logits.
     """
 
     ids: list[str]
@@ -35,7 +35,7 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """(N,) class indices."""
+        """(N,) class indices of the highest logits."""
         return self.logits.argmax(1)
 
     @property
@@ -46,7 +46,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class FoldRun:
-    """One fold and seed: its results.json, with the scores as recomputed from its predictions."""
+    """One fold and seed: its folder, its predictions, and results.json with the scores recomputed from the predictions."""
 
     folder: Path
     results: dict
@@ -59,10 +59,9 @@ class Run:
     A finished run folder.
 
     Attributes:
-        folder: where it is.
-        protocol: protocol.json, the settings.
-        comparable: whether it was scored on the utterances of the literature.
-        parts: every fold and seed, in that order, as (fold, seed) -> `FoldRun`.
+        protocol: the settings of the run, from protocol.json.
+        comparable: whether the run was scored on the utterances that the literature uses.
+        parts: (fold, seed) -> `FoldRun`, in the order of folds, then seeds.
     """
 
     folder: Path
@@ -80,12 +79,12 @@ class Run:
 
     @property
     def names(self) -> list[str]:
-        """The labels, in the order of the logits."""
+        """Names of the classes, in the order of the logits."""
         return next(iter(self.parts.values())).predictions.names
 
 
 def format_predictions(ids: Sequence[str], labels: np.ndarray, logits: np.ndarray, names: Sequence[str]) -> str:
-    """predictions.csv: id, label, prediction and one logit a class; scores and score fusion are recomputed from it."""
+    """The text of predictions.csv: id, label, prediction and the logit of every class; scores are recomputed from it."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["id", "label", "prediction", *names])
@@ -99,8 +98,8 @@ def read_predictions(path: Path) -> Predictions:
     Read a predictions.csv.
 
     Raises:
-        ValueError: it is damaged: another header, a label that has no logit, a logit that is no finite number, an id
-            twice, a prediction that is not the class of the highest logit, or no utterance.
+        ValueError: the file is damaged: its header is another, a label has no logit, a logit is not finite, an id occurs
+            twice, a prediction is not the class of the highest logit, or there is no utterance.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -119,11 +118,11 @@ def read_predictions(path: Path) -> Predictions:
         try:
             name, label, prediction, *values = row
             values = np.array([float(value) for value in values])
-            fine = len(values) == len(names) and np.isfinite(values).all() and index[prediction] == values.argmax()
+            is_valid = len(values) == len(names) and np.isfinite(values).all() and index[prediction] == values.argmax()
             labels.append(index[label])
         except (ValueError, KeyError):
-            fine = False
-        if not fine:
+            is_valid = False
+        if not is_valid:
             raise ValueError(f"{path}, line {number} is damaged: {','.join(row)[:100]}")
         ids.append(name)
         logits.append(values)
@@ -133,7 +132,7 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def read_json(path: Path) -> dict:
-    """Read a JSON object; what is none is a `ValueError` that names the file."""
+    """Read a JSON object; a `ValueError` names a file that holds none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -144,7 +143,7 @@ def read_json(path: Path) -> dict:
 
 
 def read_log(path: Path) -> list[dict]:
-    """The lines of a log.jsonl up to the first that is no JSON object; none where there is no log."""
+    """The entries of a log.jsonl up to the first line that is no JSON object; an empty list without a log."""
     entries = []
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -163,8 +162,8 @@ def read_run(folder: Path) -> Run:
     Read a run folder with all its predictions.
 
     Raises:
-        UnfinishedRun: a fold or seed is missing or not done.
-        ValueError: a file is missing or damaged, or the scores of a results.json are not those of its predictions.
+        UnfinishedRun: a fold or a seed is missing or not finished.
+        ValueError: a file is missing or damaged, or the scores in a results.json differ from those of its predictions.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -200,7 +199,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _progress(part: Path, protocol: dict) -> str:
-    """How far an unfinished fold is, by its log."""
+    """How far an unfinished fold is, according to its log."""
     epochs = [entry["epoch"] + 1 for entry in read_log(part / "log.jsonl") if isinstance(entry.get("epoch"), int)]
     where = f"in epoch {epochs[-1]} of {protocol.get('epochs', '?')}" if epochs else "before its first update"
     return f"{part.parent.name}/{part.name} {where}"

@@ -1,7 +1,8 @@
-"""Score fusion: the logits of two finished runs added up, utterance by utterance; nothing is trained.
+"""Score fusion: add the logits of two finished runs, utterance by utterance, without training.
 
-The row of the paper's table 2 adds A5 (words) and B5 (speech): `python train.py --recipe score_fusion --output_dir
-runs/score_fusion` with finished runs/A5 and runs/B5, or `--fuse FIRST SECOND`.
+    python train.py --recipe score_fusion --output_dir runs/score_fusion
+
+fuses runs/A5 (text) and runs/B5 (speech), as the row of the paper's table 2; `--fuse FIRST SECOND` names other runs.
 """
 
 import json
@@ -13,8 +14,8 @@ from .run_folder import Predictions, Run, format_predictions, read_json, read_ru
 from .ser_metrics import emotion_scores
 from .summary import format_summary, summarise
 
-# What the two runs must have in common: else their scores are of other utterances, or were chosen by other rules. Model,
-# towers, labels, history and training may differ.
+# Both runs must have the same value of each, so that they are scored on the same utterances and selected by the same rule.
+# Model, towers, labels, history and training may differ.
 MUST_AGREE = ("corpus", "corpus_fingerprint", "transcripts", "split", "selection", "validation_share")
 OF_ONE_RUN = ("recipe", "set", "command", "model", "config", "processor", "second_stage")
 
@@ -24,19 +25,19 @@ def fuse_runs(first: Path, second: Path, output: Path, paper: dict) -> dict:
     Add the logits of two finished runs and score the sums.
 
     Writes OUTPUT/fold<k>/seed<s>/predictions.csv and results.json, and OUTPUT/protocol.json, results.json and results.md,
-    as train.py does. A second call with the same runs writes them anew.
+    as train.py does. A second call with the same runs replaces them.
 
     Args:
-        first, second: Run folders, in the order in which they are named.
-        output: Folder of the fused run.
+        first, second: the two run folders.
+        output: folder of the fused run.
         paper: the paper's `wa` and `ua` in per cent, or None.
 
     Returns:
-        The row, as [`summarise`] gives it.
+        the row, as [`summarise`] gives it.
 
     Raises:
-        ValueError: a run is not finished or damaged; the runs differ in corpus, transcripts, split, rule of selection,
-            folds, seeds, utterances or labels; or `output` holds something else.
+        ValueError: a run is unfinished or damaged; the runs differ in corpus, transcripts, split, rule of selection, folds,
+            seeds, utterances or labels; or `output` holds something else.
     """
     first, second, output = Path(first), Path(second), Path(output)
     if first.resolve() == second.resolve():
@@ -45,14 +46,16 @@ def fuse_runs(first: Path, second: Path, output: Path, paper: dict) -> dict:
     check_fusable(*runs)
     described = [{name: run.protocol.get(name) for name in OF_ONE_RUN} for run in runs]
     command = ["python", "train.py", "--recipe", "score_fusion", "--fuse", str(first), str(second)]
-    one, other = (run.protocol for run in runs)
+    protocols = [run.protocol for run in runs]
     protocol = {
         "recipe": "score_fusion",
-        **{name: value for name, value in one.items() if name not in OF_ONE_RUN and other.get(name) == value},
+        **{
+            name: value for name, value in protocols[0].items() if name not in OF_ONE_RUN and protocols[1].get(name) == value
+        },
         "fused": described,
         "command": shlex.join([*command, "--output_dir", str(output)]),
     }
-    _check_output(output, protocol)
+    check_fusion_output(output, protocol)
 
     results, comparable = [], all(run.comparable for run in runs)
     with whole_folder(output) as folder:
@@ -72,11 +75,11 @@ def fuse_runs(first: Path, second: Path, output: Path, paper: dict) -> dict:
                 },
             }
             results.append(result)
-            place = folder / f"fold{fold}" / f"seed{seed}"
-            place.mkdir(parents=True)
+            fold_folder = folder / f"fold{fold}" / f"seed{seed}"
+            fold_folder.mkdir(parents=True)
             lines = format_predictions(fused.ids, fused.labels, fused.logits, fused.names)
-            write_atomically(place / "predictions.csv", lines)
-            write_atomically(place / "results.json", json.dumps(result, indent=1))
+            write_atomically(fold_folder / "predictions.csv", lines)
+            write_atomically(fold_folder / "results.json", json.dumps(result, indent=1))
         summary = summarise(results, paper)
         row = {"recipe": "score_fusion", "comparable": comparable, **summary}
         title = f"score_fusion: sum of the logits of {described[0]['recipe']} and {described[1]['recipe']}"
@@ -88,29 +91,29 @@ def fuse_runs(first: Path, second: Path, output: Path, paper: dict) -> dict:
 
 def add_logits(first: Predictions, second: Predictions) -> Predictions:
     """The sum of the logits of the same utterances, in the order of the first."""
-    place = {name: row for row, name in enumerate(second.ids)}
-    order = [place[name] for name in first.ids]
+    rows = {name: row for row, name in enumerate(second.ids)}
+    order = [rows[name] for name in first.ids]
     return Predictions(first.ids, first.labels, first.logits + second.logits[order], first.names)
 
 
 def check_fusable(first: Run, second: Run) -> None:
-    """Raise a `ValueError` that names everything in which two runs differ and must not."""
+    """Raise a `ValueError` that names everything that two runs must share but do not."""
     differing = [
         f"{name} ({first.protocol.get(name)!r} and {second.protocol.get(name)!r})"
         for name in MUST_AGREE
         if first.protocol.get(name) != second.protocol.get(name)
     ]
-    for what, one, other in (
+    for name, of_first, of_second in (
         ("folds", first.folds, second.folds),
         ("seeds", first.seeds, second.seeds),
         ("classes", first.names, second.names),
     ):
-        if one != other:
-            differing.append(f"{what} ({one} and {other})")
+        if of_first != of_second:
+            differing.append(f"{name} ({of_first} and {of_second})")
     if not differing:
         for (fold, seed), part in first.parts.items():
-            ours, others = (run.parts[fold, seed].predictions for run in (first, second))
-            labels, other_labels = (dict(zip(p.ids, p.labels.tolist(), strict=True)) for p in (ours, others))
+            predictions = part.predictions, second.parts[fold, seed].predictions
+            labels, other_labels = (dict(zip(p.ids, p.labels.tolist(), strict=True)) for p in predictions)
             apart = [name for name in {**labels, **other_labels} if labels.get(name) != other_labels.get(name)]
             if apart:
                 differing.append(f"utterances or labels of fold {fold}, seed {seed} ({len(apart)}, such as {apart[0]})")
@@ -124,18 +127,23 @@ def check_fusable(first: Run, second: Run) -> None:
         )
 
 
-def _check_output(output: Path, protocol: dict) -> None:
-    """Refuse a folder that holds anything but an earlier fusion of the same kind of runs."""
+def check_fusion_output(output: Path, protocol: dict) -> None:
+    """
+    Check that a fusion may be written to a folder: it is new or empty, or holds an earlier fusion of the same runs.
+
+    Raises:
+        ValueError: the folder holds something else, which would be lost.
+    """
     if not output.exists():
         return
     if not output.is_dir():
-        raise ValueError(f"{output} is no folder: give another --output_dir")
-    ours = {"protocol.json", "results.json", "results.md"}
-    foreign = [entry.name for entry in output.iterdir() if entry.name not in ours and not entry.name.startswith("fold")]
+        raise ValueError(f"{output} is not a folder: give another --output_dir")
+    known = {"protocol.json", "results.json", "results.md"}
+    foreign = [entry.name for entry in output.iterdir() if entry.name not in known and not entry.name.startswith("fold")]
     path = output / "protocol.json"
     old = read_json(path) if path.exists() else {}
     if foreign or (any(output.iterdir()) and old.get("recipe") != "score_fusion"):
-        found = f" (among others {foreign[0]})" if foreign else ""
-        raise ValueError(f"{output} is not empty and holds no score fusion{found}: give another --output_dir")
+        example = f" but {foreign[0]}" if foreign else ""
+        raise ValueError(f"{output} is not empty and holds no score fusion{example}: give another --output_dir")
     if old and old["fused"] != json.loads(json.dumps(protocol["fused"])):
         raise ValueError(f"{output} holds the fusion of other runs, {old['command']}: give another --output_dir")

@@ -1,7 +1,10 @@
 """WA, UA, macro-F1, recalls and the confusion matrix of speech emotion recognition, as one `evaluate` metric.
 
-Works offline: `SerMetrics().compute(predictions=..., references=..., label_names=...)`, or
-`evaluate.load("<this file>")`. `emotion_scores` is the same without `evaluate`.
+    metric = evaluate.load("evaluation/ser_metrics.py")  # the path of this file; no network is needed
+    metric.compute(predictions=[0, 1], references=[0, 0], label_names=["ang", "neu"])
+
+`SerMetrics()` gives the same metric from the package, and `emotion_scores` the same scores without `evaluate`. This file
+must not import others of the package, since `evaluate.load` copies it alone.
 """
 
 from collections.abc import Sequence
@@ -14,23 +17,24 @@ from sklearn.metrics import confusion_matrix, f1_score
 
 def emotion_scores(references: Sequence[int], predictions: Sequence[int], label_names: Sequence[str]) -> dict:
     """
-    Scores of predicted classes.
+    Score predicted classes.
 
     Args:
-        references, predictions: class indices, one for each utterance, 0 to C - 1.
+        references: (N,) class indices of the labels, 0 to C - 1.
+        predictions: (N,) predicted class indices.
         label_names: names of the C classes in the order of their indices.
 
     Returns:
-        `wa`, weighted accuracy: the share of utterances that are right.
-        `ua`, unweighted accuracy: the mean recall over the classes that occur in the references.
-        `macro_f1`: the mean F1 over the same classes.
-        `recall`: the recall of every class, None where the references have none of it.
-        `confusion`: C rows of references, C columns of predictions.
-        `missing`: names of the classes that the references have none of.
-        `utterances`: their number.
+        `wa`: weighted accuracy, the share of utterances whose prediction is right.
+        `ua`: unweighted accuracy, the mean recall of the classes that occur in the references.
+        `macro_f1`: the mean F1 of the same classes.
+        `recall`: the recall of every class; None for a class that does not occur in the references.
+        `confusion`: counts, C rows for the references and C columns for the predictions.
+        `missing`: names of the classes that do not occur in the references.
+        `utterances`: the number N of utterances.
 
     Raises:
-        ValueError: no utterance, different counts, or an index that is no class.
+        ValueError: there is no utterance, the numbers of references and predictions differ, or an index is no class.
     """
     references, predictions = np.asarray(references), np.asarray(predictions)
     if references.shape != predictions.shape or references.ndim != 1 or not references.size:
@@ -58,7 +62,7 @@ def emotion_scores(references: Sequence[int], predictions: Sequence[int], label_
 
 
 class SerMetrics(evaluate.Metric):
-    """`emotion_scores` for those who collect batches with `add_batch`."""
+    """The scores of `emotion_scores` as a metric, which can collect batches with `add_batch`."""
 
     def _info(self):
         return evaluate.MetricInfo(

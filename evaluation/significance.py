@@ -1,8 +1,8 @@
-"""Do two rows differ by more than chance? Paired tests on the same test utterances.
+"""Test whether two rows differ by more than chance, with paired tests on the same test utterances.
 
-An utterance is the unit that chance moves. With several seeds it still counts once, with the number of seeds that have it
-right, since its answers with several seeds are not independent. The tests say what these trained models do on utterances
-like these; how far another training would move is what the deviation over seeds shows.
+The tests treat utterances as independent. With several seeds an utterance still counts once, with the number of seeds that
+predict it right, since its predictions with several seeds are not independent. The tests tell whether these trained models
+differ on utterances like these; the deviation over seeds tells how much another training would change.
 """
 
 from collections.abc import Mapping
@@ -13,23 +13,23 @@ from scipy.stats import binom, binomtest
 
 from .run_folder import Predictions
 
-DRAWS = 100_000  # of the permutation test, where its outcomes are too many to enumerate
+DRAWS = 100_000  # of the permutation test, if it has more than MAX_OUTCOMES
 MAX_OUTCOMES = 200_000
 
 
 @dataclass(frozen=True)
 class Comparison:
     """
-    A second row against a first one.
+    The comparison of a second row with a first one.
 
     Attributes:
-        utterances: their number.
-        only_first, only_second: utterances that one row has right and the other wrong; with several seeds, right with
-            more seeds than the other.
-        wa_p: McNemar's exact test of those two counts.
-        ua_difference: pooled UA of the second less that of the first, mean over the seeds.
-        ua_p: paired permutation test of it.
-        exact: whether every outcome of that test was counted; else `DRAWS` random ones.
+        utterances: the number of utterances.
+        only_first, only_second: number of utterances that only this row has right; with several seeds, that it has right
+            with more seeds than the other row.
+        wa_p: p-value of McNemar's exact test of these two counts.
+        ua_difference: pooled UA of the second row minus that of the first, mean over the seeds.
+        ua_p: p-value of the paired permutation test of this difference.
+        exact: whether the permutation test counted every outcome; otherwise it drew `DRAWS` random ones.
     """
 
     utterances: int
@@ -46,10 +46,10 @@ def compare(first: Mapping[tuple[int, int], Predictions], second: Mapping[tuple[
     Compare two rows, each given as (fold, seed) -> `Predictions`.
 
     Raises:
-        ValueError: they have not the same folds, seeds, utterances and labels.
+        ValueError: the rows differ in their folds, seeds, utterances or labels.
     """
     if first.keys() != second.keys():
-        raise ValueError(f"rows of other folds and seeds cannot be paired: {sorted(first)} and {sorted(second)}")
+        raise ValueError(f"rows of different folds and seeds cannot be paired: {sorted(first)} and {sorted(second)}")
     gains, labels = [], []
     seeds = sorted({seed for _, seed in first})
     for fold in sorted({fold for fold, _ in first}):
@@ -59,7 +59,7 @@ def compare(first: Mapping[tuple[int, int], Predictions], second: Mapping[tuple[
         for seed in seeds:
             for row, sign in ((first[fold, seed], -1), (second[fold, seed], 1)):
                 if dict(zip(row.ids, row.labels.tolist(), strict=True)) != truth:
-                    raise ValueError(f"fold {fold}, seed {seed}: rows of other utterances or labels cannot be paired")
+                    raise ValueError(f"fold {fold}, seed {seed}: rows of different utterances or labels cannot be paired")
                 for name, right in zip(row.ids, row.right.tolist(), strict=True):
                     gain[name] += sign * right
         gains += gain.values()
@@ -71,7 +71,7 @@ def compare(first: Mapping[tuple[int, int], Predictions], second: Mapping[tuple[
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """McNemar's exact test, two-sided: the p-value of two discordant counts, each as likely as the other by chance."""
+    """McNemar's exact test, two-sided: the p-value of two counts that are equally likely by chance."""
     discordant = only_first + only_second
     return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
 
@@ -80,16 +80,16 @@ def ua_permutation_test(gains: np.ndarray, labels: np.ndarray) -> tuple[float, f
     """
     Paired permutation test of a difference in UA, two-sided.
 
-    By chance either row could have given each utterance's two answers, so every utterance's gain may turn its sign. The
-    difference in UA depends on the gains of each class alone, so it is enough to count how many of each class and size
-    turn, a binomial number.
+    If the rows differ only by chance, the two predictions of an utterance could be swapped, so that its gain changes sign.
+    Gains of the same class and size move UA by the same amount, so it is enough to count how many of them change sign,
+    which is a binomial number.
 
     Args:
-        gains: (N,) second row's share of right answers less the first's, for each utterance, from -1 to 1.
+        gains: (N,) for each utterance the share of seeds with which the second row is right, minus that of the first row.
         labels: (N,) class indices.
 
     Returns:
-        the difference in UA, its p-value, and whether all outcomes were counted (else `DRAWS` random ones).
+        the difference in UA, its p-value, and whether all outcomes were counted instead of `DRAWS` random ones.
     """
     gains, labels = np.asarray(gains, dtype=np.float64), np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)

@@ -1,4 +1,4 @@
-"""From the results of folds and seeds to one row: means over folds, deviation over seeds, the pooled figure, the paper's."""
+"""Summarise the results of all folds and seeds as one row: means, deviation over the seeds, pooled scores, the paper's."""
 
 from collections import defaultdict
 
@@ -9,15 +9,16 @@ FIGURES = ("wa", "ua", "macro_f1")
 
 def summarise(runs: list[dict], paper: dict) -> dict:
     """
-    One row of a table.
+    Summarise a run as one row of a table.
 
     Args:
-        runs: results of every finished fold and seed, each with `fold`, `seed`, the figures and the confusion matrix.
-        paper: the paper's `wa` and `ua` in per cent, or None.
+        runs: the results of every fold and seed, each with `fold`, `seed`, the scores and the confusion matrix.
+        paper: the paper's `wa` and `ua` in per cent, each None if the paper has none.
 
     Returns:
-        `mean`: over the folds of each seed, then over the seeds. `deviation`: standard deviation over the seeds' means
-        (None with one seed). `pooled`: WA and UA of all folds' utterances as one test set, mean over the seeds.
+        `folds`, `seeds` and `paper`; `mean`: over the folds of each seed, then over the seeds; `deviation`: the standard
+        deviation of the seeds' means, None with one seed; `pooled`: WA and UA with the utterances of all folds as one test
+        set, mean over the seeds.
     """
     by_seed = defaultdict(list)
     for run in runs:
@@ -41,7 +42,15 @@ def summarise(runs: list[dict], paper: dict) -> dict:
 
 
 def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool) -> str:
-    """The row and its folds as a Markdown table in per cent; `comparable` if scored on the utterances that the paper has."""
+    """
+    The row and its folds as a Markdown table in per cent.
+
+    Args:
+        title: heading of the table.
+        runs: the results of every fold and seed.
+        summary: as [`summarise`] gives it.
+        comparable: whether the run was scored on the same utterances as the paper.
+    """
     lines = [f"## {title}", "", "| | WA | UA | macro-F1 | utterances |", "|---|---|---|---|---|"]
     for run in sorted(runs, key=lambda run: (run["fold"], run["seed"])):
         figures = " | ".join(f"{100 * run[name]:.2f}" for name in FIGURES)

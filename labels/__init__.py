@@ -1,1 +1,1 @@
-"""Label embeddings: key words and key frames of every class -> the rows of L_t and L_s (paper, sections 2.1 and 2.2)."""
+"""Find the key words and key frames of every class and make label embeddings from them (paper, sections 2.1 and 2.2)."""

@@ -1,4 +1,7 @@
-"""Key words of every class (paper, section 2.1): those that tell its transcripts from the other classes'."""
+"""Describe every class by its key words (paper, section 2.1) and its key frames (section 2.2), both ranked by TF-IDF.
+
+Shapes: C classes, V terms (words or codes), F frames, G groups of the codebook.
+"""
 
 import re
 from collections import Counter
@@ -7,13 +10,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
-# scikit-learn's list also holds words that tell emotions.
+# Words that never become key words. Some words of scikit-learn's list express emotions or topics, so they may.
 FUNCTION_WORDS = (
     ENGLISH_STOP_WORDS
     - {"amount", "bill", "bottom", "cry", "describe", "detail", "fire", "found", "interest", "mill", "serious", "sincere"}
     - {"system", "thick", "thin"}
 ) | {"ai", "ain", "ca", "did", "does", "doing", "don", "just", "sha", "wo", "ll", "re", "ve", "oh", "uh", "um", "yeah", "mm"}
-# IEMOCAP's labels are abbreviations.
+# The words for IEMOCAP's labels, which are abbreviations.
 LABEL_NAMES = {
     "ang": "angry",
     "hap": "happy",
@@ -28,27 +31,59 @@ LABEL_NAMES = {
 _WORD = r"(?u)\b\w[\w'’]*\b"
 
 
+# Added to every count, so that a term seen once does not pass for one that occurs in its class only.
+PSEUDO_COUNT = 0.5
+
+
+def class_tfidf(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """
+    TF-IDF of every term in every class: log(1 + n) * log(C / df), and 0 where this is negative.
+
+    n is the count of the term in the class; its logarithm is the usual sublinear term frequency. The usual document
+    frequency is the number of classes in which a term occurs. With four classes it would be 4 for nearly every common term,
+    key word or not. Therefore df is graded: the sum of the rates of the term in all classes, divided by its rate in this
+    class. It is near 1 for a term that occurs in this class only, and C for a term that is equally common in all classes.
+
+    Args:
+        counts: (C, V) number of utterances or frames of each class with each term.
+        totals: (C,) number of all utterances or frames of each class.
+
+    Returns:
+        (C, V) scores; 0 for terms that do not occur in the class or are not more common there than in the others.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    rates = (counts + PSEUDO_COUNT) / (np.asarray(totals, dtype=np.float64)[:, None] + 2 * PSEUDO_COUNT)
+    classes_worth = rates.sum(axis=0) / rates  # df
+    return np.maximum(np.log1p(counts) * np.log(len(counts) / classes_worth), 0.0)
+
+
+def best_terms(scores: np.ndarray, k: int) -> list[list[int]]:
+    """For every class at most k terms with the highest scores (C, V) above 0, best first, equal scores in term order."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return [[int(term) for term in row if row_scores[term] > 0] for row, row_scores in zip(order, scores, strict=True)]
+
+
 def is_function_word(word: str) -> bool:
-    """Whether a lower-case word, or what a contraction is made of (it's, don't, we'll), is a function word."""
+    """Whether a lower-case word is a function word, or a contraction of one (it's, don't, we'll)."""
     stem = re.split(r"(?:n)?['’]", word)[0]
     return word in FUNCTION_WORDS or stem in FUNCTION_WORDS or len(stem) < 2
 
 
 def key_words(texts: Sequence[str], labels: Sequence[int], label_names: Sequence[str], k: int = 9) -> dict[str, list[str]]:
     """
-    The k words of every class with the highest TF-IDF ([`class_tfidf`]) that tell it from the others, best first.
+    The k words of every class with the highest TF-IDF ([`class_tfidf`]), best first.
 
     Args:
-        texts: Transcripts of the training split, the current utterances without history. A word counts once in each.
-        labels: class index of every text.
+        texts: transcripts of the training split, without history. A word counts once in each.
+        labels: the class index of every text.
         label_names: names of the classes in the order of their indices.
-        k: words a class; the paper's best is 9.
+        k: number of key words of a class; 9 is best in the paper.
 
     Returns:
-        For every label at most k words; fewer where no other word is more common in the class than elsewhere.
+        class name -> at most k words; fewer if no other word is more common in the class than in the others.
 
     Raises:
-        ValueError: k below 1, a class without a text, or without a single key word.
+        ValueError: k is below 1, or a class has no text or no key word.
     """
     if k < 1:
         raise ValueError(f"number of key words must be at least 1, got {k}")
@@ -69,7 +104,7 @@ def key_words(texts: Sequence[str], labels: Sequence[int], label_names: Sequence
     chosen = {
         name: [str(words[term]) for term in terms] for name, terms in zip(label_names, best_terms(scores, k), strict=True)
     }
-    wordless = [name for name, found in chosen.items() if not found]
+    wordless = [name for name, key_words_of_class in chosen.items() if not key_words_of_class]
     if wordless:
         raise ValueError(
             f"no word is more common in the training texts of {', '.join(wordless)} than in the others: there are no key "
@@ -79,40 +114,8 @@ def key_words(texts: Sequence[str], labels: Sequence[int], label_names: Sequence
 
 
 def name_words(label_names: Sequence[str]) -> dict[str, list[str]]:
-    """The words that the labels are called by, IEMOCAP's abbreviations written out (row A4)."""
+    """The words of the label names themselves, with IEMOCAP's abbreviations written out (row A4)."""
     return {name: LABEL_NAMES.get(name, name).replace("_", " ").replace("-", " ").split() for name in label_names}
-
-
-# Added to every count, so that a term seen once is not taken for one that only occurs in its class.
-PSEUDO_COUNT = 0.5
-
-
-def class_tfidf(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """
-    TF-IDF of every term in every class: log(1 + n) * log(C / df), never below 0.
-
-    n is the term's count in the class. With four classes nearly every common term occurs in all of them, and the usual
-    document frequency (in how many classes does it occur) would be 4 for function words and key words alike. So df is
-    graded: the sum of the term's rates in all classes over its rate in this one, 1 for a term of this class alone, C for
-    one that is equally common in all. The logarithm of the count is TF-IDF's usual sublinear term frequency.
-
-    Args:
-        counts: (C, V) how often each of V terms occurs in each class.
-        totals: (C,) what the counts are out of: utterances or frames of each class.
-
-    Returns:
-        (C, V) scores, 0 for terms that are no more common in the class than elsewhere or do not occur in it.
-    """
-    counts = np.asarray(counts, dtype=np.float64)
-    rates = (counts + PSEUDO_COUNT) / (np.asarray(totals, dtype=np.float64)[:, None] + 2 * PSEUDO_COUNT)
-    classes_worth = rates.sum(axis=0) / rates  # graded df, 1 to infinity
-    return np.maximum(np.log1p(counts) * np.log(len(counts) / classes_worth), 0.0)
-
-
-def best_terms(scores: np.ndarray, k: int) -> list[list[int]]:
-    """The at most k terms (V,) with the highest scores above 0 of every class (C, V), best first, ties in term order."""
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return [[int(term) for term in row if row_scores[term] > 0] for row, row_scores in zip(order, scores, strict=True)]
 
 
 def key_codes(
@@ -122,12 +125,15 @@ def key_codes(
     The k codes of every class with the highest TF-IDF ([`class_tfidf`]), best first.
 
     Args:
-        codes: class index and codes (F, G) of every training utterance, in any order.
+        codes: the class index and the codes (F, G) of every training utterance, in any order.
         label_names: names of the classes in the order of their indices.
-        k: codes a class; the paper's best is 100.
+        k: number of key frames of a class; 100 is best in the paper.
+
+    Returns:
+        class name -> at most k codes, each G indices.
 
     Raises:
-        ValueError: k below 1, or a class without a frame.
+        ValueError: k is below 1, or a class has no frame or no key frame.
     """
     if k < 1:
         raise ValueError(f"number of key frames must be at least 1, got {k}")
@@ -140,8 +146,10 @@ def key_codes(
     terms = sorted(set().union(*counters))
     counts = np.array([[counter[term] for term in terms] for counter in counters])
     best = best_terms(class_tfidf(counts, counts.sum(axis=1)), k)
-    chosen = {name: [list(terms[term]) for term in found] for name, found in zip(label_names, best, strict=True)}
-    frameless = [name for name, found in chosen.items() if not found]
+    chosen = {name: [list(terms[term]) for term in indices] for name, indices in zip(label_names, best, strict=True)}
+    frameless = [name for name, key_frames in chosen.items() if not key_frames]
     if frameless:
-        raise ValueError(f"no code is more common in {', '.join(frameless)} than elsewhere: there are no key frames for it")
+        raise ValueError(
+            f"no code is more common in {', '.join(frameless)} than in the other classes: there are no key frames for it"
+        )
     return chosen

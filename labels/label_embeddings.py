@@ -1,4 +1,4 @@
-"""Label embeddings of a model from a training split: describe every label, write buffers and configuration."""
+"""Make the label embeddings of a model from a training split."""
 
 from collections.abc import Iterator
 
@@ -31,22 +31,21 @@ def build_label_embeddings(
     Set a model's `semantic_label_embeddings` and `tonal_label_embeddings`, and its config's `label_words` and `label_codes`.
 
     Args:
-        model: A `LemerModel` with label embeddings; what its modality lacks is left out.
-        processor: Its `LemerProcessor`.
-        dataset: The training split alone, rows of the corpus schema with a label each.
-        semantic: What describes the labels of the text branch: "key_words" (TF-IDF), "names" (the labels' own words), or
-            "random": nothing, the embeddings stay as they were drawn.
-        tonal: What describes those of the speech branch: "key_frames" (the codebook), "semantic" (the semantic labels of
-            a BERT, with `speech_label_space="semantic"`), or "random".
-        words, codes: K, number of key words and of key frames a class.
-        text_tower: Folder or Hub name of the BERT that makes semantic labels for a model without text tower; it is
-            loaded for that and dropped.
-        batch_size: Utterances a batch of the speech pass, which runs the CNN encoder and the quantizer once over the corpus.
-        progress: Show a progress bar.
+        model: a `LemerModel`. Label embeddings of a modality that it does not have are left out.
+        processor: its `LemerProcessor`.
+        dataset: the training split, a dataset in the corpus schema in which every utterance has a label.
+        semantic: from what the embeddings of the text branch are made: "key_words" (by TF-IDF), "names" (the words of the
+            label names), or "random", which keeps the initial embeddings.
+        tonal: from what the embeddings of the speech branch are made: "key_frames" (codes of the codebook), "semantic" (the
+            semantic label embeddings, with `speech_label_space="semantic"`), or "random".
+        words, codes: the number K of key words and of key frames of a class.
+        text_tower: folder or Hub name of the BERT that makes semantic label embeddings for a model without text tower.
+        batch_size: number of utterances in a batch of the pass that encodes all speech as codes.
+        progress: whether to show a progress bar.
 
     Raises:
-        ValueError: a class has no utterance, no key word or no key frame, the model has no quantizer, or the tonal labels
-            do not fit the model's label space.
+        ValueError: a class has no utterance, no key word or no key frame; the model has no quantizer; or `tonal` does not
+            fit `speech_label_space` of the model.
     """
     config = model.config
     names = list(config.id2label.values())
@@ -72,13 +71,13 @@ def build_label_embeddings(
         if with_tonal and tonal == "semantic":
             model.tonal_label_embeddings.copy_(embeddings)
         elif with_tonal:
-            pass_over_speech = _codes_of_corpus(model, processor, dataset, batch_size, progress)
-            config.label_codes = key_codes(pass_over_speech, names, codes)
+            codes_of_utterances = _codes_of_corpus(model, processor, dataset, batch_size, progress)
+            config.label_codes = key_codes(codes_of_utterances, names, codes)
             model.tonal_label_embeddings.copy_(tonal_label_embeddings(model, config.label_codes, names))
 
 
 def _codes_of_corpus(model, processor, dataset, batch_size: int, progress: bool) -> Iterator[tuple[int, np.ndarray]]:
-    """Class and codes of every utterance, in batches of like length."""
+    """The class index and the codes (F, G) of every utterance; utterances of similar length share a batch."""
     order = np.argsort(-np.asarray(dataset["num_frames"]), kind="stable")
     multiple = None if model.device.type == "cpu" else GPU_MULTIPLE
     with tqdm(total=len(order), desc="key frames", unit="utterance", disable=not progress) as bar:

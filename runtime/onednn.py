@@ -1,4 +1,4 @@
-"""Matrix products by oneDNN of weights packed once, for a model that does nothing but answer, on a CPU.
+"""Let oneDNN multiply by weights that are packed once, for inference on a CPU.
 
 Shapes: B batch, F frames, D channels.
 """
@@ -14,13 +14,13 @@ from transformers.utils import logging
 
 def _refuse(*_, **__):
     raise RuntimeError(
-        "this model does nothing but answer since multiply_by_onednn was called on it: load it anew for gradients, or to "
-        "copy, move or save it"
+        "multiply_by_onednn has packed the weights of this model, so it can only be used for inference: load the model "
+        "again to train, copy, move or save it"
     )
 
 
 def _multiply(values: torch.Tensor, layer: nn.Module) -> torch.Tensor:
-    if values.requires_grad:  # the operation knows no gradient, and would leave it out without a word
+    if values.requires_grad:  # the operation has no gradient and would silently leave it out
         _refuse()
     return torch.ops.mkldnn._linear_pointwise(values, layer._parameters["weight"], layer.bias, "none", [], "")
 
@@ -34,13 +34,13 @@ def _is_pointwise(conv: nn.Conv1d) -> bool:
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer whose weight lies as oneDNN reads it, which otherwise copies it so in every call."""
+    """A linear layer whose weight is stored in oneDNN's layout, which saves oneDNN a copy in every call."""
 
-    __deepcopy__ = _apply = _save_to_state_dict = _refuse  # torch would refuse too, but not say why
+    __deepcopy__ = _apply = _save_to_state_dict = _refuse  # torch would fail too, but without saying why
 
     @property
     def weight(self) -> torch.Tensor:
-        """As it was, for attentions that read it past this layer, such as WavLM's."""
+        """The weight in torch's layout, for attentions that read it without calling the layer, such as WavLM's."""
         return self._parameters["weight"].to_dense()
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
@@ -48,7 +48,7 @@ class PackedLinear(nn.Linear):
 
 
 class PackedPointwise(nn.Conv1d):
-    """A convolution of (B, D, F) whose kernel is one frame long, likewise; nor are its frames copied."""
+    """A convolution of (B, D, F) with a kernel of one frame, as a packed linear layer that does not copy its frames."""
 
     __deepcopy__ = _apply = _save_to_state_dict = _refuse
 
@@ -57,19 +57,21 @@ class PackedPointwise(nn.Conv1d):
         return self._parameters["weight"].to_dense()[:, :, None]
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return _multiply(values.transpose(1, 2), self).transpose(1, 2)  # (B, D', F)
+        return _multiply(values.transpose(1, 2), self).transpose(1, 2)  # (B, D out, F)
 
 
 @cache
 def on_amd() -> bool:
-    """Whether this is a processor of AMD's (asked on Linux), which MKL, torch's choice in float32, runs without AVX-512."""
+    """Whether this is a Linux system with a processor of AMD, for which MKL does not use AVX-512."""
     return platform.system() == "Linux" and "AuthenticAMD" in Path("/proc/cpuinfo").read_text(errors="replace")
 
 
 def onednn_leads(dtype: torch.dtype) -> bool:
     """
-    Whether oneDNN is the fastest to multiply on this processor: with AVX-512 in bf16, where torch leaves it the products
-    anyway but packs weights in every call, and in float32 if `on_amd`, where torch leaves them to MKL.
+    Whether packed weights are the fastest way to multiply on this processor, which must have AVX-512.
+
+    In bf16 torch uses oneDNN anyway but packs the weights in every call. In float32 torch uses MKL, which is slower if
+    `on_amd`.
     """
     if not (torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX512")):
         return False
@@ -80,14 +82,14 @@ def onednn_leads(dtype: torch.dtype) -> bool:
 
 def multiply_by_onednn(model: nn.Module) -> bool:
     """
-    Let oneDNN multiply for a transformers model that answers on a CPU, in place, where `onednn_leads` in its precision.
+    Let oneDNN multiply in a transformers model on a CPU, in place, if `onednn_leads` in the precision of the model.
 
-    Weights of linear layers and pointwise convolutions are packed, so the model can no longer be trained, copied, moved or
-    saved; each of these is an error. In bf16, `on_amd`, attention is two products and a softmax as well ("eager") where it
-    was torch's kernel ("sdpa"). Answers change by rounding. `benchmarks/LOG.md` says what it gains.
+    The weights of linear layers and pointwise convolutions are packed. The model can then no longer be trained, copied,
+    moved or saved; each of these is an error. In bf16 and `on_amd`, the attention changes from torch's kernel ("sdpa") to
+    two products and a softmax ("eager"). Outputs change by rounding errors. `benchmarks/LOG.md` says how much faster it is.
 
     Returns:
-        Whether anything was changed.
+        whether the model was changed.
     """
     if model.device.type != "cpu" or not onednn_leads(model.dtype):
         return False
@@ -99,7 +101,7 @@ def multiply_by_onednn(model: nn.Module) -> bool:
             module.weight, module.__class__ = _pack(module.weight[:, :, 0]), PackedPointwise
     if model.dtype == torch.bfloat16 and on_amd() and model.config._attn_implementation == "sdpa":
         verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # WavLM keeps an attention of its own, which is worth no warning
+        logging.set_verbosity_error()  # WavLM has its own attention and would warn that it keeps it
         model.set_attn_implementation("eager")
         logging.set_verbosity(verbosity)
     return True

@@ -12,14 +12,14 @@ def draw_figures(group: Group, sweeps: list[Sweep], plots) -> list[Figure]:
     Args:
         plots: the module `lemer.evaluation.plots`, which needs matplotlib.
     """
-    figures = [_draw_sweep(sweep, plots) for sweep in sweeps]
+    figures = []
     for row in group.rows:
         figures.append(_draw_confusion(row, plots))
         curves = {f"fold {fold}, seed {seed}": learning_curve(part) for (fold, seed), part in row.run.parts.items()}
         curves = {name: curve for name, curve in curves.items() if curve is not None}
         if curves:
             figures.append(_draw_curves(row, curves, plots))
-    return figures
+    return figures + [_draw_sweep(sweep, plots) for sweep in sweeps]
 
 
 def _draw_sweep(sweep: Sweep, plots) -> Figure:
@@ -40,6 +40,6 @@ def _draw_confusion(row: Row, plots) -> Figure:
 
 def _draw_curves(row: Row, curves: dict[str, dict], plots) -> Figure:
     fig, _ = plots.learning_curves(curves)
-    last = ", ".join(f"{name} {curve['loss'][-1]:.3f}" for name, curve in curves.items())
+    last = ", ".join(f"{name}: {curve['loss'][-1]:.3f}" for name, curve in curves.items())
     description = f"training loss of the last epoch: {last}"
     return Figure(f"{row.name} curves", f"{row.name}: learning curves", plots.png(fig), description)

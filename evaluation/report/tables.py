@@ -25,8 +25,8 @@ TESTS = (
     "tested by McNemar's exact test. The difference in pooled UA is tested by a paired permutation test, which counts all "
     f"outcomes if they can be enumerated and {DRAWS:,} random ones otherwise. Both tests are two-sided and not corrected "
     "for the number of comparisons. With several seeds an utterance counts once: in McNemar's test for the row that has it "
-    "right with more seeds (a sign test), in the permutation test with its mean over the seeds. The tests tell whether these "
-    "trained models differ; the deviation ± tells how much another training would change."
+    "right with more seeds (a sign test), in the permutation test with its mean over the seeds. The tests tell whether "
+    "these trained models differ; the deviation ± tells how much another training would change."
 )
 HOW_TO_READ = (
     "In per cent. WA is the accuracy, UA the mean recall of the classes. Each score is the mean over the folds of a seed, "
@@ -105,7 +105,7 @@ def significance_table(group: Group) -> Table:
                 first.name,
                 f"{test.only_second} / {test.only_first} of {test.utterances:,}",
                 p_value(test.wa_p),
-                f"{100 * test.ua_difference:+.2f}",
+                f"{round(100 * test.ua_difference, 2) + 0.0:+.2f}",
                 p_value(test.ua_p),
                 how,
             ]

@@ -265,7 +265,7 @@ def test_the_confusion_matrix_shows_shares_of_rows_and_counts():
     fig, ax = plots.confusion_matrix(np.array([[3, 1], [0, 0]]), ["a", "$b"], "title")
     np.testing.assert_array_equal(ax.get_images()[0].get_array(), [[0.75, 0.25], [0, 0]])
     assert [text.get_text() for text in ax.texts] == ["75\n(3)", "25\n(1)", "0\n(0)", "0\n(0)"]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "label") and opened(plots.png(fig))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "labelled class") and opened(plots.png(fig))
 
 
 def test_learning_curves_have_a_second_panel_only_with_validation():
