@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch.utils.data import DataLoader
 from transformers import get_scheduler
 from transformers.utils import logging
 
@@ -20,9 +21,7 @@ from .folds import MODELS, prepare_model, split_rows
 from .loop import LoopSettings, Task, best_weights, check_batch_size, count_updates, make_accelerator, predict, train, unwrap
 
 
-def train_fold(
-    args: argparse.Namespace, protocol: dict, dataset, fold: int, seed: int, folder: Path, speech: str, text: str
-) -> None:
+def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path, speech: str, text: str) -> None:
     """
     Train and score one fold with one seed; `folder` gets what train.py describes.
 
@@ -46,16 +45,13 @@ def train_fold(
     model, processor = _load(start, protocol), LemerProcessor.from_pretrained(start)
     if args.freeze_feature_encoder and model.speech_model is not None:
         model.speech_model.feature_extractor._freeze_parameters()  # HuBERT's model has no method of its own that calls this
-    trained_parameters = model.num_parameters(only_trainable=True)
 
     workers = NUM_WORKERS if args.num_workers is None else args.num_workers
-    whole = Collator(processor, model.config.modality)
-    cut = Collator(processor, model.config.modality, args.max_seconds)
+    whole, cut = (Collator(processor, model.config.modality, seconds) for seconds in (None, args.max_seconds))
     loader = training_loader(train_rows, cut, args.batch_size, seed, workers)
     validation_loader = evaluation_loader(validation_rows, whole, args.batch_size, workers) if len(validation_rows) else None
     settings = LoopSettings(args.epochs, args.max_grad_norm, args.checkpoint_steps, seed)
-    updates = count_updates(loader, args.epochs, args.gradient_accumulation_steps)
-    task = FineTuning(f"fold {fold} seed {seed}", model, args, updates, accelerator)
+    task = FineTuning(f"fold {fold} seed {seed}", model, args, loader, accelerator)
     progress = train(task, accelerator, loader, folder, settings, validation_loader)
 
     if validation_loader is not None:
@@ -76,7 +72,7 @@ def train_fold(
             "validation_ua": progress["best_score"],
             "split": {"train": len(train_rows), "validation": len(validation_rows), "test": len(test_rows)},
             "parameters": model.num_parameters(),
-            "trained_parameters": trained_parameters,
+            "trained_parameters": model.num_parameters(only_trainable=True),
             "updates": progress["step"],
             "processes": accelerator.num_processes,
             "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
@@ -114,10 +110,11 @@ class FineTuning(Task):
     Args:
         name: of the progress bar.
         args: options of train.py: learning rates, `schedule` and `warmup_steps`.
-        updates: of the whole training.
+        loader: the training loader, for the number of updates.
     """
 
-    def __init__(self, name: str, model, args: argparse.Namespace, updates: int, accelerator: Accelerator):
+    def __init__(self, name: str, model, args: argparse.Namespace, loader: DataLoader, accelerator: Accelerator):
+        updates = count_updates(loader, args.epochs, args.gradient_accumulation_steps)
         if accelerator.is_main_process and args.warmup_steps >= updates:
             print(f"note: the warm-up of {args.warmup_steps} updates is not over at the end of training, after {updates}")
         self.name, self.model, self.config, self.accelerator = name, model, model.config, accelerator
