@@ -1,12 +1,15 @@
 """Every row of the papers' tables as a small difference from its neighbour, with the paper's numbers beside it.
 
 `python train.py --recipe NAME --data_dir RELEASE --output_dir runs/NAME` trains and scores one row.
-The numbers are the LE-MER paper's (arXiv 2309.02106, tables 1 and 2), in per cent, on IEMOCAP, mean of five folds. The rows
-after Krishna 2021 (arXiv 2108.09669) have none: only that paper's abstract was at hand.
+The numbers are those of the LE-MER paper (arXiv 2309.02106, tables 1 and 2), in per cent, on IEMOCAP, as the mean of five
+folds. The rows after Krishna 2021 (arXiv 2108.09669) have none, because only the abstract of that paper was at hand.
 """
 
 import re
 from dataclasses import dataclass, field, replace
+
+SEMANTIC = ("key_words", "names", "random")  # what the label embeddings of the text branch can start from
+TONAL = ("key_frames", "semantic", "random")  # and those of the speech branch
 
 
 @dataclass(frozen=True)
@@ -15,15 +18,17 @@ class Recipe:
     A row of a table.
 
     Attributes:
-        description: what it is.
+        description: a few words that say in what it differs.
         config: fields of the model's configuration that differ from the defaults.
         processor: settings of `LemerProcessor` that differ.
         model: "lemer" or "cross_modal".
         second_stage: the speech tower is first trained further on the fold's training sessions (`pretrain.py`).
-        semantic_labels: where the text branch's label embeddings start: "key_words", "names" of the labels, or "random".
-        tonal_labels: where the speech branch's start: "key_frames", "semantic" (those of a BERT), or "random".
-        words, codes: K, key words and key frames a class.
-        fuses: two recipes whose finished runs are added up; nothing is trained.
+        semantic_labels: what the label embeddings of the text branch start from: "key_words", the "names" of the labels, or
+            "random" numbers.
+        tonal_labels: what those of the speech branch start from: "key_frames", "semantic" (the label embeddings of a BERT),
+            or "random" numbers.
+        words, codes: K, the number of key words and of key frames of each class.
+        fuses: two recipes. The logits of their finished runs are added, and nothing is trained.
         paper_wa, paper_ua: the paper's figures in per cent, None where it prints none.
     """
 
@@ -42,7 +47,7 @@ class Recipe:
 
 
 def _row(base: Recipe, description: str, wa: float | None = None, ua: float | None = None, **changes) -> Recipe:
-    """The base with another description and figures; fields of `config` are added to the base's."""
+    """Return the base with another description and other figures; fields of `config` are added to those of the base."""
     config = {**base.config, **changes.pop("config", {})}
     return replace(base, description=description, config=config, paper_wa=wa, paper_ua=ua, **changes)
 
@@ -90,12 +95,13 @@ _SWEEP = re.compile(r"K([1-9]\d*)(-words)?")
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of that name, `K<n>` and `K<n>-words` included; an unknown one names the choices."""
+    """Return the recipe of that name, which may be `K<n>` or `K<n>-words`; an unknown name is a `ValueError`."""
     sweep = _SWEEP.fullmatch(name)
     if sweep:
-        k, of_words = int(sweep[1]), sweep[2] is not None
-        what = "key words" if of_words else "key frames"
-        return _row(C1, f"C1 with {k} {what} a class", **{"words" if of_words else "codes": k})
+        k = int(sweep[1])
+        if sweep[2] is not None:
+            return _row(C1, f"C1 with {k} key words a class", words=k)
+        return _row(C1, f"C1 with {k} key frames a class", codes=k)
     if name not in RECIPES:
         raise ValueError(
             f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}, K<n> or K<n>-words (--list describes them)"
@@ -104,8 +110,8 @@ def get_recipe(name: str) -> Recipe:
 
 
 def format_recipes() -> str:
-    """All recipes as a table."""
-    lines = [f"{'recipe':<20}{'paper WA':>9}{'UA':>7}  what it is"]
+    """Return all recipes as a table in plain text."""
+    lines = [f"{'recipe':<20}{'paper WA':>9}{'UA':>7}  description"]
     for name, recipe in RECIPES.items():
         figures = [f"{figure:.2f}" if figure is not None else "-" for figure in (recipe.paper_wa, recipe.paper_ua)]
         lines.append(f"{name:<20}{figures[0]:>9}{figures[1]:>7}  {recipe.description}")

@@ -8,11 +8,9 @@ from tqdm.auto import tqdm
 
 from ..audio_lemer import GPU_MULTIPLE
 from ..labels_lemer import frame_codes, semantic_label_embeddings, tonal_label_embeddings
+from ..recipes import SEMANTIC, TONAL
 from ..towers_lemer import load_towers
 from .descriptions import key_codes, key_words, name_words
-
-SEMANTIC = ("key_words", "names", "random")
-TONAL = ("key_frames", "semantic", "random")
 
 
 def build_label_embeddings(

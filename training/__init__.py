@@ -1,1 +1,1 @@
-"""Training: what a fold starts from, batches, one loop, states that survive a kill, the second stage of pre-training."""
+"""Training: options, batches, the loop and its states, fine-tuning, and the second stage of pre-training."""

@@ -1,7 +1,7 @@
 """Batches of utterances of like length, for training and for prediction.
 
-Everything here is the same with one process and with several: batches are cut for the whole run and split among the
-processes, and their order depends on seed and epoch alone.
+With several processes, every batch is split among them. The batches and their order depend on seed and epoch alone, so they
+are the same with any number of processes.
 """
 
 import os
@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from ..audio_lemer import GPU_MULTIPLE
 
-# Processes that prepare batches: on a CPU they would take the cores that train, a GPU would wait for what one core prepares.
+# Processes that prepare batches. On a CPU they would take cores from the training; a GPU would wait for a single one.
 NUM_WORKERS = min(4, os.cpu_count() or 1) if torch.accelerator.is_available() else 0
-# Samples that a batch is padded to a multiple of: a GPU plans what it runs for every length that it has not seen.
+# Batches are padded to a multiple of this many samples, since a GPU plans its work anew for every length.
 PAD_TO_MULTIPLE_OF = GPU_MULTIPLE if torch.accelerator.is_available() else None
 LENGTH_JITTER = 0.1  # standard deviation of the noise on the logarithm of a length
 
@@ -24,8 +24,13 @@ class LengthBuckets(Sampler[list[int]]):
     """
     Batches of utterances of like length, in random order.
 
-    Every epoch sorts by length times a random factor, so that who meets whom changes, and shuffles the batches. All
-    batches are full; the few utterances left over are others in every epoch.
+    Every epoch sorts by length times a random factor, so that an utterance meets others in every epoch, and shuffles the
+    batches. All batches are full. The few utterances that are left over in an epoch are others in every epoch.
+
+    Args:
+        lengths: of the utterances, in any unit.
+        batch_size: utterances of a batch, of all processes together.
+        seed: of the order.
     """
 
     drop_last = False  # read, like batch_size, by accelerate's sharding
@@ -37,7 +42,7 @@ class LengthBuckets(Sampler[list[int]]):
         self.epoch = self.first_batch = 0
 
     def start(self, epoch: int, first_batch: int = 0):
-        """Set the epoch to come, and how many of its batches a resumed run has done already."""
+        """Set the next epoch, and how many of its batches a resumed run has done already."""
         self.epoch, self.first_batch = epoch, first_batch
 
     def __len__(self) -> int:
@@ -53,7 +58,14 @@ class LengthBuckets(Sampler[list[int]]):
 
 
 class Collator:
-    """Rows of the corpus schema -> one batch of the processor, with `labels` and `rows`, their indices in the split."""
+    """
+    Makes a batch of rows of the corpus schema: the processor's inputs, `labels`, and `rows`, the rows' indices in the split.
+
+    Args:
+        processor: a `LemerProcessor`.
+        modality: "multimodal", "speech" or "text".
+        max_seconds: longer recordings are cut; None for no cut.
+    """
 
     def __init__(self, processor, modality: str, max_seconds: float | None = None):
         self.processor = processor
@@ -76,7 +88,7 @@ class Collator:
 
 
 class IndexedRows(torch.utils.data.Dataset):
-    """A `datasets.Dataset` whose rows know their index, as `row`."""
+    """A `datasets.Dataset` whose rows have their index as `row`."""
 
     def __init__(self, dataset):
         self.dataset = dataset
@@ -89,7 +101,7 @@ class IndexedRows(torch.utils.data.Dataset):
 
 
 def training_loader(dataset, collator, batch_size: int, seed: int, num_workers: int) -> DataLoader:
-    """Batches of [`LengthBuckets`], the loader's `batch_sampler`; `num_workers` processes prepare them ahead."""
+    """A loader of [`LengthBuckets`], its `batch_sampler`; `num_workers` processes prepare the batches ahead."""
     return DataLoader(
         IndexedRows(dataset),
         batch_sampler=LengthBuckets(dataset["num_frames"], batch_size, seed),
@@ -97,12 +109,14 @@ def training_loader(dataset, collator, batch_size: int, seed: int, num_workers: 
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator().manual_seed(seed),  # else a new iterator draws from the stream that dropout uses
+        generator=torch.Generator().manual_seed(
+            seed
+        ),  # without it, a new iterator would draw from the generator that dropout uses
     )
 
 
 def evaluation_loader(dataset, collator: Collator, batch_size: int, num_workers: int = 0) -> DataLoader:
-    """All rows once, longest first: like lengths meet, and what does not fit into memory fails at once."""
+    """A loader of every row once, longest first: lengths are alike, and a batch too large for the memory comes first."""
     order = np.argsort(-np.asarray(dataset["num_frames"]), kind="stable").tolist()
     return DataLoader(
         IndexedRows(dataset),

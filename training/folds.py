@@ -1,6 +1,5 @@
-"""What a fold of train.py starts from and leaves: its split, the model before training, its protocol."""
+"""The beginning of a fold: its split, and the model before training."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from transformers import AutoFeatureExtractor, AutoTokenizer, Wav2Vec2FeatureExt
 
 from .. import CrossModalModel, LemerModel, LemerProcessor
 from ..labels.label_embeddings import build_label_embeddings
-from ..runtime.files import whole_folder, write_atomically, writing
+from ..runtime.files import whole_folder, writing
 from ..towers_lemer import tower_config
 from .small_towers import SMALL_SPEECH_TOWERS, make_small_speech_tower, make_small_text_tower
 
@@ -19,7 +18,21 @@ MODELS = {"lemer": LemerModel, "cross_modal": CrossModalModel}
 
 
 def split_rows(dataset, fold: int, share: float, seed: int):
-    """Training, validation and test split of one fold; validation is cut from the training sessions by whole dialogs."""
+    """
+    Split the corpus for one fold.
+
+    Args:
+        dataset: labelled utterances of all sessions, rows of the corpus schema.
+        fold: the session that is held out for the test.
+        share: share of the training sessions' utterances that are for validation, cut off by whole dialogs; 0 for none.
+        seed: of the choice of these dialogs.
+
+    Returns:
+        Training, validation and test split.
+
+    Raises:
+        ValueError: the training or the test split is empty.
+    """
     sessions, dialogs = np.asarray(dataset["session"]), np.asarray(dataset["dialog"])
     train = sessions != fold
     validation = np.zeros(len(dataset), dtype=bool)
@@ -40,12 +53,15 @@ def split_rows(dataset, fold: int, share: float, seed: int):
 
 def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, folder: Path, batch_size: int) -> None:
     """
-    Write the model that training starts from, label embeddings built, and its processor.
+    Write the model that training starts from, with its label embeddings, and its processor.
 
     Args:
-        protocol: Settings of the run: `model`, `config`, `processor`, `semantic_labels`, `tonal_labels`, `words`, `codes`.
-        speech, text: Towers: folders, Hub names, or "small".
-        dataset: The training split alone.
+        protocol: settings of the run: `model`, `config`, `processor`, `semantic_labels`, `tonal_labels`, `words`, `codes`.
+        speech, text: the towers: folders, Hub names, or names of small towers.
+        dataset: the training split alone.
+        seed: of the new layers, and of small towers.
+        folder: where to write.
+        batch_size: utterances of a batch, while the label embeddings are computed.
     """
     config = protocol["config"]
     modality = config.get("modality", "multimodal")
@@ -54,7 +70,7 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
             speech = make_small_speech_tower(temporary / "towers" / "speech", seed, speech)
         if text == "small":
             text = make_small_text_tower(temporary / "towers" / "text", dataset["text"], seed)
-        set_seed(seed)  # of the new layers
+        set_seed(seed)  # for the new layers
         config = {"id2label": dict(enumerate(dataset.features["label"].names)), **config}
         if config.get("speech_label_space") == "semantic":
             config["semantic_size"] = tower_config(text, "text").hidden_size
@@ -82,49 +98,3 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
             model.save_pretrained(temporary)
             processor.save_pretrained(temporary)
         shutil.rmtree(temporary / "towers", ignore_errors=True)
-
-
-def check_unseen(tower: str, fold: int, fingerprint: str) -> None:
-    """
-    Refuse a tower that train.py or pretrain.py trained on this corpus for another fold: it has seen this fold's test.
-
-    Args:
-        tower: Folder of a run's checkpoint; anything else is let through.
-        fingerprint: What the loader's report calls the corpus.
-    """
-    results = Path(tower).parent / "results.json"
-    if not results.is_file():
-        return
-    trained = json.loads(results.read_text()).get("fold")
-    protocols = [folder / "protocol.json" for folder in results.parents[1:3]]
-    corpora = [json.loads(path.read_text()).get("corpus_fingerprint") for path in protocols if path.is_file()]
-    if trained not in (None, fold) and fingerprint in corpora:
-        raise ValueError(
-            f"{tower} was trained on this corpus for fold {trained}, and so on what fold {fold} is tested on: name a tower "
-            "for each fold, with {fold} in its path"
-        )
-
-
-def check_protocol(folder: Path, protocol: dict) -> None:
-    """
-    Refuse to mix runs of different settings in one folder; write down the settings of a new one.
-
-    `command` is not compared, as the same settings can be asked for in several ways and for other folds and seeds; every
-    one that was given is kept, a line each.
-    """
-    path = folder / "protocol.json"
-    protocol = json.loads(json.dumps(protocol))
-    if path.exists() and any(folder.glob("fold*/seed*/*")):
-        old = json.loads(path.read_text())
-        differing = [name for name in {**old, **protocol} if name != "command" and old.get(name) != protocol.get(name)]
-        if differing:
-            changes = "; ".join(f"{name} was {old.get(name)!r}, is {protocol.get(name)!r}" for name in sorted(differing))
-            raise ValueError(f"{folder} holds a run with other settings ({changes}): give another --output_dir")
-        commands = str(old.get("command", "")).splitlines()
-        if protocol["command"] not in commands:
-            write_atomically(path, json.dumps({**old, "command": "\n".join([*commands, protocol["command"]])}, indent=1))
-    elif folder.exists() and any(entry != path for entry in folder.iterdir() if not entry.name.startswith("fold")):
-        raise ValueError(f"{folder} is not empty and holds no run of train.py: give another --output_dir")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(protocol, indent=1))

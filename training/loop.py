@@ -1,41 +1,253 @@
-"""Parts of the training loop: optimiser groups, losses over several processes, predictions."""
+"""The training loop of fine-tuning and of the second stage.
+
+    accelerator = make_accelerator(folder)
+    progress = train(task, accelerator, loader, folder, LoopSettings(epochs=50))
+
+A `Task` says what a step computes. All else is here: several processes, gradient accumulation, clipping, the log, validation
+and the choice of the best epoch, and states from which a killed run goes on and ends alike to the last bit.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import TorchDynamoPlugin, is_tensorboard_available, set_seed
 from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from ..evaluation.ser_metrics import emotion_scores
+from ..runtime.files import whole_folder, writing
+from .states import JsonLinesTracker, States
 
 
-def optimizer_groups(model, speech_lr: float, text_lr: float, new_lr: float) -> list[dict]:
-    """Parameters that train, with the learning rate of their tower, or of the layers that no checkpoint had."""
-    rates = {"speech_model": speech_lr, "text_model": text_lr}
-    groups = {name: {"name": name, "params": [], "lr": rates.get(name, new_lr)} for name in (*rates, "new")}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups.get(name.split(".")[0], groups["new"])["params"].append(parameter)
-    return [group for group in groups.values() if group["params"]]
-
-
-def share_pairs(out, config, accelerator) -> None:
+@dataclass(frozen=True)
+class LoopSettings:
     """
-    Weight the attention constraint of this process's share, so that the mean over processes is the mean over the batch.
+    Settings of the loop.
 
-    Eq. 10 is a mean over pairs of tokens and frames, of which the shares of a batch have unequal numbers.
+    Attributes:
+        epochs: passes over the training split.
+        max_grad_norm: gradients are clipped to this norm.
+        state_steps: updates between two states; there is one at the end of every epoch as well.
+        seed: of dropout and everything else that is random in the model.
     """
-    if out.get("constraint_loss") is None or accelerator.num_processes == 1:
-        return
-    pairs = (out.token_mask.sum(1) * out.frame_mask.sum(1)).sum().float()
-    weight = pairs / accelerator.reduce(pairs.clone(), "mean")
-    out.loss = out.loss + config.constraint_loss_weight * (weight - 1) * out.constraint_loss
-    out.constraint_loss = out.constraint_loss * weight
+
+    epochs: int
+    max_grad_norm: float = 1.0
+    state_steps: int = 200
+    seed: int = 0
+
+
+class Task:
+    """
+    What a training does in its own way. The loop calls these methods.
+
+    Attributes:
+        name: what the training is called, in the progress bar and in messages.
+        model, optimizer, scheduler: the loop prepares them for several processes and puts the prepared ones in their place.
+    """
+
+    name: str
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+
+    def step(self, batch: dict, rows: list[int], epoch: int, update: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """
+        Run the model on this process's share of a batch.
+
+        Args:
+            batch: what the collator made, without `rows`.
+            rows: indices of the utterances in the training split.
+            epoch, update: how many epochs and updates are done.
+
+        Returns:
+            The loss to differentiate, and numbers to log. The loop averages these over the batches of an update and
+            over the processes.
+        """
+        raise NotImplementedError
+
+    def describe_update(self, gradient_norm: torch.Tensor) -> dict[str, float]:
+        """Further numbers to log, called after every update; `gradient_norm` is the one before clipping."""
+        return {}
+
+    def end_epoch(self, epoch: int, update: int) -> None:
+        """Called after the last update of an epoch, before the validation."""
+
+    def state(self) -> dict:
+        """What the task has to remember within an epoch, as JSON values."""
+        return {}
+
+    def load_state(self, state: dict) -> None:
+        """Go on from what `state()` returned; from {} at the beginning of an epoch."""
+
+
+def make_accelerator(
+    folder: Path, mixed_precision: str | None = None, accumulation_steps: int = 1, tensorboard: bool = False
+) -> Accelerator:
+    """
+    The `Accelerator` of a training that logs to `folder`.
+
+    Args:
+        mixed_precision: "no", "bf16", "fp16"; None for what the launcher says.
+        accumulation_steps: batches of an update.
+        tensorboard: also log for TensorBoard, where it is installed.
+    """
+    tracker = JsonLinesTracker(folder / "log.jsonl")
+    return Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        gradient_accumulation_steps=accumulation_steps,
+        mixed_precision=mixed_precision,
+        dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
+        log_with=[tracker, "tensorboard"] if tensorboard and is_tensorboard_available() else [tracker],
+        project_dir=folder,
+        step_scheduler_with_optimizer=True,
+        dynamo_plugin=TorchDynamoPlugin(dynamic=True),  # lengths differ from batch to batch
+    )
+
+
+def check_batch_size(batch_size: int, accelerator: Accelerator) -> None:
+    """Raise a `ValueError` if a batch cannot be split evenly among the processes."""
+    if batch_size % accelerator.num_processes:
+        raise ValueError(
+            f"--batch_size {batch_size} cannot be split among {accelerator.num_processes} processes: give a multiple of "
+            f"{accelerator.num_processes}"
+        )
+
+
+def count_updates(loader: DataLoader, epochs: int, accumulation_steps: int = 1) -> int:
+    """Updates of a whole training; the last update of an epoch may be of fewer batches."""
+    return math.ceil(len(loader.batch_sampler) / accumulation_steps) * epochs
+
+
+def train(
+    task: Task,
+    accelerator: Accelerator,
+    loader: DataLoader,
+    folder: Path,
+    settings: LoopSettings,
+    validation_loader: DataLoader | None = None,
+) -> dict:
+    """
+    Train to the last epoch, from the newest state in `folder`/states if there is one.
+
+    Args:
+        loader: a [`training_loader`] whose batches have `rows`, the indices of their utterances.
+        folder: gets log.jsonl and states.
+        validation_loader: an [`evaluation_loader`]. After every epoch it is scored, and the weights of the epoch with the
+            best UA are kept in `best_weights(folder, progress)`.
+
+    Returns:
+        The progress at the end: `step` (updates), `epoch`, `batches`, and `best_score` and `best_step`, which are None
+        without validation.
+
+    Raises:
+        FloatingPointError: a loss is not finite.
+        OSError: a state cannot be written.
+    """
+    sampler = loader.batch_sampler
+    total = count_updates(loader, settings.epochs, accelerator.gradient_accumulation_steps)
+    prepared = accelerator.prepare(task.model, task.optimizer, loader, task.scheduler)
+    task.model, task.optimizer, loader, task.scheduler = prepared
+    accelerator.init_trackers("tensorboard")
+    states = States(folder / "states", accelerator)
+    set_seed(settings.seed)
+    progress = {"step": 0, "epoch": 0, "batches": 0, "best_score": None, "best_step": None, **(states.load() or {})}
+    task.load_state(progress.pop("task", {}))
+    JsonLinesTracker(folder / "log.jsonl").rewind(progress["step"])
+    if validation_loader is not None:
+        validation_loader = accelerator.prepare(validation_loader)
+
+    hidden = not accelerator.is_main_process
+    with tqdm(total=total, initial=progress["step"], desc=task.name, unit="update", disable=hidden) as bar:
+        for epoch in range(progress["epoch"], settings.epochs):
+            sampler.start(epoch, progress["batches"])
+            _train_epoch(task, accelerator, loader, states, progress, settings, bar)
+            progress.update(epoch=epoch + 1, batches=0)
+            task.end_epoch(epoch, progress["step"])
+            if validation_loader is not None:
+                _validate(task, accelerator, validation_loader, folder, epoch, progress)
+            states.save(progress)
+    return progress
+
+
+def _train_epoch(task: Task, accelerator: Accelerator, loader, states: States, progress: dict, settings: LoopSettings, bar):
+    """Train on the batches of an epoch that are not done yet; `progress` and `bar` go along."""
+    batches, epoch = len(loader.batch_sampler), progress["epoch"]
+    task.model.train()
+    logged: dict[str, list[torch.Tensor]] = {}
+    for batch in loader:
+        rows = batch.pop("rows").tolist()
+        with accelerator.accumulate(task.model):
+            loss, values = task.step(batch, rows, epoch, progress["step"])
+            if not torch.isfinite(loss):
+                _stop_on_loss(task, values, loader, rows, progress["step"])
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                norm = accelerator.clip_grad_norm_(task.model.parameters(), settings.max_grad_norm)
+            task.optimizer.step()
+            task.scheduler.step()
+            task.optimizer.zero_grad()
+        for name, value in values.items():
+            logged.setdefault(name, []).append(value)
+        progress["batches"] += 1
+        if not accelerator.sync_gradients:
+            continue
+        progress["step"] += 1
+        means = torch.stack([torch.stack(parts).mean() for parts in logged.values()])
+        means = dict(zip(logged, accelerator.reduce(means, "mean").tolist(), strict=True))
+        logged.clear()
+        accelerator.log({"epoch": epoch, **means, **task.describe_update(norm)}, step=progress["step"])
+        bar.update()
+        bar.set_postfix(loss=f"{means['loss']:.3f}")
+        if progress["step"] % settings.state_steps == 0 and progress["batches"] < batches:
+            states.save({**progress, "task": task.state()})
+
+
+def _stop_on_loss(task: Task, values: dict, loader, rows: list[int], step: int):
+    losses = {name: value.item() for name, value in values.items() if name.endswith("loss")}
+    ids = ", ".join(loader.dataset.dataset[row]["id"] for row in rows)
+    raise FloatingPointError(
+        f"{task.name}: the loss is not finite after {step} updates: {losses}; utterances of the batch: {ids}. "
+        "Try a lower learning rate, or --mixed_precision no"
+    )
+
+
+def _validate(task: Task, accelerator: Accelerator, loader, folder: Path, epoch: int, progress: dict):
+    """Score the validation split, and keep the weights if its UA is the best so far."""
+    labels, logits = predict(task.model, loader, accelerator)
+    names = loader.dataset.dataset.features["label"].names
+    scores = emotion_scores(labels, logits.argmax(1), names)
+    values = {f"validation_{name}": scores[name] for name in ("wa", "ua")}
+    accelerator.log({"epoch": epoch, **values}, step=progress["step"])
+    if progress["best_score"] is None or scores["ua"] > progress["best_score"]:
+        progress.update(best_score=scores["ua"], best_step=progress["step"])
+        if accelerator.is_main_process:
+            target = best_weights(folder, progress)
+            with whole_folder(target) as temporary, writing(target):
+                unwrap(task.model, accelerator).save_pretrained(temporary)
+
+
+def best_weights(folder: Path, progress: dict) -> Path:
+    """The folder of the weights that were the best on the validation split."""
+    return folder / "states" / f"best-{progress['best_step']}"
+
+
+def unwrap(model: torch.nn.Module, accelerator: Accelerator) -> torch.nn.Module:
+    """The model as it was before it was prepared, not compiled either, which would rename its weights."""
+    return accelerator.unwrap_model(model, keep_torch_compile=False)
 
 
 @torch.no_grad()
-def predict(model, loader: DataLoader, accelerator) -> tuple[np.ndarray, np.ndarray]:
+def predict(model, loader: DataLoader, accelerator: Accelerator) -> tuple[np.ndarray, np.ndarray]:
     """
     Logits of every row of a prepared [`evaluation_loader`], each counted once however many processes there are.
 
     Returns:
-        labels (N,) and logits (N, C) in the order of the dataset's rows.
+        labels (N,) and logits (N, C) in the order of the dataset's N rows.
     """
     model.eval()
     gathered = []
@@ -49,11 +261,3 @@ def predict(model, loader: DataLoader, accelerator) -> tuple[np.ndarray, np.ndar
     if len(rows) != len(loader.dataset):
         raise RuntimeError(f"predicted {len(rows)} of {len(loader.dataset)} utterances")
     return labels[first], logits[first]
-
-
-def stop_on_loss(out, ids: list[str], step: int):
-    parts = {name: value.item() for name, value in out.items() if name.endswith("loss")}
-    raise FloatingPointError(
-        f"loss is not finite after {step} updates: {parts}; utterances of the batch: {', '.join(ids)}. "
-        "Try a lower learning rate, or --mixed_precision no"
-    )

@@ -1,10 +1,10 @@
-"""wav2vec 2.0's own training: masked frames are told from distractors by their codes (arXiv 2006.11477, eq. 3 and 4).
+"""The pre-training losses of wav2vec 2.0 (arXiv 2006.11477, eq. 3 and 4).
 
-Spans of frames are masked, and the tower tells the quantized frame of each masked position from distractors of the same
-utterance. Padding is neither masked, nor a distractor, nor in a loss.
+Spans of frames are masked. For each masked position the tower has to tell the quantized frame from distractors, which are
+other masked frames of the same utterance. Padding is never masked, never a distractor, and in no loss.
 
-Masks and distractors depend on seed, epoch and utterance alone, so that they are the same with one process and with several,
-and in a run that was killed and resumed.
+Masks and distractors depend on seed, epoch and utterance alone, so they are the same with any number of processes, and in
+a run that was killed and resumed.
 
 Shapes: B batch, S samples, F frames, M masked frames of the batch, K distractors, G groups of the codebook, V code vectors a
 group, D the space in which frames and codes are compared.
@@ -27,8 +27,8 @@ def draw_mask(frames: int, probability: float, length: int, rng: np.random.Gener
     """
     Mask spans of one utterance, (F,), True where a frame is masked; the number of spans is rounded at random.
 
-    Spans may overlap. In short clips a span is at most half of the frames, and there is at least one; an utterance of fewer
-    than four frames has nothing masked, for its masked frames would have no distractor.
+    Spans may overlap. There is at least one, and in short clips it is at most half of the frames. In an utterance of fewer
+    than four frames nothing is masked, since its masked frames would have no distractor.
     """
     masked = np.zeros(frames, dtype=bool)
     if frames < 4:
@@ -41,7 +41,7 @@ def draw_mask(frames: int, probability: float, length: int, rng: np.random.Gener
 
 
 def draw_negatives(masked: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Distractors (masked, count) of each of an utterance's masked frames: others of them, with replacement."""
+    """Draw distractors of each masked frame of an utterance from its others, with replacement, (masked, count)."""
     if masked < 2:
         return np.zeros((masked, count), dtype=np.int64)
     others = rng.integers(masked - 1, size=(masked, count))
@@ -52,12 +52,14 @@ def draw_batch(
     rows: list[int], frame_counts: list[int], frames: int, epoch: int, settings: dict
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Masks and distractors of a batch.
+    Draw masks and distractors of a batch.
 
     Args:
         rows: indices of the utterances in the training split.
-        frame_counts: real frames of each.
+        frame_counts: number of real frames of each.
         frames: F of the padded batch.
+        epoch: number of the epoch.
+        settings: `mask_probability`, `mask_length` and `negatives` of the second stage.
 
     Returns:
         masked (B, F), and for every masked frame, in the order of `masked.nonzero()`, the indices of its distractors among
@@ -75,12 +77,12 @@ def draw_batch(
 
 def quantize(quantizer: nn.Module, features: torch.Tensor, sample: bool):
     """
-    Code vectors of frames.
+    Give every frame its code vectors.
 
     Args:
-        quantizer: wav2vec 2.0's, of any of transformers' families.
+        quantizer: that of wav2vec 2.0, in any model family of transformers.
         features (M, conv_dim[-1]): layer-normed output of the CNN encoder.
-        sample: Draw the codes with Gumbel noise, differentiably; otherwise take the best ones.
+        sample: draw the codes with Gumbel noise, differentiably; otherwise take the best ones.
 
     Returns:
         vectors (M, codevector_dim), codes (M, G), the perplexity of the codes' mean probabilities, summed over groups (from
@@ -109,13 +111,15 @@ def contrastive_logits(
     predicted: torch.Tensor, targets: torch.Tensor, codes: torch.Tensor, negatives: torch.Tensor, temperature: float
 ) -> torch.Tensor:
     """
-    Cosine of each masked frame's prediction (M, D) with its own target and its distractors, over temperature, (M, 1 + K).
+    Compare the prediction of each masked frame (M, D) with its target and its distractors.
 
-    A distractor with the same code as the target (M, G) is no distractor: its logit is minus infinity.
+    The logits (M, 1 + K) are cosines, divided by the temperature.
+
+    A distractor with the same codes (M, G) as the target does not count: its logit is minus infinity.
     """
     similarity = nn.functional.normalize(predicted.float(), dim=-1) @ nn.functional.normalize(targets.float(), dim=-1).T
-    own = torch.arange(len(targets), device=targets.device)[:, None]
-    logits = similarity.gather(1, torch.cat([own, negatives], 1)) / temperature  # (M, 1 + K)
+    positives = torch.arange(len(targets), device=targets.device)[:, None]
+    logits = similarity.gather(1, torch.cat([positives, negatives], 1)) / temperature  # (M, 1 + K)
     same = (codes[negatives] == codes[:, None]).all(-1)  # (M, K)
     return torch.cat([logits[:, :1], logits[:, 1:].masked_fill(same, float("-inf"))], 1)
 
@@ -127,9 +131,9 @@ class PretrainingOutput(ModelOutput):
 
     Attributes:
         loss: contrastive_loss + weight * diversity_loss.
-        contrastive_loss: cross-entropy of the own target among the distractors.
+        contrastive_loss: cross-entropy of the target among the distractors.
         diversity_loss: share of the codebook that is not in use.
-        correct: frames whose own target is the most similar.
+        correct: number of frames whose target is the most similar.
         code_perplexity: codes in use by probability, times the number of frames.
         best_codes (G, V): how many frames have each code as the best one.
     """
@@ -143,7 +147,7 @@ class PretrainingOutput(ModelOutput):
 
 
 class MaskedPrediction(nn.Module):
-    """A `...ForPreTraining` model (`model`) of wav2vec 2.0 with a padding-safe forward and losses of real frames alone."""
+    """A `...ForPreTraining` model of wav2vec 2.0, as `model`, with a padding-safe forward and losses of real frames only."""
 
     def __init__(self, model: nn.Module, diversity_loss_weight: float):
         super().__init__()
@@ -153,7 +157,7 @@ class MaskedPrediction(nn.Module):
         freeze_uncalled(model.base_model)
 
     def freeze_codes(self):
-        """Freeze all that gives a frame its code."""
+        """Freeze everything that decides the code of a frame."""
         self.model.freeze_feature_encoder()
         self.model.base_model.feature_projection.layer_norm.requires_grad_(False)
         self.model.quantizer.requires_grad_(False)

@@ -1,46 +1,57 @@
-"""The options of train.py: what they are, what they default to, and what they change."""
+"""The options of train.py: the parser, their defaults, and what they change in a model.
+
+Nothing that takes time is imported, so that `--help` answers at once.
+"""
 
 import argparse
 import json
 from pathlib import Path
 
 from ..corpora import options as corpus_options
-from ..labels.label_embeddings import SEMANTIC, TONAL
-from .batches import NUM_WORKERS
-from .folds import MODELS
-from .small_towers import SMALL_SPEECH_TOWERS
+from ..recipes import SEMANTIC, TONAL
+from .settings import FINE_TUNING, SMALL_SPEECH_TOWERS
 
-# What the paper does not say, and what towers of random weights need instead.
-DEFAULTS = {
-    "published": {
-        "speech_lr": 1e-6,  # paper
-        "text_lr": 5e-6,  # paper
-        "new_lr": 1e-4,
-        "warmup_steps": 8000,  # paper
-        "epochs": 50,
-        "freeze_feature_encoder": True,
-    },
-    "small": {
-        "speech_lr": 1e-3,
-        "text_lr": 1e-3,
-        "new_lr": 1e-3,
-        "warmup_steps": 50,
-        "epochs": 25,
-        "freeze_feature_encoder": False,
-    },
-}
-# Settings that do not change what comes out.
+# Options that do not change the results. They are not compared when a run goes on.
 FREE = corpus_options.FREE | {"output_dir", "fuse", "second_stage", "seeds", "num_workers", "checkpoint_steps", "list"}
 
 
-def parse_args(argv=None) -> argparse.Namespace:
+def parse_args(argv=None, description: str | None = None) -> argparse.Namespace:
+    """
+    Read and check the options; a mistake ends the process with a message.
+
+    Args:
+        argv: the command line, None for that of the process.
+        description: text at the head of `--help`.
+    """
     parser = argparse.ArgumentParser(
-        prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="train.py",
+        usage="python train.py --recipe C1 --data_dir IEMOCAP_full_release --output_dir runs/C1 [options]",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    what = parser.add_argument_group("what")
-    what.add_argument("--recipe", default="C1", help="row of the paper's tables (default: C1, LE-MER)")
-    what.add_argument("--list", action="store_true", help="print the recipes and stop")
-    what.add_argument(
+    _add_run_options(parser.add_argument_group("run"))
+    _add_data_options(parser.add_argument_group("data"))
+    _add_tower_options(parser.add_argument_group("towers"))
+    _add_label_options(parser.add_argument_group("label embeddings", "default of all four: what the recipe says"))
+    _add_training_options(
+        parser.add_argument_group(
+            "training",
+            "Defaults in brackets are those for published / for small towers; the paper's where it names them. With one "
+            "tower of each kind, each tower has the learning rate of its kind, new_lr is that of published towers, and "
+            "warmup_steps and epochs are those of small towers.",
+        )
+    )
+    args = parser.parse_args(argv)
+    if not args.list:
+        _check_args(parser, args)
+    return args
+
+
+def _add_run_options(group) -> None:
+    group.add_argument("--recipe", default="C1", help="row of the papers' tables, see --list (default: C1, LE-MER)")
+    group.add_argument("--list", action="store_true", help="print the recipes and stop")
+    group.add_argument(
         "--set",
         action="append",
         default=[],
@@ -48,58 +59,72 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="change a field of LemerConfig or of LemerProcessor, as JSON or text: --set fusion=sum --set "
         "speech_config.hidden_dropout=0.2; may be given several times",
     )
-    what.add_argument("--output_dir", help="folder of the run, one for each recipe and setting")
-    what.add_argument(
+    group.add_argument("--output_dir", help="folder of the run, one for each recipe and setting (required)")
+    group.add_argument(
         "--fuse",
         nargs=2,
         metavar="RUN",
-        help="of --recipe score_fusion: two finished runs whose logits are added (default: A5 and B5 beside --output_dir)",
+        help="with --recipe score_fusion: two finished runs whose logits are added (default: A5 and B5 beside --output_dir)",
     )
-    data = parser.add_argument_group("data")
-    corpus_options.add_corpus_options(data)
-    data.add_argument(
+
+
+def _add_data_options(group) -> None:
+    corpus_options.add_corpus_options(group)
+    group.add_argument(
         "--validation_share",
         type=float,
         default=0.1,
-        help="share of the training sessions, cut off by whole dialogs, on which the best epoch is chosen; 0: none, and "
-        "the last epoch is taken. The test session chooses nothing (default: 0.1)",
+        metavar="SHARE",
+        help="share of the training sessions, cut off by whole dialogs, on which the best epoch is chosen; with 0 there is "
+        "no validation and the last epoch is taken. The test session never chooses anything (default: 0.1)",
     )
-    data.add_argument("--max_seconds", type=float, help="cut longer training utterances, to save memory; tests stay whole")
-    towers = parser.add_argument_group("towers")
-    towers.add_argument(
+    group.add_argument(
+        "--max_seconds",
+        type=float,
+        metavar="SECONDS",
+        help="cut longer training utterances to this many seconds, to save memory; validation and test utterances stay "
+        "whole (default: no cut)",
+    )
+
+
+def _add_tower_options(group) -> None:
+    group.add_argument(
         "--speech_model",
         default="facebook/wav2vec2-conformer-rel-pos-large",
-        help="folder or Hub name of a wav2vec 2.0 pre-training checkpoint, or 'small': a tiny conformer of random weights. "
-        "A finished model of train.py lends its tower. {fold} and {seed} stand for their numbers: "
-        "runs/B5/fold{fold}/seed{seed}/checkpoint",
+        metavar="TOWER",
+        help="folder or Hub name of a wav2vec 2.0 pre-training checkpoint, or of a finished model of train.py, whose tower "
+        f"is taken; or a tiny conformer of random weights: {', '.join(SMALL_SPEECH_TOWERS)}. {{fold}} and {{seed}} stand "
+        "for their numbers: runs/B5/fold{fold}/seed{seed}/checkpoint (default: facebook/wav2vec2-conformer-rel-pos-large)",
     )
-    towers.add_argument(
+    group.add_argument(
         "--text_model",
         default="google-bert/bert-base-uncased",
-        help="folder or Hub name of a BERT, 'small' for a tiny one of random weights, or a finished model, as above",
+        metavar="TOWER",
+        help="folder or Hub name of a BERT, or of a finished model, as above; or small: a tiny BERT of random weights "
+        "(default: google-bert/bert-base-uncased)",
     )
-    towers.add_argument(
+    group.add_argument(
         "--second_stage",
         metavar="FOLDER",
-        help="second-stage pre-training of the speech tower, one for each fold, of recipes that have it: made there "
-        "once by pretrain.py, or here where it is missing, and shared by all recipes (default: second_stage beside "
-        "--output_dir); 'none': the tower as it is",
+        help="folder of the second-stage pre-training of the speech tower, for recipes that have one. pretrain.py makes it, "
+        "or train.py where it is missing; all recipes share it. none: take the tower as it is (default: second_stage beside "
+        "--output_dir)",
     )
-    towers.add_argument(
+    group.add_argument(
         "--freeze_feature_encoder",
         action=argparse.BooleanOptionalAction,
-        help="keep the CNN encoder as it is (default: for published towers)",
+        help="do not train the CNN encoder of the speech tower (default: so for published towers)",
     )
-    labels = parser.add_argument_group("label embeddings", "default: the recipe's")
-    labels.add_argument("--semantic_labels", choices=SEMANTIC, help="what describes the labels of the text branch")
-    labels.add_argument("--tonal_labels", choices=TONAL, help="what describes the labels of the speech branch")
-    labels.add_argument("--words", type=int, metavar="K", help="key words a class (paper: 9)")
-    labels.add_argument("--codes", type=int, metavar="K", help="key frames' codes a class (paper: 100)")
-    training = parser.add_argument_group(
-        "training",
-        "defaults in brackets: with published / 'small' towers, the paper's where it names them; with one of each, each "
-        "tower has its own rate, new_lr is the first, warmup_steps and epochs are the second",
-    )
+
+
+def _add_label_options(group) -> None:
+    group.add_argument("--semantic_labels", choices=SEMANTIC, help="what describes the labels in the text branch")
+    group.add_argument("--tonal_labels", choices=TONAL, help="what describes the labels in the speech branch")
+    group.add_argument("--words", type=int, metavar="K", help="key words of each class (paper: 9)")
+    group.add_argument("--codes", type=int, metavar="K", help="codes of key frames of each class (paper: 100)")
+
+
+def _add_training_options(group) -> None:
     for name, convert, text in (
         ("speech_lr", float, "learning rate of the speech tower"),
         ("text_lr", float, "learning rate of the text tower"),
@@ -107,48 +132,63 @@ def parse_args(argv=None) -> argparse.Namespace:
         ("warmup_steps", int, "updates until the learning rates are reached"),
         ("epochs", int, "passes over the training split"),
     ):
-        values = [DEFAULTS[kind][name] for kind in ("published", "small")]
-        training.add_argument(f"--{name}", type=convert, help=f"{text} [{values[0]} / {values[1]}]")
-    training.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run each (default: 0)")
-    training.add_argument("--batch_size", type=int, default=16, help="utterances of all processes together (paper: 16)")
-    training.add_argument("--gradient_accumulation_steps", type=int, default=1, help="batches an update")
-    training.add_argument("--max_grad_norm", type=float, default=1.0, help="clip gradients to this norm")
-    training.add_argument(
-        "--schedule", default="linear", choices=["linear", "cosine", "constant_with_warmup"], help="after the warm-up"
+        values = [FINE_TUNING[kind][name] for kind in ("published", "small")]
+        group.add_argument(f"--{name}", type=convert, metavar="N", help=f"{text} [{values[0]} / {values[1]}]")
+    group.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the runs of each fold (default: 0)")
+    group.add_argument(
+        "--batch_size",
+        type=int,
+        default=16,
+        metavar="N",
+        help="utterances of all processes together (default and paper: 16)",
     )
-    training.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"])
-    training.add_argument(
+    group.add_argument(
+        "--gradient_accumulation_steps", type=int, default=1, metavar="N", help="batches of an update (default: 1)"
+    )
+    group.add_argument(
+        "--max_grad_norm", type=float, default=1.0, metavar="NORM", help="clip gradients to this norm (default: 1.0)"
+    )
+    group.add_argument(
+        "--schedule",
+        default="linear",
+        choices=["linear", "cosine", "constant_with_warmup"],
+        help="how the learning rates go on after the warm-up (default: linear, to 0 at the last update)",
+    )
+    group.add_argument(
+        "--mixed_precision", default="no", choices=["no", "bf16", "fp16"], help="precision of the products (default: no)"
+    )
+    group.add_argument(
         "--num_workers",
         type=int,
-        default=NUM_WORKERS,
-        help="processes that load audio ahead (default: 0 on a CPU, else 4, or one a core where there are fewer)",
+        metavar="N",
+        help="processes that load audio ahead (default: 0 on a CPU; on a GPU 4, or one per core if there are fewer cores)",
     )
-    training.add_argument("--checkpoint_steps", type=int, default=200, help="updates between states to go on from")
-    args = parser.parse_args(argv)
-    if args.list:
-        return args
+    group.add_argument(
+        "--checkpoint_steps",
+        type=int,
+        default=200,
+        metavar="N",
+        help="updates between two states that a killed run goes on from; there is one after every epoch too (default: 200)",
+    )
+
+
+def _check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.output_dir is None:
         parser.error("--output_dir is needed")
     if args.recipe != "score_fusion" and args.corpus == "iemocap" and args.data_dir is None:
         parser.error("--data_dir is needed")
-    checks = {
-        "words": args.words is None or args.words >= 1,
-        "codes": args.codes is None or args.codes >= 1,
-        "batch_size": args.batch_size >= 1,
-        "gradient_accumulation_steps": args.gradient_accumulation_steps >= 1,
-        "checkpoint_steps": args.checkpoint_steps >= 1,
-        "validation_share": 0 <= args.validation_share < 1,
-        "max_seconds": args.max_seconds is None or args.max_seconds > 0,
-        "epochs": args.epochs is None or args.epochs >= 1,
-    }
-    for name, fine in checks.items():
-        if not fine:
-            parser.error(f"--{name} cannot be {getattr(args, name)}")
-    return args
+    for name in ("words", "codes", "batch_size", "gradient_accumulation_steps", "checkpoint_steps", "epochs"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} cannot be {value}: give 1 or more")
+    if not 0 <= args.validation_share < 1:
+        parser.error(f"--validation_share cannot be {args.validation_share}: give a share from 0 to below 1")
+    if args.max_seconds is not None and args.max_seconds <= 0:
+        parser.error(f"--max_seconds cannot be {args.max_seconds}: give more than 0 seconds")
 
 
 def set_defaults(args: argparse.Namespace, recipe, modality: str) -> None:
-    """Fill the options that were not given, from the recipe and the kind of towers."""
+    """Fill in the options that were not given, from the recipe and the kind of its towers."""
     for name in ("semantic_labels", "tonal_labels", "words", "codes"):
         if getattr(args, name) is None:
             setattr(args, name, getattr(recipe, name))
@@ -163,19 +203,32 @@ def set_defaults(args: argparse.Namespace, recipe, modality: str) -> None:
         )
     speech, text = args.speech_model in SMALL_SPEECH_TOWERS, args.text_model == "small"
     used = [speech] * (modality != "text") + [text] * (modality != "speech")
-    # Each tower has the rate of its kind. New layers over a published tower stay slow: faster ones learn by heart what it
-    # says before one of random weights says anything (benchmarks/LOG.md). That one needs the short warm-up.
+    # Each tower has the rate of its kind. New layers over a published tower stay slow: faster ones would learn its answers
+    # by heart before a small tower beside it says anything (benchmarks/LOG.md). The small tower needs the short warm-up.
     small = {"speech_lr": speech, "freeze_feature_encoder": speech, "text_lr": text, "new_lr": all(used)}
-    for name in DEFAULTS["small"]:
+    for name in FINE_TUNING["small"]:
         if getattr(args, name) is None:
-            setattr(args, name, DEFAULTS["small" if small.get(name, any(used)) else "published"][name])
+            setattr(args, name, FINE_TUNING["small" if small.get(name, any(used)) else "published"][name])
 
 
 def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
-    """Fields of the model's configuration and of `LemerProcessor`: the recipe's, changed by `--set`."""
-    config_class = MODELS[recipe.model].config_class
+    """
+    Apply `--set` to the settings of a recipe.
+
+    Args:
+        assignments: FIELD=VALUE each.
+
+    Returns:
+        Fields of the model's configuration, and settings of `LemerProcessor`.
+
+    Raises:
+        ValueError, StrictDataclassError: a field does not exist, or cannot have this value.
+    """
+    from .. import CrossModalConfig, LemerConfig  # here, because they load transformers
+
+    config_class = {"lemer": LemerConfig, "cross_modal": CrossModalConfig}[recipe.model]
     config, processor = {"speech_config": {}, "text_config": {}, **recipe.config}, dict(recipe.processor)
-    config["speech_config"]["layerdrop"] = 0.0  # a layer left out has no gradient, which stops several processes
+    config["speech_config"]["layerdrop"] = 0.0  # a skipped layer has no gradient, which stops a run of several processes
     known = {name for name in config_class.__annotations__ if name != "sub_configs_defaults"}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
@@ -195,13 +248,15 @@ def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
                 f"--set {assignment}: expected FIELD=VALUE with a field of {', '.join(sorted(known))}, speech_config.NAME, "
                 "text_config.NAME, max_history, max_text_length or max_audio_seconds"
             )
-    semantic = {"semantic_size": 1} if config.get("speech_label_space") == "semantic" else {}  # known when BERT is
+    semantic = (
+        {"semantic_size": 1} if config.get("speech_label_space") == "semantic" else {}
+    )  # the real size is known when BERT is loaded
     config_class(**semantic, **{name: value for name, value in config.items() if not name.endswith("_config")})
     return config, processor
 
 
 def towers_of_fold(args, fold: int, seed: int) -> tuple[str, str]:
-    """Folders or names of the speech and the text tower, with the numbers in them."""
+    """Folders or names of the speech and the text tower, with the numbers in the place of {fold} and {seed}."""
     return tuple(
         name.replace("{fold}", str(fold)).replace("{seed}", str(seed)) for name in (args.speech_model, args.text_model)
     )

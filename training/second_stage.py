@@ -1,7 +1,7 @@
-"""Second-stage self-supervised pre-training of a speech tower (paper, row B2): wav2vec 2.0's own training, continued on the
-corpus.
+"""Second-stage self-supervised pre-training of a speech tower (LE-MER paper, row B2): wav2vec 2.0's own training, continued
+on the training sessions of a fold.
 
-The loss is in `masked_prediction.py`.
+The loss is in `masked_prediction.py`, the loop in `loop.py`. Shapes: G groups of the codebook, V code vectors of a group.
 """
 
 import json
@@ -13,74 +13,25 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.utils import TorchDynamoPlugin, broadcast_object_list, set_seed
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, set_seed
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedModel, get_scheduler
 
 from ..audio_lemer import load_audio
+from ..evaluation.protocol import check_second_stage, check_unseen
 from ..processing_lemer import pad_clips
 from ..runtime.files import whole_folder, write_atomically
 from ..speech_encoder_lemer import count_frames
 from ..towers_lemer import load_towers
 from .batches import NUM_WORKERS, PAD_TO_MULTIPLE_OF, training_loader
-from .folds import check_unseen
-from .masked_prediction import SEED, MaskedPrediction, PretrainingOutput, draw_batch, usage_perplexity
-from .small_towers import SMALL_SPEECH_TOWERS, make_small_speech_tower
-from .states import JsonLinesTracker, States
+from .loop import LoopSettings, Task, check_batch_size, count_updates, make_accelerator, train
+from .masked_prediction import SEED, MaskedPrediction, draw_batch, usage_perplexity
+from .settings import SMALL_SPEECH_TOWERS, second_stage_defaults
+from .small_towers import make_small_speech_tower
 
-# What the paper does not say. Those of small towers were chosen on session 4 of the demo corpus of seed 1.
-SETTINGS = {
-    "published": {
-        "epochs": 20,
-        "batch_size": 16,
-        "learning_rate": 5e-5,
-        "warmup_share": 0.1,
-        "weight_decay": 0.01,
-        "max_grad_norm": 1.0,
-        "mask_probability": 0.65,
-        "mask_length": 10,
-        "negatives": 100,
-        "diversity_loss_weight": 0.1,
-        "gumbel_start": 0.5,
-        "gumbel_end": 0.5,
-        "freeze_feature_encoder": False,
-        "freeze_quantizer": False,
-        "max_seconds": 15.0,
-    },
-}
-# A codebook of random weights tells frames apart as well as a random projection does, and is a steadier target than one that
-# is being learned from a few hundred recordings.
-SETTINGS["small"] = {
-    **SETTINGS["published"],
-    "epochs": 25,
-    "learning_rate": 1e-3,
-    "mask_probability": 0.5,
-    "negatives": 30,
-    "freeze_quantizer": True,
-}
-SETTINGS["small-log-mel"] = {**SETTINGS["small"], "mask_length": 5}  # frames of 40 ms instead of 20
-HELP = {
-    "epochs": "passes over the training sessions",
-    "batch_size": "utterances of all processes together",
-    "learning_rate": "peak of Adam's, after the warm-up; linear to 0",
-    "warmup_share": "share of the updates that warm up",
-    "weight_decay": "of AdamW",
-    "max_grad_norm": "clip gradients to this norm",
-    "mask_probability": "share of frames that masked spans would cover if they did not overlap",
-    "mask_length": "frames of a masked span",
-    "negatives": "distractors of a masked frame",
-    "diversity_loss_weight": "weight of the loss that spreads the use of the codes",
-    "gumbel_start": "first temperature of the Gumbel softmax over the codes",
-    "gumbel_end": "last one; the decay is geometric",
-    "freeze_feature_encoder": "keep the CNN encoder as it is",
-    "freeze_quantizer": "keep the codes of all frames as they are: codebook, CNN encoder and its norm",
-    "max_seconds": "cut longer utterances",
-}
-
-
-# Sums of an update and what their means over the masked frames are called in the log.
+STATE_STEPS = 200  # updates between two states of an epoch
+# The model gives sums over the masked frames. These are logged as means, under the names on the right.
 LOGGED = {
     "loss": "loss",
     "contrastive_loss": "contrastive_loss",
@@ -94,16 +45,8 @@ class CodebookCollapse(ValueError):
     """Nearly all frames have the same code: the pre-training has failed."""
 
 
-# -------------------------------------------------------------------------------------------------------------- one fold
-
-
-def default_settings(speech_model: str) -> dict:
-    """Settings for a tower: those of a small one by its name, or of the published."""
-    return SETTINGS.get(speech_model, SETTINGS["published"])
-
-
 def second_stage_settings(folder: Path) -> dict:
-    """The protocol of a second stage: tower, corpus, settings."""
+    """The protocol of the second stage in a folder: tower, corpus, settings."""
     return json.loads((Path(folder) / "protocol.json").read_text())
 
 
@@ -117,26 +60,26 @@ def second_stage(
     mixed_precision: str | None = None,
 ) -> Path:
     """
-    The speech tower trained further on a fold's training sessions: made if it is not there yet, resumed if it was begun.
+    Train the speech tower further on a fold's training sessions, or take the result if it is there already.
 
-    Called by all processes of a run; where two runs ask for the same fold at once, one makes it and the other waits. To be
-    called before the run makes an `Accelerator` of its own.
+    All processes of a run call this, before the run makes an `Accelerator` of its own. A training that was killed goes on.
+    Where two runs ask for the same fold at once, one trains and the other waits.
 
     Args:
-        folder: Of the second stage, with a subfolder for each fold.
-        dataset: Utterances of all sessions, rows of the corpus schema; labels are not read.
-        fold: The session held out.
-        speech_model: Folder or Hub name of a `...ForPreTraining` checkpoint, or the name of a small tower.
-        corpus_fingerprint: What the loader's report calls the corpus.
-        settings: As in `SETTINGS`; None: those that the folder was begun with, or the default ones.
-        mixed_precision: "no", "bf16", "fp16"; None: the one of this process's `Accelerator`.
+        folder: of the second stage; it has a subfolder for each fold.
+        dataset: utterances of all sessions, rows of the corpus schema; labels are not read.
+        fold: the session held out.
+        speech_model: folder or Hub name of a `...ForPreTraining` checkpoint, or the name of a small tower.
+        corpus_fingerprint: the corpus, as the report of its loader identifies it.
+        settings: see `SECOND_STAGE` in settings.py; None for those that the folder was begun with, or else the default ones.
+        mixed_precision: "no", "bf16", "fp16"; None for what the launcher says.
 
     Returns:
         folder/fold<k>/checkpoint, a pre-training checkpoint with its feature extractor.
 
     Raises:
-        ValueError: the folder holds a second stage of another tower, corpus or settings, or the tower has no quantizer, or
-            it has seen the session held out.
+        ValueError: the folder holds a second stage of another tower, corpus or settings; the tower has no quantizer, or has
+            seen the session held out; the codebook collapses.
         FloatingPointError: a loss is not finite.
     """
     folder = Path(folder)
@@ -146,17 +89,17 @@ def second_stage(
         sessions = sorted(set(dataset["session"]))
         raise ValueError(f"fold {fold}: the corpus has the sessions {sessions}; a fold needs its own session and another")
     check_unseen(str(speech_model), fold, corpus_fingerprint)
-    accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),
-        mixed_precision=mixed_precision,
-        dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
-        log_with=[JsonLinesTracker(target / "log.jsonl")],
-        project_dir=target,
-        step_scheduler_with_optimizer=True,
-        dynamo_plugin=TorchDynamoPlugin(dynamic=True),  # lengths differ from batch to batch
-    )
-    with _alone(folder / f"fold{fold}.lock", accelerator):
-        protocol = _check_protocol(folder, str(speech_model), corpus_fingerprint, settings, accelerator)
+    accelerator = make_accelerator(target, mixed_precision)
+    protocol = {
+        "speech_model": str(speech_model),
+        "corpus_fingerprint": corpus_fingerprint,
+        "split": "labelled utterances of the training sessions, the validation dialogs of a later fine-tuning among them, "
+        "since their cut depends on its seed; labels are not read",
+        "seed": SEED,
+        "settings": settings,
+    }
+    with _locked(folder / f"fold{fold}.lock", accelerator):
+        protocol = _check_protocol(folder, protocol, accelerator)
         if not (target / "checkpoint").exists():
             if accelerator.is_main_process:
                 target.mkdir(parents=True, exist_ok=True)
@@ -170,8 +113,8 @@ def second_stage(
 
 
 @contextmanager
-def _alone(path: Path, accelerator: Accelerator):
-    """A lock that the main process takes for all processes of a run; while another run has it, they wait without end."""
+def _locked(path: Path, accelerator: Accelerator):
+    """Hold a lock for all processes of a run. While another run holds it, this one waits, however long that takes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock, acquired = FileLock(path), [False]
     while not acquired[0]:
@@ -188,35 +131,28 @@ def _alone(path: Path, accelerator: Accelerator):
         lock.release()
 
 
-def _check_protocol(folder: Path, speech_model: str, corpus_fingerprint: str, settings: dict | None, accelerator) -> dict:
-    """The protocol of the folder, written if nothing was trained there; refuse one of something else."""
-    path = folder / "protocol.json"
-    protocol = {
-        "speech_model": speech_model,
-        "corpus_fingerprint": corpus_fingerprint,
-        "split": "labelled utterances of the training sessions, the validation dialogs of a later fine-tuning among them, "
-        "since their cut depends on its seed; labels are not read",
-        "seed": SEED,
-        "settings": settings,
-    }
+def _check_protocol(folder: Path, protocol: dict, accelerator: Accelerator) -> dict:
+    """The protocol of the folder, written if nothing was trained there; refuse a folder of something else."""
     if accelerator.is_main_process and not any(folder.glob("fold*/log.jsonl")):
-        filled = {**protocol, "settings": settings or default_settings(speech_model)}
+        settings = protocol["settings"] or second_stage_defaults(protocol["speech_model"])
         with FileLock(folder / "protocol.lock"):
-            write_atomically(path, json.dumps(filled, indent=1))
+            write_atomically(folder / "protocol.json", json.dumps({**protocol, "settings": settings}, indent=1))
     accelerator.wait_for_everyone()
-    old = json.loads(path.read_text())
-    if settings is None:
-        protocol["settings"] = old["settings"]
-    changed = [name for name in protocol if protocol[name] != old.get(name)]
-    if changed:
-        changes = "; ".join(f"{name} was {old.get(name)!r}, is {protocol[name]!r}" for name in changed)
-        raise ValueError(f"{folder} holds another second stage ({changes}): give another folder")
-    return old
+    return check_second_stage(folder, protocol)
 
 
 def load_for_pretraining(speech: str, settings: dict) -> tuple[MaskedPrediction, dict]:
-    """The model, and what has to be put back into its configuration when it is saved."""
-    # Masks are given, the tower's own need only be on. What SpecAugment hides in a log-Mel, targets would lack too.
+    """
+    Load a pre-training checkpoint for its second stage.
+
+    Returns:
+        The model, and the fields of its configuration as they were, to be put back before it is saved.
+
+    Raises:
+        ValueError: the checkpoint has no quantizer of its own.
+    """
+    # The loop draws the masks, so the tower's own masking only has to be on. Bands that SpecAugment masks in a log-Mel would
+    # be missing in the targets too.
     changes = {"layerdrop": 0.0, "mask_time_prob": settings["mask_probability"], "apply_spec_augment": True}
     config = AutoConfig.from_pretrained(speech)
     changes |= {name: 0 for name in ("mel_mask_bands", "mel_mask_share") if hasattr(config, name)}
@@ -235,7 +171,7 @@ def load_for_pretraining(speech: str, settings: dict) -> tuple[MaskedPrediction,
 
 
 class SpeechCollator:
-    """Rows -> samples and their mask, and `rows`, the utterances' indices."""
+    """Make a batch of rows: samples, their mask, and `rows`, the indices of the utterances in the training split."""
 
     def __init__(self, feature_extractor, max_seconds: float):
         self.feature_extractor = feature_extractor
@@ -252,123 +188,119 @@ class SpeechCollator:
 def _train(target: Path, train_rows, fold: int, start: str, settings: dict, accelerator: Accelerator):
     """Train one fold and write its checkpoint, results and figure."""
     begin = time.monotonic()
-    main, processes = accelerator.is_main_process, accelerator.num_processes
-    if settings["batch_size"] % processes:
-        raise ValueError(f"batch_size {settings['batch_size']} cannot be split among {processes} processes")
+    check_batch_size(settings["batch_size"], accelerator)
+    set_seed(SEED)  # for what the checkpoint lacks: the embedding of masked frames, in a tower that never masked any
     model, restore = load_for_pretraining(start, settings)
-    pretraining, config = model.model, model.model.config
     feature_extractor = AutoFeatureExtractor.from_pretrained(start)
     collator = SpeechCollator(feature_extractor, settings["max_seconds"])
     loader = training_loader(train_rows, collator, settings["batch_size"], SEED, NUM_WORKERS)
-    sampler = loader.batch_sampler
-    total = len(sampler) * settings["epochs"]
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=settings["learning_rate"],
-        betas=(0.9, 0.98),
-        eps=1e-6,
-        weight_decay=settings["weight_decay"],
-        fused=True,
-    )
-    scheduler = get_scheduler("linear", optimizer, int(settings["warmup_share"] * total), total)
-    model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
-    accelerator.init_trackers("second_stage")
-    states = States(target / "states", accelerator)
-    set_seed(SEED)
-    progress = states.load() or {"step": 0, "epoch": 0}
-    JsonLinesTracker(target / "log.jsonl").rewind(progress["step"])
+    updates_per_epoch = count_updates(loader, 1)
+    task = SecondStage(f"second stage {fold}", model, settings, updates_per_epoch * settings["epochs"], accelerator)
+    loop_settings = LoopSettings(settings["epochs"], settings["max_grad_norm"], STATE_STEPS, SEED)
+    progress = train(task, accelerator, loader, target, loop_settings)
 
-    bar = tqdm(total=total, initial=progress["step"], desc=f"second stage {fold}", unit="update", disable=not main)
-    for epoch in range(progress["epoch"], settings["epochs"]):
-        model.train()
-        sampler.start(epoch)
-        used = 0
-        for batch in loader:
-            rows = batch.pop("rows").tolist()
-            decay = settings["gumbel_end"] / settings["gumbel_start"]
-            pretraining.set_gumbel_temperature(settings["gumbel_start"] * decay ** (progress["step"] / total))
-            frame_counts = count_frames(config, batch["input_values_mask"].sum(1)).tolist()
-            frames = int(count_frames(config, batch["input_values"].shape[1]))
-            masked, negatives = draw_batch(rows, frame_counts, frames, epoch, settings)
-            count = accelerator.reduce(masked.sum().to(accelerator.device), "sum").clamp(min=1)
-            out = model(**batch, masked=masked.to(accelerator.device), negatives=negatives.to(accelerator.device))
-            if not torch.isfinite(out.loss):
-                _stop_on_loss(out, [train_rows[row]["id"] for row in rows], progress["step"])
-            # The mean over the masked frames of all processes, which the averaging of gradients divides by their number.
-            accelerator.backward(out.loss * processes / count)
-            norm = accelerator.clip_grad_norm_(model.parameters(), settings["max_grad_norm"])
-            rate = optimizer.param_groups[0]["lr"]
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-            used = used + out.best_codes
-            progress["step"] += 1
-            sums = torch.stack([out[name].detach().float() for name in LOGGED])
-            means = dict(zip(LOGGED.values(), (accelerator.reduce(sums, "sum") / count).tolist(), strict=True))
-            bar.update()
-            bar.set_postfix(loss=f"{means['loss']:.3f}", codes=f"{means['code_perplexity']:.0f}")
-            accelerator.log(
-                {
-                    "epoch": epoch,
-                    **means,
-                    "gradient_norm": float(norm),
-                    "learning_rate": rate,
-                    "gumbel_temperature": pretraining.quantizer.temperature,
-                },
-                step=progress["step"],
-            )
-        progress["epoch"] = epoch + 1
-        codes_in_use = usage_perplexity(accelerator.reduce(used, "sum").float()).item()
-        accelerator.log({"epoch": epoch, "codes_in_use": codes_in_use}, step=progress["step"])
-        if codes_in_use < 1.5 * config.num_codevector_groups:
-            raise CodebookCollapse(
-                f"fold {fold}, epoch {epoch}: the codebook has collapsed, {codes_in_use:.1f} of "
-                f"{config.num_codevector_groups * config.num_codevectors_per_group} codes are in use. Try a lower learning "
-                "rate, a higher diversity_loss_weight, or freeze_quantizer"
-            )
-        if progress["epoch"] % max(1, settings["epochs"] // 20) == 0:
-            states.save(progress)
-    bar.close()
-    if main:
+    if accelerator.is_main_process:
         for name, value in restore.items():
-            setattr(config, name, value)
+            setattr(model.model.config, name, value)
         log = [json.loads(line) for line in (target / "log.jsonl").read_text().splitlines()]
         updates = [line for line in log if "loss" in line]
+        first, last = updates[:updates_per_epoch], updates[-updates_per_epoch:]
         results = {
             "fold": fold,
             "sessions": sorted(set(train_rows["session"])),
             "utterances": len(train_rows),
             "updates": progress["step"],
-            **{f"first_{name}": fmean(line[name] for line in updates[: len(sampler)]) for name in LOGGED.values()},
-            **{f"last_{name}": fmean(line[name] for line in updates[-len(sampler) :]) for name in LOGGED.values()},
+            **{f"first_{name}": fmean(line[name] for line in first) for name in LOGGED.values()},
+            **{f"last_{name}": fmean(line[name] for line in last) for name in LOGGED.values()},
             "codes_in_use": log[-1]["codes_in_use"],
-            "parameters": pretraining.num_parameters(),
-            "trained_parameters": pretraining.num_parameters(only_trainable=True),
-            "processes": processes,
+            "parameters": model.model.num_parameters(),
+            "trained_parameters": model.model.num_parameters(only_trainable=True),
+            "processes": accelerator.num_processes,
             "mixed_precision": accelerator.mixed_precision,
             "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
         }
         write_atomically(target / "results.json", json.dumps(results, indent=1))
         draw_curve(log, target / "curve.png", f"second stage without session {fold}")
-        with whole_folder(target / "checkpoint") as checkpoint:  # last: the folder says that the fold is finished
-            pretraining.save_pretrained(checkpoint)
+        with whole_folder(target / "checkpoint") as checkpoint:  # last: this folder says that the fold is finished
+            model.model.save_pretrained(checkpoint)
             feature_extractor.save_pretrained(checkpoint)
         for leftover in ("states", "start"):
             shutil.rmtree(target / leftover, ignore_errors=True)
     accelerator.wait_for_everyone()
-    accelerator.free_memory(model, optimizer, scheduler)
+    accelerator.free_memory(task.model, task.optimizer, task.scheduler)
 
 
-def _stop_on_loss(out: PretrainingOutput, ids: list[str], step: int):
-    parts = {name: out[name].item() for name in ("contrastive_loss", "diversity_loss")}
-    raise FloatingPointError(
-        f"loss is not finite after {step} updates of the second stage: {parts}; utterances of the batch: {', '.join(ids)}. "
-        "Try a lower learning rate, or --mixed_precision no"
-    )
+class SecondStage(Task):
+    """
+    wav2vec 2.0's own training, continued on the corpus.
+
+    Args:
+        name: of the progress bar.
+        model: from [`load_for_pretraining`].
+        settings: see `SECOND_STAGE` in settings.py.
+        updates: of the whole training.
+    """
+
+    def __init__(self, name: str, model: MaskedPrediction, settings: dict, updates: int, accelerator: Accelerator):
+        self.name, self.model, self.settings, self.accelerator = name, model, settings, accelerator
+        self.pretraining, self.updates = model.model, updates
+        self.optimizer = torch.optim.AdamW(
+            [parameter for parameter in model.parameters() if parameter.requires_grad],
+            lr=settings["learning_rate"],
+            betas=(0.9, 0.98),
+            eps=1e-6,
+            weight_decay=settings["weight_decay"],
+            fused=True,
+        )
+        self.scheduler = get_scheduler("linear", self.optimizer, int(settings["warmup_share"] * updates), updates)
+        self.code_counts: torch.Tensor | int = 0  # (G, V), frames of the epoch that have each code, over all processes
+        self.learning_rate = 0.0  # of the last step
+
+    def step(self, batch: dict, rows: list[int], epoch: int, update: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        settings, accelerator, config = self.settings, self.accelerator, self.pretraining.config
+        decay = settings["gumbel_end"] / settings["gumbel_start"]
+        self.pretraining.set_gumbel_temperature(settings["gumbel_start"] * decay ** (update / self.updates))
+        self.learning_rate = self.optimizer.param_groups[0]["lr"]
+        frame_counts = count_frames(config, batch["input_values_mask"].sum(1)).tolist()
+        frames = int(count_frames(config, batch["input_values"].shape[1]))
+        masked, negatives = draw_batch(rows, frame_counts, frames, epoch, settings)
+        masked, negatives = masked.to(accelerator.device), negatives.to(accelerator.device)
+        count = accelerator.reduce(masked.sum(), "sum").clamp(min=1)
+        output = self.model(**batch, masked=masked, negatives=negatives)
+        self.code_counts = self.code_counts + accelerator.reduce(output.best_codes, "sum")
+        sums = accelerator.reduce(torch.stack([output[name].detach().float() for name in LOGGED]), "sum")
+        # Means over the masked frames of all processes. Their number is in the loss, since gradients are averaged over them.
+        return output.loss * accelerator.num_processes / count, dict(zip(LOGGED.values(), sums / count, strict=True))
+
+    def describe_update(self, gradient_norm: torch.Tensor) -> dict[str, float]:
+        return {
+            "gradient_norm": float(gradient_norm),
+            "learning_rate": self.learning_rate,
+            "gumbel_temperature": self.pretraining.quantizer.temperature,
+        }
+
+    def end_epoch(self, epoch: int, update: int) -> None:
+        """Log how many codes are in use; raise [`CodebookCollapse`] if nearly all frames have the same one."""
+        config, codes_in_use = self.pretraining.config, usage_perplexity(self.code_counts.float()).item()
+        self.code_counts = 0
+        self.accelerator.log({"epoch": epoch, "codes_in_use": codes_in_use}, step=update)
+        if codes_in_use < 1.5 * config.num_codevector_groups:
+            raise CodebookCollapse(
+                f"{self.name}, epoch {epoch}: the codebook has collapsed, {codes_in_use:.1f} of "
+                f"{config.num_codevector_groups * config.num_codevectors_per_group} codes are in use. Try a lower learning "
+                "rate, a higher diversity_loss_weight, or freeze_quantizer"
+            )
+
+    def state(self) -> dict:
+        return {"code_counts": self.code_counts.tolist()}
+
+    def load_state(self, state: dict) -> None:
+        if "code_counts" in state:
+            self.code_counts = torch.tensor(state["code_counts"], device=self.accelerator.device)
 
 
 def draw_curve(log: list[dict], path: Path, title: str) -> None:
-    """Loss, accuracy and codes in use over the updates, as a picture, where matplotlib is installed."""
+    """Draw loss, accuracy and codes in use over the updates, if matplotlib is installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

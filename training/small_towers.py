@@ -1,6 +1,6 @@
-"""Small towers, to be trained from scratch where no pre-trained one can be had: the demo corpus, tests, machines offline.
+"""Small towers of random weights, for the demo corpus, for tests, and for machines that are offline.
 
-They are written as pre-training checkpoints like the public ones, so that everything after takes them the same way.
+They are written as pre-training checkpoints like the public ones, so that all other code takes both in the same way.
 """
 
 from collections import Counter
@@ -17,6 +17,8 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
 )
 
+from .settings import SMALL_SPEECH_TOWERS
+
 SPEECH = {
     "hidden_size": 96,
     "num_hidden_layers": 2,
@@ -28,12 +30,11 @@ SPEECH = {
     "num_codevectors_per_group": 64,
     "codevector_dim": 64,
     "proj_codevector_dim": 64,
-    # Nothing was pre-trained, so a few hundred recordings are soon known by heart: half of their frames are masked in
-    # training.
+    # A tower from scratch soon knows a few hundred recordings by heart, so half of their frames are masked in training.
     "mask_time_prob": 0.5,
     "feat_proj_dropout": 0.2,
 }
-# The same on a log-Mel, of which two convolutions make a frame every 40 ms.
+# The same tower on a log-Mel spectrogram, from which two convolutions make a frame every 40 ms.
 LOG_MEL_SPEECH = {
     **SPEECH,
     "front_end": "log_mel",
@@ -43,18 +44,17 @@ LOG_MEL_SPEECH = {
     "conv_stride": (160, 2, 2),
     "conv_dim": (80, 96, 96),
     "feat_extract_norm": "layer",
-    # SpecAugment is that of the log-Mel, which spares some recordings nearly whole. Where every recording has masked frames
-    # in training, a tower from scratch comes to need them, and is lost on a whole recording (benchmarks/LOG.md).
+    # SpecAugment masks the log-Mel only, and leaves some recordings nearly whole. A tower from scratch that sees masked
+    # frames in every recording of the training fails on whole recordings (benchmarks/LOG.md).
     "mask_time_prob": 0.0,
 }
-SMALL_SPEECH_TOWERS = ("small", "small-log-mel")  # names that the scripts take in the place of a checkpoint
 TEXT = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128}
-VOCABULARY = 1000  # whole words at most
+VOCABULARY = 1000  # at most so many whole words
 
 
 def make_small_speech_tower(folder: Path, seed: int = 0, name: str = "small") -> Path:
-    """Write a conformer with quantizer, of random weights, and its feature extractor; returns the folder."""
-    settings = {"small": SPEECH, "small-log-mel": LOG_MEL_SPEECH}[name]
+    """Write a conformer with quantizer, of random weights, and its feature extractor; return the folder."""
+    settings = dict(zip(SMALL_SPEECH_TOWERS, (SPEECH, LOG_MEL_SPEECH), strict=True))[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         Wav2Vec2ConformerForPreTraining(Wav2Vec2ConformerConfig(**settings)).save_pretrained(folder)
@@ -63,7 +63,7 @@ def make_small_speech_tower(folder: Path, seed: int = 0, name: str = "small") ->
 
 
 def make_small_text_tower(folder: Path, texts: Sequence[str], seed: int = 0) -> Path:
-    """Write a BERT of random weights, and its tokenizer with the vocabulary of `texts`, the training split's transcripts."""
+    """Write a BERT of random weights, and a tokenizer with the vocabulary of `texts`, transcripts of the training split."""
     tokenizer = _make_tokenizer(texts)
     tokenizer.save_pretrained(folder)
     with torch.random.fork_rng(devices=[]):
@@ -74,9 +74,9 @@ def make_small_text_tower(folder: Path, texts: Sequence[str], seed: int = 0) -> 
 
 def _make_tokenizer(texts: Sequence[str]) -> BertTokenizerFast:
     """
-    A BERT tokenizer that knows the commonest words whole and spells the others.
+    A BERT tokenizer that knows the commonest words as wholes and spells the others.
 
-    Not trained by `tokenizers`: among equally common pieces its trainer chooses by chance, and no run could be repeated.
+    It is not trained by `tokenizers`, whose trainer chooses by chance among equally common pieces: no run could be repeated.
     """
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     backend = BertTokenizerFast(vocab={piece: index for index, piece in enumerate(pieces)}).backend_tokenizer

@@ -1,4 +1,4 @@
-"""States of a training that survive a kill, and its log."""
+"""The states that a killed training goes on from, and its log."""
 
 import json
 import os
@@ -12,20 +12,21 @@ from ..runtime.files import write_atomically, writing
 
 class States:
     """
-    The states of one training run, `step-<n>` folders of which the newest complete one is kept.
+    The states of one training: folders `step-<n>`, of which only the newest complete one is kept.
 
-    A state is `accelerator.save_state` and `progress.json`: step, epoch, batches of it done, best validation score.
+    A state is what `accelerator.save_state` writes, and `progress.json`: updates, epochs, batches done of the epoch, and the
+    best validation score. Beside it lies `best-<n>`, the weights with that score.
     """
 
     def __init__(self, folder: Path, accelerator):
         self.folder, self.accelerator = Path(folder), accelerator
 
     def _complete(self) -> list[Path]:
-        found = [path for path in self.folder.glob("step-*") if path.suffix != ".tmp"]
-        return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+        states = [path for path in self.folder.glob("step-*") if path.suffix != ".tmp"]
+        return sorted(states, key=lambda path: int(path.name.split("-")[1]))
 
     def load(self) -> dict | None:
-        """Go on from the newest state, if there is one; returns its progress."""
+        """Load the newest state into what the accelerator prepared, and return its progress; None if there is none."""
         complete = self._complete()
         if not complete:
             return None
@@ -33,7 +34,7 @@ class States:
         return json.loads((complete[-1] / "progress.json").read_text())
 
     def save(self, progress: dict):
-        """Write a new state beside the old one, then drop the old one."""
+        """Write a new state beside the old one, then delete the old one and weights that are no longer the best."""
         target = self.folder / f"step-{progress['step']:06d}"
         temporary = target.with_name(target.name + ".tmp")
         if self.accelerator.is_main_process:
@@ -55,7 +56,7 @@ class States:
 
 
 class JsonLinesTracker(GeneralTracker):
-    """One JSON object an update, in `log.jsonl`: needs no package and is read by the reports."""
+    """Writes a line with a JSON object for every update and every epoch to log.jsonl, which the reports read."""
 
     name = "jsonl"
     requires_logging_directory = False
@@ -70,14 +71,14 @@ class JsonLinesTracker(GeneralTracker):
 
     @on_main_process
     def rewind(self, step: int):
-        """Forget what a killed run logged after the state that it goes on from."""
+        """Delete what a killed run logged after update `step`, at which it goes on; half a line at the end goes too."""
         if self.path.exists():
             lines = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
             write_atomically(self.path, "".join(line for line in lines if json.loads(line)["step"] <= step))
 
     @on_main_process
     def store_init_configuration(self, values: dict):
-        pass  # protocol.json of the run has them
+        pass  # they are in protocol.json
 
     @on_main_process
     def log(self, values: dict, step: int | None = None, **kwargs):

@@ -22,6 +22,7 @@ import lemer.train
 import lemer.training.folds
 from lemer import LemerModel
 from lemer.corpora.iemocap import load_iemocap
+from lemer.evaluation.protocol import check_protocol
 
 TRAIN = Path(lemer.train.__file__)
 NO_DROPOUT = [
@@ -207,10 +208,10 @@ def test_one_modality_alone_trains_without_the_other(arguments, tmp_path):
 
 def test_every_command_of_a_row_is_kept(tmp_path):
     settings = {"epochs": 1}
-    lemer.training.folds.check_protocol(tmp_path, {**settings, "command": "train --folds 1"})
+    check_protocol(tmp_path, {**settings, "command": "train --folds 1"})
     (tmp_path / "fold1/seed0/checkpoint").mkdir(parents=True)
     for command in ("train --folds 2", "train --folds 1"):
-        lemer.training.folds.check_protocol(tmp_path, {**settings, "command": command})
+        check_protocol(tmp_path, {**settings, "command": command})
     assert json.loads((tmp_path / "protocol.json").read_text()) == {
         **settings,
         "command": "train --folds 1\ntrain --folds 2",
@@ -328,6 +329,20 @@ def test_a_loss_that_is_not_finite_stops_with_the_ids(arguments, tmp_path, capsy
     error = capsys.readouterr().err
     assert "loss is not finite" in error and "Ses0" in error
     assert not (tmp_path / "run/fold1/seed0/results.json").exists()
+
+
+@pytest.mark.parametrize("command", ["train --help", "train --list", "pretrain --help"])
+def test_help_and_list_load_no_library(command):
+    name, option = command.split()
+    code = (
+        f"import sys, lemer.{name}\n"
+        f"try:\n    code = lemer.{name}.main([{option!r}])\nexcept SystemExit as stopped:\n    code = stopped.code\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'accelerate', 'numpy'} & set(sys.modules)\n"
+        "assert code == 0 and not heavy, heavy"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert option == "--list" or f"python {name}.py --" in answer.stdout.splitlines()[0]
 
 
 def test_the_list_of_recipes_names_each_with_the_papers_figures(capsys):

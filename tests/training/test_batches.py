@@ -8,10 +8,10 @@ import pytest
 import torch
 from tiny import tiny_model, tiny_processor
 
-import lemer.training
+import lemer.training.batches
 from lemer.runtime.files import whole_folder, write_atomically
 from lemer.training.batches import Collator, LengthBuckets
-from lemer.training.loop import optimizer_groups
+from lemer.training.fine_tuning import optimizer_groups
 from lemer.training.states import JsonLinesTracker, States
 
 LENGTHS = list(range(1000, 4700, 100))  # 37 utterances
@@ -79,7 +79,7 @@ def test_batches_of_a_gpu_are_padded_to_a_multiple_and_answered_alike(train, mon
     rows = [{"audio": clip, "text": "so", "history": [], "label": row, "row": row} for row, clip in enumerate(clips)]
     answers, widths = [], []
     for multiple in (None, 4000):
-        monkeypatch.setattr(lemer.training, "PAD_TO_MULTIPLE_OF", multiple)
+        monkeypatch.setattr(lemer.training.batches, "PAD_TO_MULTIPLE_OF", multiple)
         batch = Collator(processor, "multimodal")(rows)
         widths.append(batch["input_values"].shape[1])
         del batch["rows"]

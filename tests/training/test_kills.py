@@ -16,7 +16,7 @@ from tiny import tower_folders
 FOLD = "fold2/seed0"
 # A process forked from one that has imported everything starts in no time.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["lemer.train"])
+SERVER.set_forkserver_preload(["lemer.train", "lemer.training.run"])
 
 
 def train(arguments: list[str], largest_file: int | None = None):

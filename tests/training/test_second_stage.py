@@ -42,6 +42,7 @@ from lemer.training.masked_prediction import (
     usage_perplexity,
 )
 from lemer.training.second_stage import second_stage, second_stage_settings
+from lemer.training.settings import SECOND_STAGE, second_stage_defaults
 from lemer.training.small_towers import make_small_speech_tower
 
 DRAWS = {"mask_probability": 0.65, "mask_length": 4, "negatives": 5}
@@ -260,7 +261,7 @@ def test_the_session_held_out_and_the_labels_are_not_read(dataset, tower, tmp_pa
             return super().__call__(batch)
 
     monkeypatch.setattr(lemer.training.second_stage, "SpeechCollator", Spy)
-    settings = {**lemer.training.second_stage.SETTINGS["small"], "epochs": 1, "batch_size": 4}
+    settings = {**SECOND_STAGE["small"], "epochs": 1, "batch_size": 4}
     second_stage(tmp_path, rows.remove_columns("label"), 3, tower, fingerprint, settings)
     assert seen == {1, 2}
 
@@ -275,7 +276,7 @@ def test_batches_of_a_gpu_differ_in_padding_alone(dataset, tower, tmp_path, monk
             return made
 
     monkeypatch.setattr(lemer.training.second_stage, "SpeechCollator", Spy)
-    settings = {**lemer.training.second_stage.SETTINGS["small"], "epochs": 1, "batch_size": 4}
+    settings = {**SECOND_STAGE["small"], "epochs": 1, "batch_size": 4}
     for multiple in (None, 4000):
         monkeypatch.setattr(lemer.training.second_stage, "PAD_TO_MULTIPLE_OF", multiple)
         second_stage(tmp_path / str(multiple), dataset[0], 3, tower, dataset[1], settings)
@@ -333,6 +334,37 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(finished, arguments, tm
     assert len(calls) == 5 + 6 + 3
     for name in ("checkpoint/model.safetensors", "log.jsonl"):
         assert (tmp_path / "fold2" / name).read_bytes() == (finished / "fold2" / name).read_bytes()
+
+
+def test_a_run_interrupted_within_an_epoch_goes_on_from_there(finished, arguments, tmp_path, monkeypatch):
+    draw, calls = lemer.training.second_stage.draw_batch, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 6:  # at the last batch of the second epoch
+            raise KeyboardInterrupt
+        return draw(*args)
+
+    monkeypatch.setattr(lemer.training.second_stage, "draw_batch", interrupted)
+    monkeypatch.setattr(lemer.training.second_stage, "STATE_STEPS", 1)
+    with pytest.raises(KeyboardInterrupt):
+        lemer.pretrain.main([*arguments, "--output_dir", str(tmp_path)])
+    torch.manual_seed(99)
+    assert lemer.pretrain.main([*arguments, "--output_dir", str(tmp_path)]) == 0
+    assert len(calls) == 6 + 4
+    for name in ("checkpoint/model.safetensors", "log.jsonl"):
+        assert (tmp_path / "fold2" / name).read_bytes() == (finished / "fold2" / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["small", "small-log-mel"])
+def test_the_same_command_gives_the_same_tower(name, dataset, tmp_path):
+    settings = {**second_stage_defaults(name), "epochs": 1, "batch_size": 4}
+    towers = []
+    for folder in ("first", "second"):
+        torch.seed()  # what is drawn before a run must not matter
+        towers.append(weights(second_stage(tmp_path / folder, dataset[0], 1, name, dataset[1], settings)))
+    assert towers[0].keys() == towers[1].keys()
+    assert all(torch.equal(towers[0][weight], towers[1][weight]) for weight in towers[0])
 
 
 def test_while_another_run_makes_it_this_one_waits_and_takes_the_result(finished, dataset, tower, tmp_path):
@@ -394,7 +426,7 @@ def test_a_frozen_cnn_encoder_stays_as_it_is(arguments, tower, tmp_path):
 
 @pytest.mark.parametrize("name", ["small", "small-log-mel"])
 def test_a_small_tower_needs_no_checkpoint_and_keeps_its_spec_augment(name, dataset, tmp_path):
-    settings = {**lemer.training.second_stage.default_settings(name), "epochs": 1, "batch_size": 4}
+    settings = {**second_stage_defaults(name), "epochs": 1, "batch_size": 4}
     checkpoint = second_stage(tmp_path, dataset[0], 1, name, dataset[1], settings)
     new = make_small_speech_tower(tmp_path / "new", name=name)
     before, after = (AutoConfig.from_pretrained(path) for path in (new, checkpoint))

@@ -1,0 +1,85 @@
+"""Guards of a run folder: one folder has one run, and no tower has seen the session it is tested on."""
+
+import json
+from pathlib import Path
+
+from ..runtime.files import write_atomically
+
+
+def check_unseen(tower: str, fold: int, fingerprint: str) -> None:
+    """
+    Refuse a tower that train.py or pretrain.py trained on this corpus for another fold, since it has seen this fold's test.
+
+    Args:
+        tower: folder of a run's checkpoint; anything else is accepted.
+        fold: the session that is held out now.
+        fingerprint: the corpus, as the report of its loader identifies it.
+
+    Raises:
+        ValueError: the tower has seen the session held out.
+    """
+    results = Path(tower).parent / "results.json"
+    if not results.is_file():
+        return
+    trained = json.loads(results.read_text()).get("fold")
+    protocols = [folder / "protocol.json" for folder in results.parents[1:3]]
+    corpora = [json.loads(path.read_text()).get("corpus_fingerprint") for path in protocols if path.is_file()]
+    if trained not in (None, fold) and fingerprint in corpora:
+        raise ValueError(
+            f"{tower} was trained on this corpus for fold {trained}, and so on what fold {fold} is tested on: name a tower "
+            "for each fold, with {fold} in its path"
+        )
+
+
+def check_protocol(folder: Path, protocol: dict) -> None:
+    """
+    Refuse to mix runs of different settings in one folder; write protocol.json of a new run.
+
+    `command` is not compared, since the same settings can be asked for in several ways, and for other folds and seeds. Every
+    command that was given is kept, on a line of its own.
+
+    Raises:
+        ValueError: the folder holds a run of other settings, or something else.
+    """
+    path = folder / "protocol.json"
+    protocol = json.loads(json.dumps(protocol))
+    if path.exists() and any(folder.glob("fold*/seed*/*")):
+        old = json.loads(path.read_text())
+        changes = _changes(old, protocol, {*old, *protocol} - {"command"})
+        if changes:
+            raise ValueError(f"{folder} holds a run with other settings ({changes}): give another --output_dir")
+        commands = str(old.get("command", "")).splitlines()
+        if protocol["command"] not in commands:
+            write_atomically(path, json.dumps({**old, "command": "\n".join([*commands, protocol["command"]])}, indent=1))
+    elif folder.exists() and any(entry != path for entry in folder.iterdir() if not entry.name.startswith("fold")):
+        raise ValueError(f"{folder} is not empty and holds no run of train.py: give another --output_dir")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(protocol, indent=1))
+
+
+def check_second_stage(folder: Path, protocol: dict) -> dict:
+    """
+    Refuse to mix second stages of different towers, corpora or settings in one folder.
+
+    Args:
+        protocol: what is asked for. `settings` may be None, for those that the folder was begun with.
+
+    Returns:
+        The protocol of the folder.
+
+    Raises:
+        ValueError: the folder holds another second stage.
+    """
+    old = json.loads((folder / "protocol.json").read_text())
+    changes = _changes(old, protocol, {name for name in protocol if name != "settings" or protocol[name] is not None})
+    if changes:
+        raise ValueError(f"{folder} holds another second stage ({changes}): give another folder")
+    return old
+
+
+def _changes(old: dict, new: dict, names: set[str]) -> str:
+    """In words, which of the settings differ."""
+    return "; ".join(
+        f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in sorted(names) if old.get(name) != new.get(name)
+    )

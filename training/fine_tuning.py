@@ -1,0 +1,156 @@
+"""Fine-tuning of one fold with one seed: split, model, loop, score, save."""
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+from transformers import get_scheduler
+from transformers.utils import logging
+
+from .. import LemerProcessor
+from ..evaluation.run_folder import format_predictions
+from ..evaluation.ser_metrics import emotion_scores
+from ..runtime.files import whole_folder, write_atomically, writing
+from .batches import NUM_WORKERS, Collator, evaluation_loader, training_loader
+from .folds import MODELS, prepare_model, split_rows
+from .loop import LoopSettings, Task, best_weights, check_batch_size, count_updates, make_accelerator, predict, train, unwrap
+
+
+def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path, speech: str, text: str) -> None:
+    """
+    Train and score one fold with one seed; `folder` gets what train.py describes.
+
+    Args:
+        args: options of train.py, with the defaults filled in.
+        protocol: settings of the run, see [`prepare_model`].
+        dataset: labelled utterances of all sessions, rows of the corpus schema.
+        fold: the session held out.
+        speech, text: folders or names of the towers.
+    """
+    begin = time.monotonic()
+    accelerator = make_accelerator(folder, args.mixed_precision, args.gradient_accumulation_steps, tensorboard=True)
+    check_batch_size(args.batch_size, accelerator)
+    train_rows, validation_rows, test_rows = split_rows(dataset, fold, args.validation_share, seed)
+
+    start = folder / "start"
+    if accelerator.is_main_process and not start.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        prepare_model(protocol, speech, text, train_rows, seed, start, args.batch_size)
+    accelerator.wait_for_everyone()
+    model, processor = _load(start, protocol), LemerProcessor.from_pretrained(start)
+    if args.freeze_feature_encoder and model.speech_model is not None:
+        model.speech_model.feature_extractor._freeze_parameters()  # HuBERT's model has no method of its own that calls this
+
+    workers = NUM_WORKERS if args.num_workers is None else args.num_workers
+    whole, cut = (Collator(processor, model.config.modality, seconds) for seconds in (None, args.max_seconds))
+    loader = training_loader(train_rows, cut, args.batch_size, seed, workers)
+    validation_loader = evaluation_loader(validation_rows, whole, args.batch_size, workers) if len(validation_rows) else None
+    settings = LoopSettings(args.epochs, args.max_grad_norm, args.checkpoint_steps, seed)
+    task = FineTuning(f"fold {fold} seed {seed}", model, args, loader, accelerator)
+    progress = train(task, accelerator, loader, folder, settings, validation_loader)
+
+    if validation_loader is not None:
+        best = _load(best_weights(folder, progress), protocol)
+        unwrap(task.model, accelerator).load_state_dict(best.state_dict())
+    test_loader = accelerator.prepare(evaluation_loader(test_rows, whole, args.batch_size, workers))
+    labels, logits = predict(task.model, test_loader, accelerator)
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    if accelerator.is_main_process:
+        names, best = list(model.config.id2label.values()), progress["best_step"]
+        results = {
+            "fold": fold,
+            "seed": seed,
+            **emotion_scores(labels, logits.argmax(1), names),
+            "labels": names,
+            "selected": "last update" if best is None else f"best UA on validation, update {best}",
+            "validation_ua": progress["best_score"],
+            "split": {"train": len(train_rows), "validation": len(validation_rows), "test": len(test_rows)},
+            "parameters": model.num_parameters(),
+            "trained_parameters": model.num_parameters(only_trainable=True),
+            "updates": progress["step"],
+            "processes": accelerator.num_processes,
+            "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
+        }
+        predictions = format_predictions(test_rows["id"], labels, logits, names)
+        _save(folder, unwrap(task.model, accelerator), processor, predictions, results)
+    accelerator.wait_for_everyone()
+    accelerator.free_memory(task.model, task.optimizer, task.scheduler)
+
+
+def _load(folder: Path, protocol: dict):
+    """The model of a folder, in float32 and without a warning that its classifier is new, as it has to be."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    model = MODELS[protocol["model"]].from_pretrained(folder, dtype=torch.float32)
+    logging.set_verbosity(verbosity)
+    return model
+
+
+def _save(folder: Path, model, processor: LemerProcessor, predictions: str, results: dict) -> None:
+    """Write what a finished fold leaves; results.json comes last, since it says that the fold is finished."""
+    with whole_folder(folder / "checkpoint") as checkpoint, writing(folder / "checkpoint"):
+        model.save_pretrained(checkpoint)
+        processor.save_pretrained(checkpoint)
+    write_atomically(folder / "predictions.csv", predictions)
+    write_atomically(folder / "results.json", json.dumps(results, indent=1))
+    for leftover in ("states", "start"):
+        shutil.rmtree(folder / leftover, ignore_errors=True)
+
+
+class FineTuning(Task):
+    """
+    Fine-tuning of a `LemerModel` or a `CrossModalModel` with the losses that the model computes itself.
+
+    Args:
+        name: of the progress bar.
+        args: options of train.py: learning rates, `schedule` and `warmup_steps`.
+        loader: the training loader, for the number of updates.
+    """
+
+    def __init__(self, name: str, model, args: argparse.Namespace, loader: DataLoader, accelerator: Accelerator):
+        updates = count_updates(loader, args.epochs, args.gradient_accumulation_steps)
+        if accelerator.is_main_process and args.warmup_steps >= updates:
+            print(f"note: the warm-up of {args.warmup_steps} updates is not over at the end of training, after {updates}")
+        self.name, self.model, self.config, self.accelerator = name, model, model.config, accelerator
+        self.optimizer = torch.optim.Adam(optimizer_groups(model, args.speech_lr, args.text_lr, args.new_lr), fused=True)
+        self.scheduler = get_scheduler(args.schedule, self.optimizer, args.warmup_steps, updates)
+
+    def step(self, batch: dict, rows: list[int], epoch: int, update: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        output = self.model(**batch)
+        share_pairs(output, self.config, self.accelerator)
+        return output.loss, {name: value.detach().float() for name, value in output.items() if name.endswith("loss")}
+
+    def describe_update(self, gradient_norm: torch.Tensor) -> dict[str, float]:
+        return {f"lr_{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+
+
+def optimizer_groups(model, speech_lr: float, text_lr: float, new_lr: float) -> list[dict]:
+    """Parameters that train, with the learning rate of their tower, or of the layers that no checkpoint had."""
+    rates = {"speech_model": speech_lr, "text_model": text_lr}
+    groups = {name: {"name": name, "params": [], "lr": rates.get(name, new_lr)} for name in (*rates, "new")}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.get(name.split(".")[0], groups["new"])["params"].append(parameter)
+    return [group for group in groups.values() if group["params"]]
+
+
+def share_pairs(output, config, accelerator: Accelerator) -> None:
+    """
+    Weight the attention constraint of this process's share of a batch, in place, so that the mean over the processes is the
+    mean over the whole batch.
+
+    Eq. 10 of the LE-MER paper is a mean over pairs of tokens and frames, of which the shares of a batch have different
+    numbers.
+    """
+    if output.get("constraint_loss") is None or accelerator.num_processes == 1:
+        return
+    pairs = (output.token_mask.sum(1) * output.frame_mask.sum(1)).sum().float()
+    weight = pairs / accelerator.reduce(pairs.clone(), "mean")
+    output.loss = output.loss + config.constraint_loss_weight * (weight - 1) * output.constraint_loss
+    output.constraint_loss = output.constraint_loss * weight

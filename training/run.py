@@ -1,0 +1,141 @@
+"""The runs of train.py and pretrain.py, once their options are read."""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from datasets.exceptions import DatasetsError
+from huggingface_hub.errors import StrictDataclassError
+from transformers.utils import logging
+
+from ..corpora.load import Corpus, load_corpus
+from ..evaluation.protocol import check_protocol, check_unseen
+from ..evaluation.score_fusion import fuse_runs
+from ..evaluation.summary import format_summary, summarise
+from ..recipes import Recipe, get_recipe
+from ..runtime.files import write_atomically
+from ..runtime.process import leave_process_group
+from .fine_tuning import train_fold
+from .options import FREE, changed_settings, set_defaults, towers_of_fold
+from .second_stage import second_stage
+
+# Bad input, a full disk or a training that went wrong. The scripts print the message alone, without a traceback.
+USER_ERRORS = (ValueError, OSError, FloatingPointError, DatasetsError, StrictDataclassError)
+
+
+def run_recipe(args: argparse.Namespace, command: str) -> None:
+    """
+    Train and score a recipe on every fold with every seed, and summarise them; or fuse two finished runs.
+
+    Args:
+        args: options of train.py.
+        command: the command line, for protocol.json.
+
+    Raises:
+        USER_ERRORS
+    """
+    logging.disable_progress_bar()  # those of loading and saving weights, which takes moments
+    recipe = get_recipe(args.recipe)
+    if recipe.fuses:
+        _fuse(args, recipe)
+        return
+    config, processor_settings = changed_settings(args.set, recipe)
+    modality = config.get("modality", "multimodal")
+    set_defaults(args, recipe, modality)
+    processes, corpus = _load_corpus(args, modality)
+    output = Path(args.output_dir)
+    protocol = _protocol(args, recipe, config, processor_settings, corpus, command)
+    towers = {(fold, seed): towers_of_fold(args, fold, seed) for fold in corpus.folds for seed in args.seeds}
+    for (fold, _), (speech, text) in towers.items():
+        if modality != "text":
+            check_unseen(speech, fold, protocol["corpus_fingerprint"])
+        if modality != "speech":
+            check_unseen(text, fold, protocol["corpus_fingerprint"])
+    if processes.is_main_process:
+        check_protocol(output, protocol)
+    processes.wait_for_everyone()
+
+    for (fold, seed), (speech, text) in towers.items():
+        folder = output / f"fold{fold}" / f"seed{seed}"
+        if (folder / "results.json").exists():
+            continue
+        if (
+            args.second_stage is not None
+        ):  # before the fold's own Accelerator: the settings of the last one made are in force
+            stage = Path(args.second_stage)
+            fingerprint = protocol["corpus_fingerprint"]
+            speech = second_stage(stage, corpus.samples, fold, speech, fingerprint, mixed_precision=args.mixed_precision)
+        train_fold(args, protocol, corpus.samples, fold, seed, folder, str(speech), text)
+    if processes.is_main_process:
+        _summarise(output, args.recipe, recipe, corpus.report.is_standard)
+    processes.wait_for_everyone()
+    leave_process_group()
+
+
+def run_second_stage(args: argparse.Namespace) -> None:
+    """
+    Train the speech tower further for every fold.
+
+    Args:
+        args: options of pretrain.py.
+
+    Raises:
+        USER_ERRORS
+    """
+    logging.disable_progress_bar()
+    processes, corpus = _load_corpus(args, "speech")
+    fingerprint = corpus.report.fingerprints["all"]
+    for fold in corpus.folds:
+        stage = args.output_dir, corpus.samples, fold, args.speech_model, fingerprint, args.settings, args.mixed_precision
+        checkpoint = second_stage(*stage)
+        if processes.is_main_process:
+            print(checkpoint, flush=True)
+    leave_process_group()
+
+
+def _load_corpus(args: argparse.Namespace, modality: str) -> tuple[PartialState, Corpus]:
+    """Start the processes of the run, and load the corpus and print its report, the main process first."""
+    processes = PartialState(cpu=not torch.accelerator.is_available())  # without it, torchrun's processes stay apart
+    with processes.main_process_first():
+        corpus = load_corpus(args, modality)
+    if processes.is_main_process:
+        print(corpus.report.format(), flush=True)
+    return processes, corpus
+
+
+def _protocol(
+    args: argparse.Namespace, recipe: Recipe, config: dict, processor_settings: dict, corpus: Corpus, command: str
+) -> dict:
+    """All that decides what comes out of a run, for protocol.json."""
+    return {
+        **{name: value for name, value in vars(args).items() if name not in FREE},
+        **corpus.protocol,
+        "selection": "best UA on validation dialogs of the training sessions" if args.validation_share else "last update",
+        "second_stage": None if args.second_stage is None else "on the utterances of the training sessions, without labels",
+        "model": recipe.model,
+        "config": config,
+        "processor": processor_settings,
+        "corpus_fingerprint": corpus.report.fingerprints["all"],
+        "command": command,
+    }
+
+
+def _fuse(args: argparse.Namespace, recipe: Recipe) -> None:
+    output = Path(args.output_dir)
+    first, second = args.fuse or [output.parent / name for name in recipe.fuses]
+    fuse_runs(Path(first), Path(second), output, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
+    results = output / "results.md"
+    print(f"{results.read_text()}\n{results}")
+
+
+def _summarise(output: Path, name: str, recipe: Recipe, is_standard: bool) -> None:
+    """Write and print the results of all folds and seeds that are finished."""
+    runs = [json.loads(path.read_text()) for path in sorted(output.glob("fold*/seed*/results.json"))]
+    summary = summarise(runs, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
+    text = format_summary(f"{name}: {recipe.description}", runs, summary, is_standard)
+    row = {"recipe": name, "comparable": is_standard, **summary}
+    write_atomically(output / "results.json", json.dumps(row, indent=1))
+    write_atomically(output / "results.md", text)
+    print(f"\n{text}\n{output / 'results.md'}")
