@@ -37,7 +37,7 @@ $(COMMON)/ready: constraints.txt | $(VENV)/installed
 
 # What it costs over the towers alone and over transformers' own: the machine has to be quiet.
 bench: $(VENV)/installed .speechbrain/ready
-	$(VENV)/bin/python benchmarks/speed.py
+	$(VENV)/bin/python -m lemer.benchmarks.speed
 
 # The other side of row h, outside of the environment. torchaudio is there for its Python: the rest is of another torch.
 .speechbrain/ready: | $(VENV)/installed
