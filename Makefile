@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo table test test-gpu common bench style install
+.PHONY: demo table test test-gpu common bench style types install
 
 # The main job on a spoken corpus made here: corpus, training, table, checkpoint opened in a fresh process.
 demo: $(VENV)/installed
@@ -17,6 +17,10 @@ test: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# The types of the public modules; pyproject.toml says which modules and rules.
+types: $(VENV)/installed
+	$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python
 
 # What holds on a CPU holds on a GPU, where there is one.
 test-gpu: $(VENV)/installed
@@ -37,7 +41,7 @@ $(COMMON)/ready: constraints.txt | $(VENV)/installed
 
 # What it costs over the towers alone and over transformers' own: the machine has to be quiet.
 bench: $(VENV)/installed .speechbrain/ready
-	$(VENV)/bin/python benchmarks/speed.py
+	$(VENV)/bin/python -m lemer.benchmarks.speed
 
 # The other side of row h, outside of the environment. torchaudio is there for its Python: the rest is of another torch.
 .speechbrain/ready: | $(VENV)/installed

@@ -1,9 +1,11 @@
-"""What the conformer's batch norm should do in training: keep its statistics (the package's choice), or use the batch's.
+"""Train with one of two ways for the conformer's batch norm: by its saved statistics, or by those of the batch.
 
-    python benchmarks/batch_norm.py batch --recipe B1 ...    the arguments of train.py; `kept` for `batch`: train.py as it is
+    python benchmarks/batch_norm.py kept --recipe B1 ...      train.py as it is: the saved statistics are kept
+    python benchmarks/batch_norm.py batch --recipe B1 ...     statistics of the batch
 
-`batch` normalises by mean and variance over the batch's real frames and updates the running statistics with them, so that
-in training an utterance's frames depend on its neighbours. Shapes: B batch, F frames, D channels.
+The other arguments are those of train.py. `batch` normalises by the mean and the variance of the batch's real frames, and
+updates the saved statistics with them. So in training the frames of an utterance depend on the rest of its batch.
+Shapes: B batch, F frames, D channels.
 """
 
 import sys
@@ -15,6 +17,7 @@ from lemer.speech_encoder_lemer import PaddingSafeConvolutionModule
 
 
 def forward_with_batch_statistics(self, hidden_states: torch.Tensor) -> torch.Tensor:
+    """The convolution module, (B, F, D) -> (B, F, D), whose batch norm uses the statistics of the batch in training."""
     hidden_states = self.layer_norm(hidden_states)
     hidden_states = self.glu(self.pointwise_conv1(hidden_states.transpose(1, 2)))  # (B, D, F)
     real = torch.ones_like(hidden_states[:, :1], dtype=torch.bool)  # (B, 1, F)
@@ -28,7 +31,8 @@ def forward_with_batch_statistics(self, hidden_states: torch.Tensor) -> torch.Te
         with torch.no_grad():
             norm.running_mean.lerp_(mean, norm.momentum)
             norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
-    scale = norm.weight * torch.rsqrt(variance + norm.eps)  # torch's own takes no statistics with a gradient
+    # By hand: torch's batch norm passes no gradient through statistics that it is given.
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
     hidden_states = hidden_states * scale[:, None] + (norm.bias - mean * scale)[:, None]
     hidden_states = self.pointwise_conv2(self.activation(hidden_states))
     return self.dropout(hidden_states).transpose(1, 2)  # (B, F, D)

@@ -1,11 +1,12 @@
-"""Memory of a process that answers one short request after another, as a server does.
+"""Measure the memory of a process that answers many short requests, as a server does, to find leaks.
 
     python benchmarks/soak_pipeline.py CHECKPOINT [--calls 10000] [--step 1000]
 
-The calls go round and round REQUESTS of four kinds: a recording with words and history, a recording alone, words alone,
-and a batch of all three. A unimodal checkpoint gets both modalities in every one. Printed is the resident memory of the
-process after every STEP calls. The first round warms what libraries keep for every length they have met; what grows after
-it is a leak. (With ever new lengths oneDNN goes on filling its cache, which ONEDNN_PRIMITIVE_CACHE_CAPACITY limits.)
+The calls repeat 40 requests of four kinds: a recording with words and history, a recording alone, words alone, and a batch
+of all three. A checkpoint of one modality gets both modalities in every request. The resident memory of the process is
+printed after every STEP calls. In the first round libraries fill their caches for every length of recording; memory that
+still grows after it is a leak. (With more lengths oneDNN would go on filling its cache, up to the number of entries in
+ONEDNN_PRIMITIVE_CACHE_CAPACITY.)
 """
 
 import argparse
@@ -32,11 +33,13 @@ def resident_mib() -> float:
 
 
 def live_tensors() -> int:
+    """Number of tensors that Python still refers to."""
     gc.collect()
-    return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+    return sum(issubclass(type(value), torch.Tensor) for value in gc.get_objects())
 
 
 def make_requests(multimodal: bool) -> list:
+    """Requests of all kinds, with up to a second of noise and up to eleven words each."""
     rng = np.random.default_rng(0)
     requests = []
     for number in range(REQUESTS):
@@ -51,9 +54,11 @@ def make_requests(multimodal: bool) -> list:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT")
-    parser.add_argument("--calls", type=int, default=10_000)
-    parser.add_argument("--step", type=int, default=1000)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub name of a checkpoint")
+    parser.add_argument("--calls", type=int, default=10_000, help="number of requests (default: %(default)s)")
+    parser.add_argument(
+        "--step", type=int, default=1000, help="print the memory after every STEP calls (default: %(default)s)"
+    )
     args = parser.parse_args()
     logging.disable_progress_bar()
     pipe = pipeline("speech-emotion-recognition", model=args.checkpoint, pipeline_class=LemerPipeline)

@@ -1,4 +1,4 @@
-"""The table of speed.py: its ratios are those of the times, and real rows run. Nothing here asserts a speed."""
+"""The speed table: its ratios are those of the times, and real rows run. Nothing here asserts a speed."""
 
 import json
 import math
@@ -8,8 +8,14 @@ import pytest
 import torch
 
 from lemer import pretrain, train
-from lemer.benchmarks import real_data, speed, speed_rows, speed_setup, speed_speechbrain, table
-from lemer.benchmarks.speed import Entry, alternate, as_entry, compare, difference, format_table
+from lemer.benchmarks import real_data, table
+from lemer.benchmarks.speed import __main__ as speed
+from lemer.benchmarks.speed import setup, speechbrain
+from lemer.benchmarks.speed.results import format_table
+from lemer.benchmarks.speed.rows import ROWS
+from lemer.benchmarks.speed.rows.data import spaced
+from lemer.benchmarks.speed.rows.prediction import over_speechbrain
+from lemer.benchmarks.speed.timing import DEVICE, Entry, alternate, as_entry, compare, difference, flops
 from lemer.recipes import RECIPES
 
 ABOUT = {"commit": "0123456789", "date": "2026-01-01", "machine": {"cores": 2, "versions": {"torch": "2"}}}
@@ -79,31 +85,34 @@ def test_the_table_has_every_figure():
 
 def test_a_row_that_fails_is_named_and_the_others_are_written(tmp_path, monkeypatch):
     def failing(bench):
-        """One that ends in the middle."""
+        """A row that ends in the middle."""
         yield Entry("a", "x / y", [1.0])
         raise RuntimeError("no\nmemory")
 
-    monkeypatch.setitem(speed_rows.ROWS, "a", failing)
+    monkeypatch.setitem(ROWS, "a", failing)
     assert speed.main(["--rows", "a,e", "--size", "tiny", "--repeats", "1", "--output", str(tmp_path)]) == 1
-    written = json.loads((tmp_path / f"speed-{speed.DEVICE}.json").read_text())
+    written = json.loads((tmp_path / f"speed-{DEVICE}.json").read_text())
     assert [row["row"] for row in written["rows"]] == ["a", "e", "e"]
     assert written["broken"] == {"a, tiny": "RuntimeError: no memory"}
-    assert "- a, tiny: RuntimeError: no memory" in (tmp_path / f"speed-{speed.DEVICE}.md").read_text()
+    assert "- a, tiny: RuntimeError: no memory" in (tmp_path / f"speed-{DEVICE}.md").read_text()
 
 
 def test_operations_are_counted_with_those_of_the_attention():
     query = torch.ones(1, 2, 3, 4)
-    assert speed.flops(lambda: torch.ones(5, 6) @ torch.ones(6, 7)) == 2 * 5 * 6 * 7
+    assert flops(lambda: torch.ones(5, 6) @ torch.ones(6, 7)) == 2 * 5 * 6 * 7
     with torch.no_grad():
-        counted = speed.flops(lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query))
+        counted = flops(lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query))
     assert counted == 2 * (2 * 2 * 3 * 3 * 4)  # scores and weighted sums, two heads
 
 
 def test_lengths_are_those_of_the_corpus():
-    lengths = speed_setup.iemocap_seconds()
+    lengths = setup.iemocap_seconds()
     assert len(lengths) == 5531 and lengths.max() <= 34.0
-    for found, expected in ((float(lengths.mean()), 4.55), *zip(map(float, _quantiles(lengths)), (3.58, 8.69), strict=True)):
-        assert found == pytest.approx(expected, rel=0.03)
+    for measured, expected in (
+        (float(lengths.mean()), 4.55),
+        *zip(map(float, _quantiles(lengths)), (3.58, 8.69), strict=True),
+    ):
+        assert measured == pytest.approx(expected, rel=0.03)
 
 
 def _quantiles(lengths):
@@ -113,35 +122,35 @@ def _quantiles(lengths):
 def test_batches_are_spaced_evenly_by_their_longest_utterance():
     frames = torch.arange(160).numpy()
     batches = [list(range(16 * index, 16 * index + 16)) for index in range(10)]
-    assert speed_setup.spaced(batches[::-1], frames, 2, 0.5) == [batches[2], batches[7]]
+    assert spaced(batches[::-1], frames, 2, 0.5) == [batches[2], batches[7]]
 
 
 def test_rows_run_and_are_written(tmp_path, capsys):
     assert speed.main(["--rows", "a,e", "--size", "tiny", "--repeats", "1", "--output", str(tmp_path)]) == 0
-    written = json.loads((tmp_path / f"speed-{speed.DEVICE}.json").read_text())
+    written = json.loads((tmp_path / f"speed-{DEVICE}.json").read_text())
     assert [row["row"] for row in written["rows"]] == ["a", "a", "e", "e"]
     assert {row["towers"] for row in written["rows"]} == {"tiny"}
     assert all(math.isfinite(row["median"]) and row["median"] > 0 and row["same"] for row in written["rows"])
-    assert (tmp_path / f"speed-{speed.DEVICE}.md").read_text() in capsys.readouterr().out
+    assert (tmp_path / f"speed-{DEVICE}.md").read_text() in capsys.readouterr().out
 
 
 def test_on_a_gpu_the_matrix_rate_is_that_of_base_and_large_towers(monkeypatch):
     monkeypatch.setattr(speed, "DEVICE", "cuda")
-    assert (speed.own_sizes("k"), speed.own_sizes("a")) == (("base", "large"), ("base",))
-    sizes = {size for row in "abcdefghijk" for size in speed.own_sizes(row)}
-    assert sizes < set(speed_setup.SIZES)
+    assert (speed.sizes_of_row("k"), speed.sizes_of_row("a")) == (("base", "large"), ("base",))
+    sizes = {size for row in "abcdefghijk" for size in speed.sizes_of_row(row)}
+    assert sizes < set(setup.SIZES)
 
 
 def test_without_speechbrain_its_rows_are_left_out_and_it_is_said(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(speed_speechbrain, "FOLDER", tmp_path / "nowhere")
-    assert list(speed_rows.over_speechbrain(speed_setup.Bench("tiny", 1, tmp_path), [])) == []
+    monkeypatch.setattr(speechbrain, "FOLDER", tmp_path / "nowhere")
+    assert list(over_speechbrain(setup.Bench("tiny", 1, tmp_path), [])) == []
     assert "make bench" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not (speed_speechbrain.FOLDER / "ready").exists(), reason="`make bench` installs SpeechBrain")
+@pytest.mark.skipif(not (speechbrain.FOLDER / "ready").exists(), reason="`make bench` installs SpeechBrain")
 def test_speechbrain_runs_on_the_same_tower(tmp_path):
-    rows = speed_setup.write_recordings(tmp_path / "recordings", [1.0, 0.7])
-    entries = list(speed_rows.over_speechbrain(speed_setup.Bench("tiny", 2, tmp_path), [row["audio"] for row in rows]))
+    rows = setup.write_recordings(tmp_path / "recordings", [1.0, 0.7])
+    entries = list(over_speechbrain(setup.Bench("tiny", 2, tmp_path), [row["audio"] for row in rows]))
     assert len(entries) == 3 and all(len(entry.values) == 2 and "frames" in entry.same for entry in entries)
 
 

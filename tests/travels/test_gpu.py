@@ -13,7 +13,7 @@ import lemer.predict
 import lemer.pretrain
 import lemer.train
 from lemer import LemerModel
-from lemer.benchmarks.speed_setup import write_recordings
+from lemer.benchmarks.speed.setup import write_recordings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, and `make test-gpu`")
 
