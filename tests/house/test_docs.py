@@ -1,4 +1,4 @@
-"""The documentation: every command and snippet runs as it stands, with small stand-ins for what it names; names and links exist."""
+"""The documentation: its commands and snippets run, with small stand-ins for what they name; names and links exist."""
 
 import importlib
 import importlib.util
@@ -198,7 +198,8 @@ def test_the_table_of_recipes_is_that_of_the_code():
 
 
 # Named by the map already, and not here yet.
-COMING = {"__main__.py", "audio_files_lemer.py"}
+COMING = {"__main__.py", "audio_files_lemer.py", "corpora/load.py", "evaluation/protocol.py"}
+COMING |= {"training/fine_tuning.py", "training/run.py"}
 
 
 def test_the_map_names_every_file_of_the_root_and_every_room():
