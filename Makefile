@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo table test test-gpu common bench style types install
+.PHONY: demo table test test-gpu common bench lint types docs style install
 
 # The main job on a spoken corpus made here: corpus, training, table, checkpoint opened in a fresh process.
 demo: $(VENV)/installed
@@ -13,10 +13,25 @@ table: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/table.py table
 
 # A file of tests at a time on every core, with one thread each.
-test: $(VENV)/installed
+test: lint types
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# What ruff finds, without changing a file.
+lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# The documentation as a site in site/. Of the package it reads these files, without importing them.
+docs: $(VENV)/docs
+	rm -rf site .docs
+	mkdir -p .docs/lemer
+	ln -s $(CURDIR)/__init__.py $(CURDIR)/*_lemer.py $(CURDIR)/*_cross_modal.py .docs/lemer
+	$(VENV)/bin/zensical build --clean --strict
+
+$(VENV)/docs: setup.cfg constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q -c constraints.txt -e ".[docs]"
+	touch $@
 
 # The types of the public modules; pyproject.toml says which modules and rules.
 types: $(VENV)/installed
