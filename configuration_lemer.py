@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.utils import logging
 
 if TYPE_CHECKING:  # a checkpoint gets the files that its configuration's file names, and so the pipeline too
     from .pipeline_lemer import LemerPipeline  # noqa: F401
+
+logger = logging.get_logger(__name__)
 
 # All of it in every saved config, whichever class was saved: one checkpoint opens through each of these Auto classes.
 AUTO_MAP = {
@@ -101,6 +104,11 @@ class TowersAndLabels:
     def uses_text(self) -> bool:
         return self.modality != "speech"
 
+    @property
+    def answers_from_one_modality(self) -> bool:
+        """Whether speech alone or text alone is enough: in a multimodal model only a label branch can answer alone."""
+        return self.modality != "multimodal" or getattr(self, "use_label_embeddings", False)
+
     def validate_labels(self):
         """Part of `@strict` validation: every class has an index and a name of its own."""
         if self.num_labels is None or self.num_labels < 2:
@@ -169,9 +177,6 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
         pooled_tokens (`str`, defaults to `"all"`):
             Which tokens are compared with the labels, aligned and pooled: `"all"`, the paper's, or `"current"`, those of the
             current utterance, which earlier turns reach through BERT's attention alone.
-        label_scale (`float`, defaults to 1.0):
-            What multiplies the mean cosines (eq. 2 and 5) before their softmax. The paper's, 1, keeps the label losses of
-            four classes above 0.34, however well they fit; at 10 they can come to 0.
         classification_loss_weight (`float`, defaults to 1.0): Weight of loss_m (eq. 11, 12).
         constraint_loss_weight (`float`, defaults to 0.5): Weight of loss_c (eq. 10, 12).
         text_label_loss_weight (`float`, defaults to 0.2): Weight of loss_gt (eq. 3, 12).
@@ -220,7 +225,6 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     keep_quantizer: bool = True
     padding_safe: bool = True
     pooled_tokens: Literal["all", "current"] = "all"
-    label_scale: float | int = 1.0
     classification_loss_weight: float | int = 1.0
     constraint_loss_weight: float | int = 0.5
     text_label_loss_weight: float | int = 0.2
@@ -232,6 +236,12 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
         labels = self.label2id if self.id2label is None else self.id2label
         if labels is not None and kwargs.get("num_labels") not in (None, len(labels)):
             self.label_words = self.label_codes = None  # a checkpoint loaded with another number of labels
+        label_scale = kwargs.pop("label_scale", 1.0)  # a field of checkpoints saved by earlier versions
+        if label_scale != 1.0:
+            logger.warning(
+                f"label_scale={label_scale!r} of this configuration is not applied any more: the label branches return plain "
+                "mean cosines (eq. 2 and 5)"
+            )
         super().__post_init__(**kwargs)
         if not hasattr(self.speech_config, "num_codevector_groups"):
             self.keep_quantizer = False  # hubert's family was pre-trained without one
@@ -280,8 +290,6 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
                 "speech_label_space='semantic' without a text tower needs semantic_size, the width of the BERT that makes "
                 "the labels"
             )
-        if not 0 < self.label_scale < float("inf"):
-            raise ValueError(f"label_scale must be above 0, got {self.label_scale}")
         weights = {name: getattr(self, name) for name in vars(self) if name.endswith("_loss_weight")}
         negative = {name: weight for name, weight in weights.items() if not weight >= 0}
         if negative:

@@ -18,7 +18,6 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging
 
 from .configuration_cross_modal import CrossModalConfig
-from .speech_encoder_lemer import encode_speech
 from .towers_lemer import TwoTowerModel, load_towers
 
 logger = logging.get_logger(__name__)
@@ -152,13 +151,6 @@ class CrossModalModel(TwoTowerModel):
         towers.copy_into(model)
         return model.eval()
 
-    def _check_inputs(self, input_values, input_ids):
-        given = {"input_values": input_values is not None, "input_ids": input_ids is not None}
-        taken = {"input_values": self.config.uses_speech, "input_ids": self.config.uses_text}
-        if given != taken:
-            needs, got = (" and ".join(name for name in names if names[name]) for names in (taken, given))
-            raise ValueError(f"a model with modality={self.config.modality!r} takes {needs}, got {got or 'neither'}")
-
     @can_return_tuple
     def forward(
         self,
@@ -185,44 +177,29 @@ class CrossModalModel(TwoTowerModel):
 
         A unimodal model takes only its own modality, a multimodal one needs both.
         """
-        self._check_inputs(input_values, input_ids)
-        config = self.config
-        if output_attentions is None:
-            output_attentions = config.output_attentions
-        if output_hidden_states is None:
-            output_hidden_states = config.output_hidden_states
-        kwargs.pop("num_items_in_batch", None)
+        self.check_inputs(input_values, input_ids)
+        output_attentions, output_hidden_states = self.resolve_outputs(output_attentions, output_hidden_states)
         out = CrossModalOutput()
+        out.text_model_output, token_mask, out.speech_model_output, out.frame_mask = self.run_towers(
+            input_values,
+            input_ids,
+            input_values_mask,
+            attention_mask,
+            token_type_ids,
+            output_attentions,
+            output_hidden_states,
+            **kwargs,
+        )
 
-        # Each branch: hidden states (B, N, D) and which positions are real (B, N).
+        # Each branch has hidden states (B, N, D), and a mask (B, N) of the positions that are real.
         text = speech = None
-        if config.uses_text:
-            token_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            segments = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-            out.text_model_output = self.text_model(
-                input_ids=input_ids,
-                attention_mask=token_mask,
-                output_attentions=output_attentions and config.text_config._attn_implementation == "eager",
-                output_hidden_states=output_hidden_states,
-                return_dict=True,
-                **segments,
-                **kwargs,
-            )
-            token_mask = token_mask.bool()
+        if input_ids is not None:
             text = self.text_convolution(out.text_model_output.last_hidden_state, token_mask), token_mask
-        if config.uses_speech:
-            out.speech_model_output, out.frame_mask = encode_speech(
-                self.speech_model,
-                input_values,
-                input_values_mask,
-                padding_safe=config.padding_safe,
-                output_attentions=output_attentions and config.speech_config._attn_implementation == "eager",
-                output_hidden_states=output_hidden_states,
-                **kwargs,
-            )
+        if input_values is not None:
             speech = self.speech_convolution(out.speech_model_output.last_hidden_state, out.frame_mask), out.frame_mask
 
-        crossed = config.modality == "multimodal" and config.attention == "cross"
+        # Attention of each branch onto the other one or itself, then statistics pooling.
+        crossed = self.config.modality == "multimodal" and self.config.attention == "cross"
         pooled = []
         if text is not None:
             others = speech if crossed else text
@@ -232,6 +209,8 @@ class CrossModalModel(TwoTowerModel):
             others = text if crossed else speech
             hidden_states, out.speech_attentions = self.speech_attends(speech[0], *others, output_attentions)  # (B, F, D)
             pooled.append(statistics_pooling(hidden_states, speech[1]))
+
+        # Early fusion: the classifier reads both branches at once.
         out.pooler_output = torch.cat(pooled, dim=-1)  # (B, 4 D) or (B, 2 D)
         out.logits = self.classifier(out.pooler_output)  # (B, C)
         if labels is not None:

@@ -20,7 +20,6 @@ from transformers.utils import TransformersKwargs, can_return_tuple, logging
 
 from .configuration_lemer import LemerConfig
 from .labels_lemer import set_labels
-from .speech_encoder_lemer import encode_speech
 from .towers_lemer import TwoTowerModel, load_towers
 
 logger = logging.get_logger(__name__)
@@ -35,7 +34,7 @@ class LemerOutput(ModelOutput):
         loss: eq. 12, the weighted sum of the losses below; with `labels`.
         logits (B, C): classification scores; of the one branch that could answer where a modality was not given.
         text_label_logits, speech_label_logits (B, C): mean of G_t over tokens, of G_s over frames (eq. 2 and 5),
-            cosines from -1 to 1, times `label_scale`.
+            cosines from -1 to 1.
         classification_loss, constraint_loss, text_label_loss, speech_label_loss: eq. 11, 10, 3 and 6, unweighted.
         pooler_output (B, d_t + d_s): the vector v that is classified; (B, d_t) or (B, d_s) in a unimodal model.
         label_token_attentions (B, T, C): G_t, eq. 1.
@@ -90,12 +89,8 @@ def masked_max(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return values.masked_fill(~mask[..., None], torch.finfo(values.dtype).min).amax(1)
 
 
-def current_tokens(token_mask: torch.Tensor, token_type_ids: torch.Tensor | None) -> torch.Tensor:
+def current_tokens(token_mask: torch.Tensor, token_type_ids: torch.Tensor) -> torch.Tensor:
     """Of the real tokens (B, T) those of the second segment, the current utterance; where there is one segment, all."""
-    if token_type_ids is None:
-        raise ValueError(
-            'pooled_tokens="current" needs token_type_ids, 1 at the current utterance: pass what the processor gives'
-        )
     current = token_mask & token_type_ids.bool()
     return current | (token_mask & ~current.any(1, keepdim=True))
 
@@ -194,8 +189,8 @@ class LemerModel(TwoTowerModel):
             init.zeros_(module.weight_proj.bias)
             init.uniform_(module.codevectors)
 
-    def freeze_uncalled(self):
-        super().freeze_uncalled()
+    def freeze_unused(self):
+        super().freeze_unused()
         for module in (self.speech_quantizer, self.speech_code_projection):
             if module is not None:
                 module.requires_grad_(False)
@@ -298,20 +293,6 @@ class LemerModel(TwoTowerModel):
                     module.load_state_dict(source.state_dict())
         return model.eval()
 
-    def _check_inputs(self, input_values, input_ids):
-        given = {"input_values": input_values is not None, "input_ids": input_ids is not None}
-        taken = {"input_values": self.config.uses_speech, "input_ids": self.config.uses_text}
-        for name in given:
-            if given[name] and not taken[name]:
-                raise ValueError(f"a model with modality={self.config.modality!r} takes no {name}: leave it out")
-        if not any(given.values()):
-            raise ValueError(f"got neither input_values nor input_ids; this model takes {[n for n in taken if taken[n]]}")
-        if given != taken and not self.config.use_label_embeddings:
-            raise ValueError(
-                "one modality is missing, and without label embeddings (use_label_embeddings=False) no branch can answer "
-                "alone: give both input_values and input_ids"
-            )
-
     @can_return_tuple
     def forward(
         self,
@@ -338,87 +319,76 @@ class LemerModel(TwoTowerModel):
 
         A unimodal model takes only its own modality. A multimodal one answers from the label branch of the one given.
         """
-        self._check_inputs(input_values, input_ids)
-        config = self.config
-        if output_attentions is None:
-            output_attentions = config.output_attentions
-        if output_hidden_states is None:
-            output_hidden_states = config.output_hidden_states
-        kwargs.pop("num_items_in_batch", None)
+        self.check_inputs(input_values, input_ids)
+        if input_ids is not None and token_type_ids is None and self.config.pooled_tokens == "current":
+            raise ValueError(
+                'pooled_tokens="current" needs token_type_ids, 1 at the current utterance: pass what the processor returns'
+            )
+        output_attentions, output_hidden_states = self.resolve_outputs(output_attentions, output_hidden_states)
         out = LemerOutput()
-
-        # 2.1 text branch
-        text = token_mask = None
+        out.text_model_output, token_mask, out.speech_model_output, out.frame_mask = self.run_towers(
+            input_values,
+            input_ids,
+            input_values_mask,
+            attention_mask,
+            token_type_ids,
+            output_attentions,
+            output_hidden_states,
+            **kwargs,
+        )
         if input_ids is not None:
-            token_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            if token_type_ids is not None:
-                kwargs_text = {**kwargs, "token_type_ids": token_type_ids}
-            else:
-                kwargs_text = kwargs
-            out.text_model_output = self.text_model(
-                input_ids=input_ids,
-                attention_mask=token_mask,
-                output_attentions=output_attentions and config.text_config._attn_implementation == "eager",
-                output_hidden_states=output_hidden_states,
-                return_dict=True,
-                **kwargs_text,
-            )
-            text, token_mask = out.text_model_output.last_hidden_state, token_mask.bool()  # H_t (B, T, d_t), (B, T)
-            if config.pooled_tokens == "current":
-                token_mask = current_tokens(token_mask, token_type_ids)
-            out.token_mask = token_mask
-            if config.use_label_embeddings:
-                out.label_token_attentions = label_attention(text, self.semantic_label_embeddings)  # G_t (B, T, C)
-                scores = masked_mean(out.label_token_attentions, token_mask)  # (B, C)
-                out.text_label_logits = config.label_scale * scores
-
-        # 2.2 speech branch
-        speech = frame_mask = None
+            self._compare_tokens_with_labels(out, token_mask, token_type_ids)  # section 2.1
         if input_values is not None:
-            out.speech_model_output, frame_mask = encode_speech(
-                self.speech_model,
-                input_values,
-                input_values_mask,
-                padding_safe=config.padding_safe,
-                output_attentions=output_attentions and config.speech_config._attn_implementation == "eager",
-                output_hidden_states=output_hidden_states,
-                **kwargs,
-            )
-            speech, out.frame_mask = out.speech_model_output.last_hidden_state, frame_mask  # H_s (B, F, d_s), (B, F)
-            if config.use_label_embeddings:
-                project = self.speech_label_projection
-                projected = speech if project is None else project(speech)  # (B, F, d_q)
-                out.label_frame_attentions = label_attention(projected, self.tonal_label_embeddings)  # G_s (B, F, C)
-                scores = masked_mean(out.label_frame_attentions, frame_mask)  # (B, C)
-                out.speech_label_logits = config.label_scale * scores
-
-        # 2.3 fusion
-        if config.modality == "multimodal" and (text is None or speech is None):
-            out.logits = out.speech_label_logits if text is None else out.text_label_logits
-        else:
-            if config.modality == "multimodal":
-                out.pooler_output = self._fuse(out, text, speech, token_mask, frame_mask, labels, output_attentions)
-            elif config.modality == "text":
-                out.pooler_output = masked_max(text, token_mask)  # (B, d_t)
-            else:
-                out.pooler_output = masked_max(speech, frame_mask)  # (B, d_s)
-            out.logits = self.classifier(out.pooler_output)  # (B, C)
-
-        # 2.4 losses
+            self._compare_frames_with_labels(out)  # section 2.2
+        self._fuse_and_classify(out, with_constraint=labels is not None, with_attentions=output_attentions)  # section 2.3
         if labels is not None:
-            self._add_losses(out, labels)
+            self._add_losses(out, labels)  # section 2.4
         # A ModelOutput keeps the order of assignment; as a tuple it has to begin with the loss and the logits.
         return LemerOutput(**{field.name: getattr(out, field.name) for field in fields(out)})
 
-    def _fuse(self, out, text, speech, token_mask, frame_mask, labels, output_attentions) -> torch.Tensor:
-        """Eq. 7 to 10: align speech with the tokens and pool both, (B, d_t + d_s)."""
-        fusion = self.config.fusion
+    def _compare_tokens_with_labels(
+        self, out: LemerOutput, token_mask: torch.Tensor, token_type_ids: torch.Tensor | None
+    ) -> None:
+        """Section 2.1: attention of the tokens to the semantic labels, and its mean over the tokens (eq. 1 and 2)."""
+        if self.config.pooled_tokens == "current":
+            token_mask = current_tokens(token_mask, token_type_ids)
+        out.token_mask = token_mask  # (B, T)
+        if self.config.use_label_embeddings:
+            text = out.text_model_output.last_hidden_state  # H_t (B, T, d_t)
+            out.label_token_attentions = label_attention(text, self.semantic_label_embeddings)  # G_t (B, T, C)
+            out.text_label_logits = masked_mean(out.label_token_attentions, token_mask)  # (B, C)
+
+    def _compare_frames_with_labels(self, out: LemerOutput) -> None:
+        """Section 2.2: attention of the frames to the tonal labels, and its mean over the frames (eq. 4 and 5)."""
+        if self.config.use_label_embeddings:
+            frames = out.speech_model_output.last_hidden_state  # H_s (B, F, d_s)
+            if self.speech_label_projection is not None:
+                frames = self.speech_label_projection(frames)  # (B, F, d_q)
+            out.label_frame_attentions = label_attention(frames, self.tonal_label_embeddings)  # G_s (B, F, C)
+            out.speech_label_logits = masked_mean(out.label_frame_attentions, out.frame_mask)  # (B, C)
+
+    def _fuse_and_classify(self, out: LemerOutput, with_constraint: bool, with_attentions: bool) -> None:
+        """Section 2.3: the vector v of both modalities and its classification; of one modality, what it can answer alone."""
+        if out.text_model_output is not None and out.speech_model_output is not None:
+            out.pooler_output = self._fuse(out, with_constraint, with_attentions)  # v (B, d_t + d_s)
+        elif self.config.modality == "text":
+            out.pooler_output = masked_max(out.text_model_output.last_hidden_state, out.token_mask)  # (B, d_t)
+        elif self.config.modality == "speech":
+            out.pooler_output = masked_max(out.speech_model_output.last_hidden_state, out.frame_mask)  # (B, d_s)
+        else:  # one modality of a multimodal model was not given: the label branch of the other one answers
+            out.logits = out.speech_label_logits if out.text_model_output is None else out.text_label_logits
+            return
+        out.logits = self.classifier(out.pooler_output)  # (B, C)
+
+    def _fuse(self, out: LemerOutput, with_constraint: bool, with_attentions: bool) -> torch.Tensor:
+        """Eq. 7 to 10: align the speech frames with the tokens and pool both, (B, d_t + d_s)."""
+        fusion, token_mask, frame_mask = self.config.fusion, out.token_mask, out.frame_mask
+        text, speech = out.text_model_output.last_hidden_state, out.speech_model_output.last_hidden_state
+        with_constraint = with_constraint and fusion == "constraint"
         cross = guided = None
         if self.cross_attention is not None:
             cross = self.cross_attention(text, speech, frame_mask)  # A_r (B, T, F)
-        if self.config.use_label_embeddings and (
-            output_attentions or fusion in ("sum", "label") or (fusion == "constraint" and labels is not None)
-        ):
+        if self.config.use_label_embeddings and (with_attentions or with_constraint or fusion in ("sum", "label")):
             guided = out.label_token_attentions @ out.label_frame_attentions.transpose(1, 2)  # A_l (B, T, F)
         if fusion in ("constraint", "cross"):
             weights = cross
@@ -428,14 +398,14 @@ class LemerModel(TwoTowerModel):
                 weights = weights + cross
         # Padded frames have weight 0, but 0 times a value that is not finite would still spread.
         aligned = weights @ speech.masked_fill(~frame_mask[..., None], 0.0)  # H_s' (B, T, d_s)
-        if fusion == "constraint" and labels is not None:
+        if with_constraint:
             out.constraint_loss = attention_constraint(guided, cross, token_mask, frame_mask)
-        if output_attentions:
+        if with_attentions:
             out.cross_attentions, out.label_guided_attentions = cross, guided
         return masked_max(torch.cat([text, aligned], dim=-1), token_mask)  # v (B, d_t + d_s)
 
-    def _add_losses(self, out: LemerOutput, labels: torch.Tensor):
-        """Eq. 3, 6, 11 and 12, of whatever branches answered."""
+    def _add_losses(self, out: LemerOutput, labels: torch.Tensor) -> None:
+        """Section 2.4: the losses of the branches that answered, and their weighted sum (eq. 3, 6, 11 and 12)."""
         config = self.config
         loss = 0.0
         if out.pooler_output is not None:

@@ -247,9 +247,7 @@ class LemerPipeline(ChunkPipeline):
         """Can the model answer a piece of the input `one`?"""
         config = self.model.config
         given = {"speech": piece["audio"] is not None, "words": piece["text"] is not None}
-        # Only label branches answer alone in a multimodal model.
-        alone = config.modality != "multimodal" or getattr(config, "use_label_embeddings", False)
-        if all(given.values()) or (any(given.values()) and alone):
+        if all(given.values()) or (any(given.values()) and config.answers_from_one_modality):
             return
         if one.get("audio") is None and nonblank(one.get("text")) is None:
             raise ValueError("got neither audio nor words: give at least one")

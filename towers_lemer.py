@@ -18,10 +18,11 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
 from .log_mel_lemer import LogMelLayer
-from .speech_encoder_lemer import make_padding_safe
+from .speech_encoder_lemer import encode_speech, make_padding_safe
 
 logger = logging.get_logger(__name__)
 
@@ -62,18 +63,90 @@ class TwoTowerModel(PreTrainedModel):
         """Initialise; the last line of a constructor."""
         self.main_input_name = "input_values" if self.config.uses_speech else "input_ids"
         self.post_init()
-        self.freeze_uncalled()
+        self.freeze_unused()
 
-    def freeze_uncalled(self):
-        """Freeze what `forward` never calls: a parameter without a gradient stops training on several processes."""
+    def freeze_unused(self):
+        """Freeze the parameters that `forward` never uses: one without a gradient stops training on several processes."""
         if self.speech_model is not None:
-            freeze_uncalled(self.speech_model)
+            freeze_unused_in_speech_tower(self.speech_model)
+
+    def check_inputs(self, input_values: torch.Tensor | None, input_ids: torch.Tensor | None) -> None:
+        """Raise a `ValueError` where the model cannot answer from the inputs that were given."""
+        config = self.config
+        inputs = {"input_values": (input_values, config.uses_speech), "input_ids": (input_ids, config.uses_text)}
+        given = [name for name, (values, _) in inputs.items() if values is not None]
+        taken = [name for name, (_, used) in inputs.items() if used]
+        if given == taken or (given and set(given) < set(taken) and config.answers_from_one_modality):
+            return
+        message = (
+            f"a model with modality={config.modality!r} takes {' and '.join(taken)}, got {' and '.join(given) or 'neither'}"
+        )
+        if given and set(given) < set(taken):
+            message += (
+                ": give both. Only label embeddings (use_label_embeddings=True of LE-MER) could answer from one modality"
+            )
+        raise ValueError(message)
+
+    def resolve_outputs(self, output_attentions: bool | None, output_hidden_states: bool | None) -> tuple[bool, bool]:
+        """The two arguments of `forward`; where one is None, the configuration's value."""
+        config = self.config
+        return (
+            config.output_attentions if output_attentions is None else output_attentions,
+            config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+        )
+
+    def run_towers(
+        self,
+        input_values: torch.Tensor | None,
+        input_ids: torch.Tensor | None,
+        input_values_mask: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None,
+        output_attentions: bool,
+        output_hidden_states: bool,
+        **kwargs,
+    ) -> tuple[BaseModelOutput | None, torch.Tensor | None, BaseModelOutput | None, torch.Tensor | None]:
+        """
+        Run each tower whose input was given; the arguments are those of `forward`.
+
+        Returns:
+            The text tower's output (hidden states (B, T, d_t)), the token mask (B, T), the speech tower's output (hidden
+            states (B, F, d_s)) and the frame mask (B, F). A mask is True where a token or a frame is real. All of a tower
+            that did not run is None.
+        """
+        config = self.config
+        kwargs.pop("num_items_in_batch", None)  # an argument of Trainer for the loss, which no tower knows
+        text_output = token_mask = speech_output = frame_mask = None
+        if input_ids is not None:
+            token_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            segments = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+            text_output = self.text_model(
+                input_ids=input_ids,
+                attention_mask=token_mask,
+                output_attentions=output_attentions and config.text_config._attn_implementation == "eager",
+                output_hidden_states=output_hidden_states,
+                return_dict=True,
+                **segments,
+                **kwargs,
+            )
+            token_mask = token_mask.bool()
+        if input_values is not None:
+            speech_output, frame_mask = encode_speech(
+                self.speech_model,
+                input_values,
+                input_values_mask,
+                padding_safe=config.padding_safe,
+                output_attentions=output_attentions and config.speech_config._attn_implementation == "eager",
+                output_hidden_states=output_hidden_states,
+                **kwargs,
+            )
+        return text_output, token_mask, speech_output, frame_mask
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.freeze_uncalled()  # loading puts new parameters in the place of the frozen ones
+        model.freeze_unused()  # loading puts new parameters in the place of the frozen ones
         names, saved = list(model.config.id2label.values()), _saved_labels(cls, pretrained_model_name_or_path, kwargs)
         if len(saved) == len(names) and saved != names:
             logger.warning(
@@ -120,8 +193,8 @@ def _saved_labels(model_class: type, checkpoint, kwargs: dict) -> list[str]:
     return [name for _, name in sorted((saved.get("id2label") or {}).items(), key=lambda item: int(item[0]))]
 
 
-def freeze_uncalled(speech_model: nn.Module) -> None:
-    """Freeze what a speech tower never calls."""
+def freeze_unused_in_speech_tower(speech_model: nn.Module) -> None:
+    """Freeze the parameters that a speech tower has and never uses."""
     config = speech_model.config
     first = speech_model.feature_extractor.conv_layers[0]
     if isinstance(first, LogMelLayer):

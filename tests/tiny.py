@@ -69,13 +69,13 @@ VARIANTS = {
     "C3": {"fusion": "label"},
     "C4": {"fusion": "cross"},
     "C4 without labels": {"fusion": "cross", "use_label_embeddings": False},
-    "C1 scaled, current tokens": {"label_scale": 7.0, "pooled_tokens": "current"},
+    "C1 current tokens": {"pooled_tokens": "current"},
     "C1 codebook": {"speech_label_space": "codebook", "speech": {"codevector_dim": 16}},
     "speech": {"modality": "speech"},
     "speech codebook": {"modality": "speech", "speech_label_space": "codebook", "speech": {"codevector_dim": 16}},
     "speech without labels": {"modality": "speech", "use_label_embeddings": False},
     "text": {"modality": "text"},
-    "text scaled, current tokens": {"modality": "text", "label_scale": 7.0, "pooled_tokens": "current"},
+    "text current tokens": {"modality": "text", "pooled_tokens": "current"},
     "text without labels": {"modality": "text", "use_label_embeddings": False},
 }
 
@@ -218,10 +218,10 @@ def cross_entropy(scores, label: int) -> float:
     return math.log(sum(math.exp(score) for score in scores)) - scores[label]
 
 
-def slow_labels(hidden, embeddings, positions, scale):
-    """G and its scaled mean over the positions of every utterance, one cosine at a time."""
+def slow_labels(hidden, embeddings, positions):
+    """G and its mean over the positions of every utterance, one cosine at a time."""
     attention = np.array([[[cosine(h, label) for label in embeddings] for h in row] for row in hidden])
-    scores = np.array([scale * sum(attention[b, n] for n in real) / len(real) for b, real in enumerate(positions)])
+    scores = np.array([sum(attention[b, n] for n in real) / len(real) for b, real in enumerate(positions)])
     return attention, scores
 
 
@@ -249,7 +249,7 @@ def slow_forward(model, out, batch) -> dict[str, np.ndarray | float]:
         expected["token_mask"] = np.array([[t in span for t in range(hidden["text"].shape[1])] for span in tokens])
         if config.use_label_embeddings:
             expected["label_token_attentions"], expected["text_label_logits"] = slow_labels(
-                hidden["text"], weights["semantic_label_embeddings"], tokens, config.label_scale
+                hidden["text"], weights["semantic_label_embeddings"], tokens
             )
     if config.uses_speech:
         hidden["speech"] = out.speech_model_output.last_hidden_state.detach().double().numpy()
@@ -261,7 +261,7 @@ def slow_forward(model, out, batch) -> dict[str, np.ndarray | float]:
                 projection = weights["speech_label_projection.weight"], weights["speech_label_projection.bias"]
                 compared = np.array([[projection[0] @ frame + projection[1] for frame in row] for row in compared])
             expected["label_frame_attentions"], expected["speech_label_logits"] = slow_labels(
-                compared, weights["tonal_label_embeddings"], frames, config.label_scale
+                compared, weights["tonal_label_embeddings"], frames
             )
     if config.modality == "multimodal":
         joined = slow_fusion(model, expected, hidden, weights, tokens, frames)

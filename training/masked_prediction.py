@@ -18,7 +18,7 @@ from torch import nn
 from transformers.modeling_outputs import ModelOutput
 
 from ..speech_encoder_lemer import encode_speech, make_padding_safe
-from ..towers_lemer import freeze_uncalled
+from ..towers_lemer import freeze_unused_in_speech_tower
 
 SEED = 0
 
@@ -154,7 +154,7 @@ class MaskedPrediction(nn.Module):
         self.model = model
         self.diversity_loss_weight = diversity_loss_weight
         make_padding_safe(model.base_model)
-        freeze_uncalled(model.base_model)
+        freeze_unused_in_speech_tower(model.base_model)
 
     def freeze_codes(self):
         """Freeze everything that decides the code of a frame."""

@@ -17,7 +17,6 @@ MODELS = {
     "LE-MER, rotary, layer norm, current tokens": lambda: tiny_model(
         fusion="sum",
         pooled_tokens="current",
-        label_scale=5.0,
         speech={"feat_extract_norm": "layer", "position_embeddings_type": "rotary"},
     ),
     "text": lambda: tiny_model(modality="text"),
