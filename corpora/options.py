@@ -102,4 +102,5 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
     unknown = sorted(set(folds) - set(sessions))
     if unknown:
         raise ValueError(f"--folds {unknown}: the corpus has utterances in the sessions {sessions}")
+    report.check_folds(folds)
     return Corpus(samples, report, folds, protocol)

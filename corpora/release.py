@@ -22,8 +22,10 @@ import numpy as np
 import soundfile
 from datasets.exceptions import ManualDownloadError
 
+from ..audio_lemer import SAMPLING_RATE, load_audio
+from .report import Kinds
+
 SESSIONS = (1, 2, 3, 4, 5)
-SAMPLING_RATE = 16_000  # Hz, the release's
 CLASS_OF = {"ang": "ang", "hap": "hap", "exc": "hap", "neu": "neu", "sad": "sad"}  # the four-class set-up: exc is hap
 DROPPED = ("fru", "xxx", "sur", "fea", "dis", "oth")  # known codes outside the four classes: history only
 # A recording may be shorter than its label's span by this much before it is noted, whichever is more.
@@ -69,7 +71,8 @@ NORMAL = {
 }
 # Every kind of note and what it counts. LOST is damage, for which something is missing in the dataset; what is noted
 # as KEPT is in it; what is NORMAL is out of it in an intact release as well.
-KINDS = {**LOST, **KEPT, **NORMAL}
+RELEASE_KINDS = Kinds(damaged=LOST, kept=KEPT, left_out=NORMAL)
+KINDS = RELEASE_KINDS.all
 
 _DIALOG = r"Ses0[1-5][FM]_[a-z]+[0-9]+(?:_[0-9]+)?[a-z]?"
 _TIME = r"[0-9]+(?:\.[0-9]*)?"
@@ -173,7 +176,8 @@ def find_release(data_dir: str | os.PathLike) -> str:
             f"no IEMOCAP release in {folder}: found none of Session1 to Session5 with a folder dialog/EmoEvaluation "
             "(labels), beside which dialog/transcriptions and sentences/wav are expected, neither there nor one level "
             "above or below. The corpus cannot be downloaded: USC SAIL gives it out on request "
-            "(https://sail.usc.edu/iemocap); unpack it and give the folder that holds Session1 to Session5"
+            "(https://sail.usc.edu/iemocap); unpack it and give the folder that holds Session1 to Session5. Any other corpus, "
+            f"a folder of recordings or a table, is given by its own name: --corpus {folder}"
         )
     return str(inside[0].resolve())
 
@@ -247,7 +251,7 @@ def check_audio(path: str | None, span: float) -> tuple[int, list[str]]:
         span: seconds from the label's start to its end.
 
     Returns:
-        The number of frames in the file, at its own rate, and the kinds of note. 0 frames where it cannot be used.
+        The number of samples that the model hears, at 16 kHz, and the kinds of note. 0 where it cannot be used.
     """
     if path is None:
         return 0, ["audio_missing"]
@@ -267,14 +271,18 @@ def check_audio(path: str | None, span: float) -> tuple[int, list[str]]:
         return 0, ["audio_empty"]
     if not finite:
         return 0, ["audio_not_finite"]
-    kinds = []
+    kinds, heard = [], frames
     if rate != SAMPLING_RATE:
         kinds.append("audio_other_rate")
+        try:
+            heard = len(load_audio(path))
+        except (OSError, ValueError):
+            return 0, ["audio_unreadable"]
     if channels != 1:
         kinds.append("audio_other_channels")
     if span - frames / rate > max(SHORTER_BY_SECONDS, SHORTER_BY_SHARE * span):
         kinds.append("audio_short")
-    return frames, kinds
+    return heard, kinds
 
 
 class _Reader:

@@ -252,7 +252,7 @@ def test_the_words_of_a_turn_that_failed_are_still_history(pipe, tmp_path):
         (["multimodal", "m.csv", "id,text\na\n"], "not as many fields"),
         (["multimodal", "m.csv", "id,text\n"], "has no rows"),
         (["multimodal", "m.csv", 'id,text\na,"hello\n'], "m.csv, after 0 rows: unexpected end of data"),
-        (["multimodal", "m.csv", "id,text\na,\udce4\n"], "can't decode byte 0xe4"),
+        (["multimodal", "m.csv", "id,text\na,\udce4x\udc81\n"], "can't decode byte 0xe4"),
         (["multimodal", "m.csv", "text,dialog,order\nhello,x,first\n"], "row 1: order must be a number, got 'first'"),
         (["multimodal", "m.csv", "text,dialog\nhello,x\n", "--dialog"], "leave --dialog out"),
         (["multimodal", "m.jsonl", '{"text": "hello"}\n{"text":'], "m.jsonl, after 1 rows: Expecting value"),
