@@ -5,8 +5,8 @@
 
 Tables are read as for training: `corpora/tables.py` says how, `corpora/columns.py` which columns are taken (recording,
 text, id, start and end, dialog and order, history), `corpora/recordings.py` where paths lead and which part of a recording
-is heard. Without an id a row is called by its recording, a part of one as a.wav[0-1], else by table and row. Rows that share a
-dialog are its turns, in the order of the column of that use, else of the rows. A folder stands for the table metadata
+is heard. Without an id a row is called by its recording, a part of one as a.wav[0-1], else by table and row. Rows that share
+a dialog are its turns, in the order of the column of that use, else of the rows. A folder stands for the table metadata
 (.csv, .jsonl ...) in it, if there is one, or else for all recordings in it and below.
 """
 

@@ -176,8 +176,8 @@ def find_release(data_dir: str | os.PathLike) -> str:
             f"no IEMOCAP release in {folder}: found none of Session1 to Session5 with a folder dialog/EmoEvaluation "
             "(labels), beside which dialog/transcriptions and sentences/wav are expected, neither there nor one level "
             "above or below. The corpus cannot be downloaded: USC SAIL gives it out on request "
-            "(https://sail.usc.edu/iemocap); unpack it and give the folder that holds Session1 to Session5. Any other corpus, "
-            f"a folder of recordings or a table, is given by its own name: --corpus {folder}"
+            "(https://sail.usc.edu/iemocap); unpack it and give the folder that holds Session1 to Session5. Any other "
+            f"corpus, a folder of recordings or a table, is given by its own name: --corpus {folder}"
         )
     return str(inside[0].resolve())
 

@@ -155,7 +155,7 @@ def _read_separated(path: Path, text: str) -> Table:
                 cells = next(reader, None)
             except csv.Error as error:
                 raise ValueError(
-                    f"after {max(count - 1, 0)} rows: {error}, in the row that begins in line {line}. Is a quote not closed, "
+                    f"after {max(count - 1, 0)} rows: {error}, in the row from line {line}. Is a quote not closed, "
                     "or not doubled?"
                 ) from error
             if cells is None:
