@@ -5,7 +5,7 @@ table, then in the current folder. Other addresses (https://, hf://) stay as the
 
 Start and end of a row, in seconds, are the part of its recording that is heard, if they lie in it. They are not, and the
 whole recording is heard, where it is the only row of the recording and they are plainly times in something longer, such as
-a dialog from which the clip was cut: the clip is as long as the time between them, or ends before it. Everything else
+a dialog from which the clip was cut: it is as long as the time between them, or ends before their start. Everything else
 (an end before its start, times beyond a recording that several rows share) is a damaged row.
 """
 
@@ -118,11 +118,11 @@ def choose_part(seconds: float, start: float | None, end: float | None, shared: 
     begin, stop = start or 0.0, seconds if end is None else end
     if not begin < stop and end is not None:
         raise ValueError(f"start {begin:g} is not before end {stop:g}")
+    span = stop - begin
+    if stop > seconds and not shared and (begin >= seconds or abs(seconds - span) <= max(TOLERANCE, LIKE * span)):
+        return None
     if begin < seconds and stop <= seconds + TOLERANCE:
         return begin, min(stop, seconds)
-    span = stop - begin
-    if not shared and (begin >= seconds or abs(seconds - span) <= max(TOLERANCE, LIKE * span)):
-        return None
     raise ValueError(f"{begin:g} to {stop:g} s is no part of a recording of {seconds:.2f} s")
 
 
