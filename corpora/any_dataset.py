@@ -37,6 +37,7 @@ import datasets
 from ..audio_lemer import SAMPLING_RATE
 from .any_source import PART_CUT, PART_WHOLE, prepare_rows
 from .columns import order_keys
+from .recordings import choose_part
 from .report import EXAMPLES, Kinds, Report
 from .sources import source_name
 
@@ -240,10 +241,13 @@ def _parts(columns: dict, notes: dict, remarks: list[str]) -> list[str | None]:
     uses = Counter(path for path in paths if path is not None)
     timed = Counter(path for path, part in zip(paths, parts, strict=True) if part is not None)
     for index, (path, part) in enumerate(zip(paths, parts, strict=True)):
-        if part == PART_WHOLE and timed[path] > 1:
-            problems[index] = f"part_damaged: outside of a recording that {timed[path]} rows have in common"
-        elif part == PART_WHOLE:
-            notes["whole_recording"].append(columns["id"][index])
+        if part == PART_WHOLE:
+            try:  # only now is it known which rows have a recording in common
+                seconds, shared = columns["num_frames"][index] / SAMPLING_RATE, timed[path] > 1
+                choose_part(seconds, columns["start"][index], columns["end"][index], shared)
+                notes["whole_recording"].append(columns["id"][index])
+            except ValueError as error:
+                problems[index] = f"part_damaged: {error}, which {timed[path]} rows have in common"
         elif part is None and problems[index] is None and uses[path] > 1:
             notes["shared_recording"].append(columns["id"][index])
     cut = [index for index, part in enumerate(parts) if part == PART_CUT]

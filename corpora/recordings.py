@@ -119,7 +119,8 @@ def choose_part(seconds: float, start: float | None, end: float | None, shared: 
     if not begin < stop and end is not None:
         raise ValueError(f"start {begin:g} is not before end {stop:g}")
     span = stop - begin
-    if stop > seconds and not shared and (begin >= seconds or abs(seconds - span) <= max(TOLERANCE, LIKE * span)):
+    longer = begin >= seconds or (0 < begin and seconds < stop and abs(seconds - span) <= max(TOLERANCE, LIKE * span))
+    if longer and not shared:
         return None
     if begin < seconds and stop <= seconds + TOLERANCE:
         return begin, min(stop, seconds)

@@ -1,4 +1,4 @@
-"""What a corpus's name stands for: folders, paths, parts of recordings, columns of audio, other corpora; both doors agree."""
+"""What the name of a corpus stands for: folders, paths, parts of recordings, columns of audio; both doors agree."""
 
 import io
 import json
@@ -69,6 +69,9 @@ def by_id(dataset) -> dict[str, dict]:
         (3, 0, 1, False, (0, 1)),
         (3, 1, 2, True, (1, 2)),
         (3, 2, 3.04, True, (2, 3)),  # times are rounded
+        (3, 0, 3.04, False, (0, 3)),
+        (3, 0.05, 3.05, False, None),
+        (3, 0.05, 3, False, (0.05, 3)),
         (3, 1, None, False, (1, 3)),
         (3, None, 2, False, (0, 2)),
         (3, 976.1, 979.0, False, None),  # the clip was cut from an episode
@@ -398,9 +401,7 @@ def test_num_frames_are_samples_at_16_khz_in_every_loader(tmp_path, train):
 
 def test_what_is_not_there_is_refused_at_once(tmp_path, train):
     for name in (tmp_path / "gone", str(tmp_path / "gone.csv"), "./gone", "gone.csv", "a/b/c", "C:\\clips"):
-        with pytest.raises(
-            FileNotFoundError, match="no file or folder .*; expected a table, a folder, or a name on the Hub"
-        ):
+        with pytest.raises(FileNotFoundError, match="no file or folder .*; expected a table, a folder, or a name"):
             train(name)
 
 

@@ -1,4 +1,4 @@
-"""Tables as people write them, after public bug reports: what is read, what is refused by name; training and prediction agree.
+"""Tables as people write them, after public bug reports: what is read, what is refused; training and prediction agree.
 
 Every case is read by both doors: `load_any_dataset` for training, `read_inputs` for prediction.
 """
