@@ -166,20 +166,20 @@ class _ShardWriter:
 
 def resolve_columns(split: TableSplit | DatasetSplit, wanted: dict[str, str | None], name: str) -> Columns:
     """The columns of a split: those that were asked for, and the usual ones of the other uses."""
-    wanted = dict(wanted)
+    wanted, there = dict(wanted), split.columns
     if wanted["audio"] is None and len(split.audio_columns) == 1:
         wanted["audio"] = split.audio_columns[0]  # whatever other columns are called
     given = {use: column for use, column in wanted.items() if column is not None}
     try:
-        columns = choose_columns(split.columns, USES, given, options=True)
+        columns = choose_columns(there, USES, given, options=True)
         if columns.names["label"] is None:
-            raise ValueError(f"no label_column 'label': its columns are {', '.join(split.columns) or 'none'}")
+            raise ValueError(f"no label_column 'label': its columns are {', '.join(there) or 'none'}")
     except ValueError as error:
         raise ValueError(f"split {split.name} of {name} has {error}") from error
     if columns.names["audio"] is None and columns.names["text"] is None:
         raise ValueError(
             f"split {split.name} of {name} has neither audio_column nor text_column: none is given, and none is called so: "
-            f"{', '.join(split.columns)}"
+            f"{', '.join(there)}"
         )
     columns.names.update({use: columns.names.get(use) for use in ("fold", "dialog", "order")})
     if columns.names["dialog"] is not None:
@@ -236,8 +236,7 @@ def _hear(audio, folder: Path, start: float | None, end: float | None) -> dict:
     if content is None:
         path = locate(path, folder)
         if "://" in path:  # a file on the Hub or in an archive
-            with fsspec.open(path) as file:
-                content = file.read()
+            content = _fetch(path)
     path = None if content is not None else path
     stored = {"audio": {"path": path, "bytes": content}, "path": path, "num_frames": 0, "digest": ""}
     if path is not None and printable(path) != path:
@@ -263,6 +262,15 @@ def _hear(audio, folder: Path, start: float | None, end: float | None) -> dict:
         stored["audio"] = {"path": None, "bytes": _as_wav(samples, SAMPLING_RATE)}
     stored["part"] = PART_CUT if part is not None else PART_WHOLE if timed else None
     return {**stored, "num_frames": len(samples), "digest": hashlib.sha256(samples.tobytes()).hexdigest()}
+
+
+def _fetch(address: str) -> bytes:
+    """A file from elsewhere. A failure ends the reading, since another time it may be there."""
+    try:
+        with fsspec.open(address) as file:
+            return file.read()
+    except Exception as error:  # every file system of fsspec has its own
+        raise OSError(f"{address} could not be fetched ({error!r}): try again, or give files that lie here") from error
 
 
 def _as_wav(samples: np.ndarray, rate: int) -> bytes:

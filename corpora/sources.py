@@ -1,7 +1,8 @@
 """Finds the rows that a corpus's name stands for: a table, a folder, a saved or loaded dataset, or a name on the Hub.
 
 A folder is, in this order,
-1. a dataset that `save_to_disk` wrote; or a repository of the Hub, whose README.md names its files (`configs:`);
+1. a dataset that `save_to_disk` wrote; or a repository of the Hub, whose README.md names its files (`configs:`, also
+   chosen by `subset`), whose .csv and .json files are read here as well, since `datasets` guesses types;
 2. tables called metadata (.csv, .jsonl ...; an audiofolder), with paths from the table's folder on;
 3. other tables with a label and a recording or a text;
 4. recordings in one folder a class: the folder in which a recording lies is its label.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import datasets
+from huggingface_hub import HfFileSystem, hf_hub_download
 
 from .columns import choose_columns
 from .recordings import AUDIO_SUFFIXES, file_stamp, is_hidden, printable, walk
@@ -191,7 +193,9 @@ def open_source(source, wanted: dict[str, str | None], subset=None, splits=None,
             found, _ = _loaded_splits(datasets.load_from_disk(path), Path(os.path.abspath(path)))
         elif subset is not None or _has_configs(path):
             builder = datasets.load_dataset_builder(str(path), subset)
-            found = {name: DatasetSplit(name, split, path) for name, split in builder.as_streaming_dataset().items()}
+            found = _text_tables(builder) or {
+                name: DatasetSplit(name, split, path) for name, split in builder.as_streaming_dataset().items()
+            }
         else:
             found, remarks, recordings = _open_folder(path, files, wanted)
     else:
@@ -209,7 +213,7 @@ def _loaded_splits(dataset, folder: Path) -> tuple[dict[str, DatasetSplit], str]
     return {name: DatasetSplit(name, split, folder) for name, split in splits.items()}, content
 
 
-def _open_hub(source, subset, streaming: bool) -> tuple[dict[str, DatasetSplit], str]:
+def _open_hub(source, subset, streaming: bool) -> tuple[dict[str, TableSplit | DatasetSplit], str]:
     text = str(source)
     is_path = not isinstance(source, str) or text.startswith((".", "~", "/")) or text.count("/") > 1 or "\\" in text
     if is_path or Path(text).suffix.lower() in (*TABLE_SUFFIXES, *AUDIO_SUFFIXES):
@@ -220,6 +224,9 @@ def _open_hub(source, subset, streaming: bool) -> tuple[dict[str, DatasetSplit],
         raise FileNotFoundError(
             f"{text} is no file or folder here, and no dataset on the Hub could be opened under this name: {error}"
         ) from error
+    content = f"{builder.dataset_name} {builder.config_id} {builder.hash}"
+    if tables := _text_tables(builder):
+        return tables, content
     # Of audio, only tables can be built without torchcodec.
     if streaming or not isinstance(builder, datasets.ArrowBasedBuilder):
         found = builder.as_streaming_dataset()
@@ -227,7 +234,28 @@ def _open_hub(source, subset, streaming: bool) -> tuple[dict[str, DatasetSplit],
         builder.download_and_prepare()
         found = builder.as_dataset()
     splits = {name: DatasetSplit(name, split, Path.cwd()) for name, split in found.items()}
-    return splits, f"{builder.dataset_name} {builder.config_id} {builder.hash}"
+    return splits, content
+
+
+def _text_tables(builder: datasets.DatasetBuilder) -> dict[str, TableSplit] | None:
+    """Splits of a repository of .csv or .json files, read here, since `datasets` guesses types; None for other builders."""
+    if type(builder.config).__name__ not in ("CsvConfig", "JsonConfig"):
+        return None
+    files = {str(name): [str(file) for file in names] for name, names in builder.config.data_files.items()}
+    if not all(
+        is_table(Path(file)) and ("://" not in file or file.startswith("hf://"))
+        for names in files.values()
+        for file in names
+    ):
+        return None
+    return {name: _table_split(name, [_local_copy(file) for file in names]) for name, names in files.items()}
+
+
+def _local_copy(file: str) -> Path:
+    if not file.startswith("hf://"):
+        return Path(file)
+    place = HfFileSystem().resolve_path(file)
+    return Path(hf_hub_download(place.repo_id, place.path_in_repo, repo_type="dataset", revision=place.revision))
 
 
 def _has_configs(folder: Path) -> bool:

@@ -138,7 +138,8 @@ def _read_separated(path: Path, text: str) -> Table:
     body, separator = text, None
     if match := re.match(r'"?sep=(.)"?\r?\n', text):
         body, separator = text[match.end() :], match[1]
-    skipped_lines = text[: len(text) - len(body)].count("\n")
+    body = body.lstrip("\r\n")
+    skipped_lines = len(text[: len(text) - len(body)].splitlines())
     if not body.strip():
         raise ValueError("it has no rows, the file is empty")
     separator = separator or find_separator(body, "\t" if path.suffix.lower() == ".tsv" else ",")
@@ -208,6 +209,8 @@ def _check_records(records: Iterator[tuple[int, list[str]]], separator: str) -> 
     columns = [name.strip().strip("\ufeff") for name in header]
     while columns and not columns[-1]:  # separators at the end of the line
         columns.pop()
+    if not columns:
+        raise ValueError("its first line names no column")
     twice = [name for name, times in Counter(columns).items() if name and times > 1]
     if twice:
         raise ValueError(f"the column {twice[0]!r} is there twice: rename or remove one")
@@ -222,7 +225,8 @@ def _check_records(records: Iterator[tuple[int, list[str]]], separator: str) -> 
         fine += not wrong
     if wrong:
         raise ValueError(
-            f"after {fine} rows: not as many fields as the header has ({len(columns)}): {', '.join(wrong[:EXAMPLES])}"
+            f"after {fine} rows: not as many fields as the header has ({len(columns)}: {', '.join(columns)!s:.100}): "
+            f"{', '.join(wrong[:EXAMPLES])}"
             f"{f' ... ({len(wrong)} such rows)' if len(wrong) > EXAMPLES else ''}. A text that holds "
             f"{_NAMES.get(separator, separator)} must stand in double quotes"
         )

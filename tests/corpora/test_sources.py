@@ -326,6 +326,19 @@ def test_a_folder_with_metadata_is_answered_with_its_words(tmp_path):
     assert [(turn.id, turn.text) for turn in answer(folder)] == [("a.wav", "hello")]
 
 
+def test_a_repository_of_the_hub_is_read_as_its_readme_says_and_without_guesses(tmp_path, train):
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    (tmp_path / "set" / "README.md").write_text(
+        "---\nconfigs:\n- config_name: words\n  data_files:\n  - split: train\n    path: data/a*.csv\n"
+        "  - split: test\n    path: data/b.csv\n---\n"
+    )
+    for name in ("a_test.csv", "b.csv", "c.csv"):
+        (tmp_path / "set" / "data" / name).write_text("id,text,label\n01,None,x\n02,NA,y\n")
+    dataset, _ = train(tmp_path / "set", test_split="test")
+    assert by_id(dataset).keys() == {"train/01", "train/02", "test/01", "test/02"}
+    assert set(dataset["text"]) == {"None", "NA"}
+
+
 @pytest.mark.parametrize(
     ("path", "split"),
     [
