@@ -91,7 +91,7 @@ def read_examples(path: Path) -> list[dict]:
         audio, text = row["audio"], row["text"]
         if audio is not None and not (isinstance(audio, str) and Path(audio).is_file()):
             raise ValueError(f"{path}, row {number}: there is no recording {audio!s:.200}")
-        if row["start"] is not None or row["end"] is not None:
+        if row["start"] is not None and row["end"] is not None:
             raise ValueError(
                 f"{path}, row {number}: an example is a whole recording: cut it out, and leave start and end out"
             )

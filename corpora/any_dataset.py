@@ -10,9 +10,10 @@ read tables by the same code. A source is read once, in shards, so that a killed
 decoded once to see that it can be used. Prepared rows are kept under the cache and are read again when a file has changed.
 
 Columns of a row are those of `corpora/iemocap.py`, but for what is particular to IEMOCAP:
-    id            the column `id`, else the recording's path in the folder (a.wav, a.wav[0-1] for a part of it), else split
-                  and number, such as train-000017. Ids mean one thing in their table or split alone: where they occur in
-                  several, its name stands before them (test/17). A second row of an id is named 17#2, and counted
+    id            the column `id`, else the recording's path in the folder (a.wav, or a.wav[0-1] where several rows are parts
+                  of it), else split and number, such as train-000017. Ids mean one thing in their table or split alone:
+                  where they occur in several, its name stands before them (test/17). A second row of an id is named 17#2,
+                  and counted
     dialog        of `dialog_column`, kept apart in the same way: history never crosses splits or tables. Without the column
                   every row is a dialog of its own
     session       the fold: see `load_any_dataset`
@@ -37,7 +38,7 @@ import datasets
 from ..audio_lemer import SAMPLING_RATE
 from .any_source import PART_CUT, PART_WHOLE, prepare_rows
 from .columns import order_keys
-from .recordings import choose_part
+from .recordings import choose_part, name_part
 from .report import EXAMPLES, Kinds, Report
 from .sources import source_name
 
@@ -184,10 +185,15 @@ def _check_options(fold_column: str | None, test_share: float | None, test_split
 
 
 def _ids(columns: dict, notes: dict, remarks: list[str]) -> list[str]:
-    """Those of the source, told apart where they are not, and split and number where there are none."""
+    """Those of the source, else the recordings' names, else split and number; told apart where they are not."""
     numbers: Counter = Counter()
+    timed = Counter(path for path, part in zip(columns["path"], columns["part"], strict=True) if part is not None)
     names = []
-    for name, split in zip(columns["id"], columns["split"], strict=True):
+    for index, (name, split) in enumerate(zip(columns["id"], columns["split"], strict=True)):
+        if name is None:
+            name = columns["name"][index]
+            if columns["part"][index] is not None and timed[columns["path"][index]] > 1:
+                name = name_part(name, columns["start"][index], columns["end"][index])
         names.append(f"{split}-{numbers[split]:06d}" if name is None else name)
         numbers[split] += 1
     names = _apart(names, columns["group"], "ids", remarks)

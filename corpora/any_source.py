@@ -35,7 +35,9 @@ PART_CUT, PART_WHOLE = "cut", "whole"  # a part of a recording; a whole one, who
 
 PREPARED = datasets.Features(
     {
-        **dict.fromkeys(("id", "split", "group", "text", "label", "fold", "dialog", "order"), datasets.Value("string")),
+        **dict.fromkeys(
+            ("id", "name", "split", "group", "text", "label", "fold", "dialog", "order"), datasets.Value("string")
+        ),
         "speaker": datasets.Value("string"),
         **dict.fromkeys(("start", "end"), datasets.Value("float64")),
         "history": datasets.List(datasets.Value("string")),
@@ -182,11 +184,7 @@ def resolve_columns(split: TableSplit | DatasetSplit, wanted: dict[str, str | No
             f"{', '.join(there)}"
         )
     columns.names.update({use: columns.names.get(use) for use in ("fold", "dialog", "order")})
-    if columns.names["dialog"] is not None:
-        columns.names["history"] = None  # the dialog gives it
-    if columns.names["audio"] is None:
-        columns.names["duration"] = None
-    return columns
+    return columns.without("history") if columns.names["dialog"] is not None else columns  # the dialog gives it
 
 
 def prepare_row(row: SourceRow, columns: Columns, label_names: list[str] | None) -> dict:
@@ -199,11 +197,9 @@ def prepare_row(row: SourceRow, columns: Columns, label_names: list[str] | None)
     has_audio = columns.names["audio"] is not None
     heard = _hear(cells["audio"], row.folder, start, end) if has_audio else {"audio": None, "num_frames": 0, "digest": ""}
     path = heard.get("path")
-    name = None if path is None else printable(os.path.relpath(path, row.folder))
-    if name is not None and heard.get("part") == PART_CUT:
-        name = f"{name}[{start or 0:g}-{'' if end is None else f'{end:g}'}]"
     return {
-        "id": as_text(cells["id"]) or name,
+        "id": as_text(cells["id"]),
+        "name": None if path is None else printable(os.path.relpath(path, row.folder)),
         "text": as_words(cells["text"]),
         "label": as_label(cells["label"], label_names),
         "fold": as_text(cells["fold"]),
@@ -249,7 +245,7 @@ def _hear(audio, folder: Path, start: float | None, end: float | None) -> dict:
     try:
         if path is not None and not os.path.isfile(path):
             raise FileNotFoundError(f"no file {path}; {missing_hint(path, folder)}")
-        timed = start is not None or end is not None
+        timed = start is not None and end is not None
         samples = load_kept(path) if timed and path is not None else load_audio({"path": path, "bytes": content})
     except (OSError, ValueError) as error:
         return {**stored, "audio": {"path": path, "bytes": None}, "problem": f"audio_damaged: {printable(error)}"}

@@ -5,7 +5,7 @@ are ignored. `ALIASES` lists the names of each use, the usual one first. An opti
 
 - Two columns that could be the audio, the text, the label or the history are an error that names both.
 - For the other uses the first name in the list is taken, and the other column is named as not used.
-- A recording with `offset` and `duration` (NeMo's manifests) is the part from `offset` to `offset + duration`.
+- A row with a start (or offset) and a duration, and without an end, as in NeMo's manifests, ends at their sum.
 
 A cell of a text file is text, as it stands there: None, NA, null, nan, 01 and inf mean nothing else. Only an empty cell is
 missing. Times are seconds (1.5, or 1,5) or clock times (0:01.5, 00:16:16,059). The order of turns is numbers, also where
@@ -53,6 +53,13 @@ class Columns(NamedTuple):
 
     names: dict[str, str | None]
     unused: list[str]
+
+    def without(self, use: str) -> "Columns":
+        """The same with the column of a use among those that are not used."""
+        column = self.names.get(use)
+        names = {name: None if name == use else taken for name, taken in self.names.items()}
+        freed = column is not None and column not in names.values()
+        return Columns(names, [*self.unused, column] if freed else self.unused)
 
     def values(self, row: dict) -> dict:
         """A row of the table -> its cells by use."""
@@ -108,7 +115,10 @@ def choose_columns(
             raise ValueError(f"{len(found)} columns that could be the {use}: {', '.join(map(repr, found))}; {what_to_do}")
         names[use] = found[0] if found else None
         taken.add(names[use])
-    return Columns(names, [column for column in columns if column not in names.values()])
+    chosen = Columns(names, [column for column in columns if column not in names.values()])
+    if names.get("end") is not None or names.get("start") is None:
+        chosen = chosen.without("duration")  # of a part that has no end; else it says what the recording says itself
+    return chosen
 
 
 def find_column(columns: Sequence[str], name: str) -> str | None:

@@ -5,7 +5,7 @@
 
 Tables are read as for training: `corpora/tables.py` says how, `corpora/columns.py` which columns are taken (recording,
 text, id, start and end, dialog and order, history), `corpora/recordings.py` where paths lead and which part of a recording
-is heard. Without an id a row is called by its recording, a part of one as a.wav[0-1], else by table and row. Rows that share
+is heard. Without an id a row is called by its recording, parts of one as a.wav[0-1], else by table and row. Rows that share
 a dialog are its turns, in the order of the column of that use, else of the rows. A folder stands for the table metadata
 (.csv, .jsonl ...) in it, if there is one, or else for all recordings in it and below.
 """
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ..audio_lemer import SAMPLING_RATE, load_audio
 from .columns import as_history, as_order, as_seconds, as_text, choose_columns, is_missing, order_keys
-from .recordings import AUDIO_SUFFIXES, choose_part, cut_part, is_hidden, load_kept, locate, printable, walk
+from .recordings import AUDIO_SUFFIXES, choose_part, cut_part, is_hidden, load_kept, locate, name_part, printable, walk
 from .sources import list_recordings, metadata_tables
 from .tables import is_table, read_table
 
@@ -54,7 +54,7 @@ class Utterance(NamedTuple):
         Raises:
             OSError, ValueError: it cannot be decoded; start and end are no part of it.
         """
-        if self.audio is None or (self.start is None and self.end is None):
+        if self.audio is None or self.start is None or self.end is None:
             return self.audio, 0.0
         is_file = isinstance(self.audio, str) and "://" not in self.audio
         samples = load_kept(self.audio) if is_file else load_audio(self.audio)
@@ -117,8 +117,9 @@ def _read_table_dialogs(path: Path, one_dialog: bool) -> list[list[Utterance]]:
 
 def read_manifest(path: Path) -> list[dict]:
     """
-    Rows of a table: dicts of `id`, `audio` (an absolute path, an address, or what the table holds), `text`, `start` and
-    `end` (seconds), `dialog`, `order` and `history`; None where a row has none.
+    Rows of a table: dicts of `id`, `name` (the recording as it is written, else table and row), `audio` (an absolute path, an
+    address, or what the table holds), `text`, `start` and `end` (seconds), `dialog`, `order` and `history`; None where a row
+    has none.
 
     Raises:
         OSError, ValueError: it cannot be read, or holds neither recordings nor texts; the message names file and row.
@@ -157,13 +158,12 @@ def _read_row(cells: dict, table: Path, name: str) -> dict:
     duration = as_seconds(cells["duration"], "duration") if start is not None else None
     if end is None and duration is not None:
         end = start + duration
-    if written is not None and (start is not None or end is not None):
-        written = f"{written}[{start or 0:g}-{'' if end is None else f'{end:g}'}]"
     dialog, history = as_text(cells["dialog"]), as_history(cells["history"]) or None
     if dialog is not None and history is not None:
         raise ValueError("both dialog and history are given: give one of them")
     return {
-        "id": printable(as_text(cells["id"]) or written or name),
+        "id": as_text(cells["id"]),
+        "name": printable(written or name),
         "audio": audio,
         "text": None if is_missing(cells["text"]) else cells["text"],
         "start": start,
@@ -179,16 +179,19 @@ def group_dialogs(path: Path, rows: list[dict]) -> list[list[Utterance]]:
     timed = Counter(row["audio"] for row in rows if isinstance(row["audio"], str) and _has_times(row))
     dialogs: dict[tuple, list[tuple]] = {}
     for number, row in enumerate(rows, start=1):
-        shared = isinstance(row["audio"], str) and timed[row["audio"]] > 1
-        names = ("id", "audio", "text", "history", "start", "end")
-        turn = Utterance(*(row[name] for name in names), shared=shared)
+        shared = isinstance(row["audio"], str) and timed[row["audio"]] > 1 and _has_times(row)
+        name = row["id"]
+        if name is None:
+            name = name_part(row["name"], row["start"], row["end"]) if shared else row["name"]
+        given = (row[use] for use in ("audio", "text", "history", "start", "end"))
+        turn = Utterance(printable(name), *given, shared=shared)
         key = ("row", number) if row["dialog"] is None else ("dialog", row["dialog"])
         dialogs.setdefault(key, []).append((number, row["order"], turn))
     return [_in_order(path, turns) for turns in dialogs.values()]
 
 
 def _has_times(row: dict) -> bool:
-    return row["start"] is not None or row["end"] is not None
+    return row["start"] is not None and row["end"] is not None
 
 
 def _in_order(path: Path, turns: list[tuple]) -> list[Utterance]:

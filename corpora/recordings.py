@@ -3,9 +3,9 @@
 Where a path leads: `file://` addresses and backslashes are understood. A relative path is looked for in the folder of its
 table, then in the current folder. Other addresses (https://, hf://) stay as they are.
 
-Start and end of a row, in seconds, are the part of its recording that is heard, if they lie in it. They are not, and the
-whole recording is heard, where it is the only row of the recording and they are plainly times in something longer, such as
-a dialog from which the clip was cut: it is as long as the time between them, or ends before their start. Everything else
+Start and end of a row, both in seconds, are the part of its recording that is heard, if they lie in it. They are not, and
+the whole recording is heard, where it is the only row of the recording and they are plainly times in something longer, such
+as a dialog from which the clip was cut: it is as long as the time between them, or ends before their start. Everything else
 (an end before its start, times beyond a recording that several rows share) is a damaged row.
 """
 
@@ -113,24 +113,28 @@ def choose_part(seconds: float, start: float | None, end: float | None, shared: 
     Raises:
         ValueError: the times are no part of the recording.
     """
-    if start is None and end is None:
+    if start is None or end is None:
         return None
-    begin, stop = start or 0.0, seconds if end is None else end
-    if not begin < stop and end is not None:
-        raise ValueError(f"start {begin:g} is not before end {stop:g}")
-    span = stop - begin
-    longer = begin >= seconds or (0 < begin and seconds < stop and abs(seconds - span) <= max(TOLERANCE, LIKE * span))
+    if not start < end:
+        raise ValueError(f"start {start:g} is not before end {end:g}")
+    span = end - start
+    longer = start >= seconds or (0 < start and seconds < end and abs(seconds - span) <= max(TOLERANCE, LIKE * span))
     if longer and not shared:
         return None
-    if begin < seconds and stop <= seconds + TOLERANCE:
-        return begin, min(stop, seconds)
-    raise ValueError(f"{begin:g} to {stop:g} s is no part of a recording of {seconds:.2f} s")
+    if start < seconds and end <= seconds + TOLERANCE:
+        return start, min(end, seconds)
+    raise ValueError(f"{start:g} to {end:g} s is no part of a recording of {seconds:.2f} s")
 
 
 def cut_part(samples: np.ndarray, part: tuple[float, float]) -> np.ndarray:
     """The samples at 16 kHz of a part, at least one."""
     first = round(part[0] * SAMPLING_RATE)
     return samples[first : max(first + 1, round(part[1] * SAMPLING_RATE))]
+
+
+def name_part(name: str, start: float, end: float) -> str:
+    """What a part of a recording is called: a.wav[0-1.5]."""
+    return f"{name}[{start:g}-{end:g}]"
 
 
 @lru_cache(KEPT)

@@ -170,7 +170,8 @@ def source_name(source) -> str:
     """Of a local path the last part alone: where it lies is nobody's business and may change."""
     if isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
         return "a loaded dataset"
-    return Path(source).resolve().name if Path(source).exists() else str(source)
+    path = Path(source).expanduser()
+    return path.resolve().name if path.exists() else str(source)
 
 
 def open_source(source, wanted: dict[str, str | None], subset=None, splits=None, streaming: bool = False) -> Source:
@@ -325,7 +326,12 @@ def metadata_tables(tables: list[Path]) -> list[Path]:
 
 def _is_corpus(table: Path, wanted: dict) -> bool:
     """Whether a table has labels, and recordings or texts."""
-    columns = read_table(table).columns
+    try:
+        columns = read_table(table).columns
+    except ValueError:
+        if table.suffix.lower() == ".json":  # settings, and what else is kept in such files
+            return False
+        raise
     try:
         names = choose_columns(
             columns, ("audio", "text", "label"), {use: wanted.get(use) for use in ("audio", "text", "label")}

@@ -72,8 +72,8 @@ def by_id(dataset) -> dict[str, dict]:
         (3, 0, 3.04, False, (0, 3)),
         (3, 0.05, 3.05, False, None),
         (3, 0.05, 3, False, (0.05, 3)),
-        (3, 1, None, False, (1, 3)),
-        (3, None, 2, False, (0, 2)),
+        (3, 1, None, False, None),  # no part without both
+        (3, None, 2, True, None),
         (3, 976.1, 979.0, False, None),  # the clip was cut from an episode
         (3, 2, 5, False, None),  # as long as the time between them
         (3, 2, 5, True, "no part"),
@@ -164,8 +164,8 @@ def test_times_in_a_dialog_do_not_cut_clips_that_were_cut(tmp_path, train):
     dataset, report = train(tmp_path / "m.csv")
     assert sorted(dataset["num_frames"]) == [1000, 2000, 3000] and not report.num_damaged
     assert by_id(dataset)["b.wav"]["start"] == 0.1 and sorted(report.notes["whole_recording"]) == ["b.wav", "c.wav"]
-    lengths = [len(load_audio(turn.recording()[0])) for turn in answer(tmp_path / "m.csv")]
-    assert lengths == [1000, 2000, 3000]
+    lengths = {turn.id: len(load_audio(turn.recording()[0])) for turn in answer(tmp_path / "m.csv")}
+    assert lengths == {"a.wav": 1000, "b.wav": 2000, "c.wav": 3000} and by_id(dataset).keys() == lengths.keys()
 
 
 def test_times_outside_of_a_recording_are_damage(tmp_path, train):
