@@ -227,18 +227,18 @@ def _dialogs(columns: dict, remarks: list[str]) -> list[str]:
     dialogs = _apart(columns["dialog"], columns["group"], "dialogs", remarks)
     named = set(dialogs)
     alone = [name if name not in named else f"row {name}" for name in columns["id"]]
-    return [own if dialog is None else dialog for dialog, own in zip(dialogs, alone, strict=True)]
+    return [name if dialog is None else dialog for dialog, name in zip(dialogs, alone, strict=True)]
 
 
-def _merge_labels(found: list[str | None], names, labels: Sequence[str] | None, notes: dict) -> list[str | None]:
+def _merge_labels(written: list[str | None], names, labels: Sequence[str] | None, notes: dict) -> list[str | None]:
     """Labels in the spelling of their class: that of `labels` or of the ClassLabel, else the most frequent one."""
-    counts = Counter(label for label in found if label is not None)
+    counts = Counter(label for label in written if label is not None)
     spelling: dict[str, str] = {}
     for label in [*(labels or ()), *(names or ()), *sorted(counts, key=lambda label: (-counts[label], label))]:
         spelling.setdefault(label.strip().casefold(), label)
     merged = {label: spelling[label.casefold()] for label in counts}
     notes["label_spelling"] += [f"{label} ({counts[label]} as {into})" for label, into in merged.items() if label != into]
-    return [None if label is None else merged[label] for label in found]
+    return [None if label is None else merged[label] for label in written]
 
 
 def _parts(columns: dict, notes: dict, remarks: list[str]) -> list[str | None]:
@@ -271,8 +271,8 @@ def _is_whole(name: str) -> bool:
     return name.isascii() and name.isdigit() and str(int(name)) == name
 
 
-def _classes(found: list[str | None], names: list[str] | None, labels: Sequence[str] | None) -> list[str]:
-    present = set(found) - {None}
+def _classes(row_labels: list[str | None], names: list[str] | None, labels: Sequence[str] | None) -> list[str]:
+    present = set(row_labels) - {None}
     classes = [name for name in names if name in present] if names is not None else _sorted_names(present)
     if labels is not None:
         if set(labels) - present or len(set(labels)) < len(labels):

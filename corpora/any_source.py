@@ -92,7 +92,9 @@ def prepare_rows(
         if all(path is None or stamp == file_stamp(path) for path, stamp in stamped):
             break
         done.unlink()
-    unnamed = sorted({os.path.abspath(path) for path in opened.recordings} - set(prepared["path"]))
+    unnamed = sorted(
+        {os.path.abspath(path) for path in opened.recordings if printable(path) == path} - set(prepared["path"])
+    )
     facts["remarks"] = opened.remarks + facts["remarks"]
     if unnamed:
         examples = ", ".join(printable(os.path.basename(path)) for path in unnamed[:3])
@@ -225,6 +227,10 @@ def _hear(audio, folder: Path, start: float | None, end: float | None) -> dict:
     if isinstance(audio, dict) and audio.get("array") is not None:
         samples = np.asarray(audio["array"], dtype=np.float32).T
         audio = {"path": None, "bytes": _as_wav(samples, int(audio["sampling_rate"]))}
+    if isinstance(audio, (bytes, bytearray)):
+        audio = {"path": None, "bytes": bytes(audio)}
+    elif isinstance(audio, (list, tuple, np.ndarray)):
+        raise ValueError("audio is samples without their rate: expected a path, bytes, or {'array', 'sampling_rate'}")
     audio = audio if isinstance(audio, dict) else {"path": as_text(audio), "bytes": None}
     path, content = audio.get("path"), audio.get("bytes")
     if path is None and content is None:

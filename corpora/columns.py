@@ -109,11 +109,15 @@ def choose_columns(
         if use in names:
             continue
         aliases = ALIASES.get(use, ())
-        found = [column for alias in aliases for column in columns if plain_name(column) == alias and column not in taken]
-        if len(found) > 1 and use in STRICT:
+        candidates = [
+            column for alias in aliases for column in columns if plain_name(column) == alias and column not in taken
+        ]
+        if len(candidates) > 1 and use in STRICT:
             what_to_do = f"say which with --{use}_column" if options and use != "history" else "rename or remove all but one"
-            raise ValueError(f"{len(found)} columns that could be the {use}: {', '.join(map(repr, found))}; {what_to_do}")
-        names[use] = found[0] if found else None
+            raise ValueError(
+                f"{len(candidates)} columns that could be the {use}: {', '.join(map(repr, candidates))}; {what_to_do}"
+            )
+        names[use] = candidates[0] if candidates else None
         taken.add(names[use])
     chosen = Columns(names, [column for column in columns if column not in names.values()])
     if names.get("end") is not None or names.get("start") is None:

@@ -117,9 +117,9 @@ def _read_table_dialogs(path: Path, one_dialog: bool) -> list[list[Utterance]]:
 
 def read_manifest(path: Path) -> list[dict]:
     """
-    Rows of a table: dicts of `id`, `name` (the recording as it is written, else table and row), `audio` (an absolute path, an
-    address, or what the table holds), `text`, `start` and `end` (seconds), `dialog`, `order` and `history`; None where a row
-    has none.
+    Rows of a table: dicts of `id`, `name` (the recording as it is written, else table and row), `audio` (an absolute path,
+    an address, or what the table holds), `text`, `start` and `end` (seconds), `dialog`, `order` and `history`; None where a
+    row has none.
 
     Raises:
         OSError, ValueError: it cannot be read, or holds neither recordings nor texts; the message names file and row.
@@ -146,7 +146,9 @@ def read_manifest(path: Path) -> list[dict]:
 def _read_row(cells: dict, table: Path, name: str) -> dict:
     """Cells by use -> a row of `read_manifest`."""
     audio, written = cells["audio"], None
-    if isinstance(audio, dict):  # as `datasets` keeps recordings
+    if isinstance(audio, bytes):
+        pass
+    elif isinstance(audio, dict):  # as `datasets` keeps recordings
         written = audio.get("path")
         if audio.get("bytes") is None and audio.get("array") is None:
             audio = written

@@ -5,7 +5,8 @@ A folder is, in this order,
    chosen by `subset`), whose .csv and .json files are read here as well, since `datasets` guesses types;
 2. tables called metadata (.csv, .jsonl ...; an audiofolder), with paths from the table's folder on;
 3. other tables with a label and a recording or a text;
-4. recordings in one folder a class: the folder in which a recording lies is its label.
+4. recordings in a folder for each class: the folder in which a recording lies is its label. Of folders within folders it is
+   the only level whose names are emotions (happy/actor_1/a.wav), else the innermost, which is said.
 
 Tables and class folders have splits. A table is of the split that its name or folder says as a word of its own (train;
 test; dev, val, valid or validation), or NAME of NAME-00000-of-00002, else of train. Class folders have splits where all lie
@@ -16,7 +17,7 @@ in folders of these names. A word in the name of a recording means nothing, and 
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +35,10 @@ SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
     **dict.fromkeys(("dev", "val", "valid", "validation"), "validation"),
 }
+EMOTIONS = set(
+    "ang anger angry hap happy happiness joy joyful sad sadness neu neutral fea fear fearful dis disgust disgusted sur "
+    "surprise surprised ps cal calm exc excited excitement fru frustrated frustration bor bored boredom con contempt".split()
+)
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 
 
@@ -183,6 +188,11 @@ def open_source(source, wanted: dict[str, str | None], subset=None, splits=None,
         ValueError: nothing in it can be read as a corpus; a split is not there.
     """
     remarks, recordings = [], []
+    if not isinstance(source, (str, os.PathLike, datasets.Dataset, datasets.DatasetDict)):
+        raise ValueError(
+            f"a source must be a path, a name on the Hub, a Dataset or a DatasetDict, got {type(source).__name__}: save it "
+            "first, or give the name that it was loaded from"
+        )
     if isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
         found, content = _loaded_splits(source, Path.cwd())
     elif (path := Path(source).expanduser()).exists():
@@ -210,6 +220,9 @@ def open_source(source, wanted: dict[str, str | None], subset=None, splits=None,
 
 def _loaded_splits(dataset, folder: Path) -> tuple[dict[str, DatasetSplit], str]:
     splits = dict(dataset) if isinstance(dataset, datasets.DatasetDict) else {str(dataset.split or "train"): dataset}
+    splits = {name: split for name, split in splits.items() if len(split)}
+    if not splits:
+        raise ValueError("the dataset has no rows")
     content = " ".join(f"{name} {split._fingerprint}" for name, split in splits.items())
     return {name: DatasetSplit(name, split, folder) for name, split in splits.items()}, content
 
@@ -316,7 +329,7 @@ def _open_folder(folder: Path, files: list[Path], wanted: dict) -> tuple[dict[st
             f"{folder} holds neither recordings nor tables ({', '.join(TABLE_SUFFIXES)}): expected a table, a folder of "
             f"recordings for every class, or a dataset of `datasets`. {'; '.join(remarks) or 'It is empty'}"
         )
-    return _class_folders(folder, recordings), remarks, list(map(str, recordings))
+    return _class_folders(folder, recordings, remarks), remarks, list(map(str, recordings))
 
 
 def metadata_tables(tables: list[Path]) -> list[Path]:
@@ -359,14 +372,36 @@ def _table_split(name: str, paths: list[Path]) -> TableSplit:
     return TableSplit(name, [(name if alone else groups[path], lambda path=path: read_table(path)) for path in paths])
 
 
-def _class_folders(folder: Path, recordings: list[Path]) -> dict[str, TableSplit]:
+def _label_level(folders: Iterable[tuple[str, ...]]) -> int:
+    """Which folder on the way to a recording is its label: the only level whose names are emotions, else the innermost."""
+    by_depth: dict[int, list[set[str]]] = {}
+    for names in folders:
+        levels = by_depth.setdefault(len(names), [set() for _ in names])
+        for level, name in zip(levels, names, strict=True):
+            level.add(name)
+    if len(by_depth) == 1:
+        (levels,) = by_depth.values()
+        emotions = [
+            number
+            for number, names in enumerate(levels)
+            if all(EMOTIONS & set(re.split(r"[^a-z]+", name.lower())) for name in names)
+        ]
+        if len(emotions) == 1:
+            return emotions[0]
+    return -1
+
+
+def _class_folders(folder: Path, recordings: list[Path], remarks: list[str]) -> dict[str, TableSplit]:
     parts = {path: path.relative_to(folder).parts for path in recordings}
     has_splits = all(len(part) > 1 and part[0].lower() in SPLIT_WORDS for part in parts.values())
+    inside = {path: part[1:-1] if has_splits else part[:-1] for path, part in parts.items()}
+    level = _label_level(names for names in inside.values() if names)
+    if deep := next((names for names in inside.values() if len(names) > 1), None):
+        remarks.append(f"of several folders one within the other, {deep[level]} in {'/'.join(deep)} is taken as the label")
     splits: dict[str, list[tuple[Path, str | None]]] = {}
-    for path, part in parts.items():
-        name = SPLIT_WORDS[part[0].lower()] if has_splits else "train"
-        inside = part[1:-1] if has_splits else part[:-1]
-        splits.setdefault(name, []).append((path, inside[-1] if inside else None))
+    for path, names in inside.items():
+        split = SPLIT_WORDS[parts[path][0].lower()] if has_splits else "train"
+        splits.setdefault(split, []).append((path, names[level] if names else None))
     if all(label is None for rows in splits.values() for _, label in rows):
         raise ValueError(
             f"the {len(recordings)} recordings in {folder} have no labels: expected a folder for every class "

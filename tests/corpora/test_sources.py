@@ -291,6 +291,21 @@ def test_folders_named_like_splits_are_splits(tmp_path, train):
     assert report.classes == ["joy", "rage"]
 
 
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["0001/Angry/a.wav", "0001/Happy/b.wav", "0002/Angry/c.wav"], ["Angry", "Happy", "Angry"]),
+        (["joy/act1/a.wav", "joy/act2/b.wav", "sad/act1/c.wav"], ["joy", "joy", "sad"]),
+        (["x/p/a.wav", "y/p/b.wav", "y/q/c.wav"], ["p", "p", "q"]),
+    ],
+)
+def test_of_folders_within_folders_emotions_are_the_label(names, labels, tmp_path, train):
+    dataset, report = train(write_clips(tmp_path / "set", *names))
+    rows = by_id(dataset)
+    assert [report.classes[rows[name]["label"]] for name in names] == labels
+    assert f"{labels[0]} in {names[0].rpartition('/')[0]} is taken as the label" in report.format()
+
+
 def test_links_to_folders_are_followed_and_circles_end(tmp_path, train):
     write_clips(tmp_path / "real", "joy/a.wav")
     folder = write_clips(tmp_path / "set", "rage/b.wav")
@@ -396,6 +411,22 @@ def test_columns_of_audio_need_no_torchcodec(form, tmp_path, train):
     rows, _ = train(source, audio_column="clip_of_it")
     assert sorted(set(rows["num_frames"])) == [1000, 2000]
     assert {len(load_audio(audio)) for audio in rows["audio"]} == {1000, 2000}
+
+
+def test_what_a_loaded_dataset_may_hold(train):
+    forms = [wav(SPEECH[:1000]), wav(SPEECH[:2000])]
+    assert train(datasets.Dataset.from_dict({"audio": forms, "label": ["x", "y"]}))[0].num_rows == 2
+    samples = {"array": SPEECH[:500].tolist(), "sampling_rate": 8000}
+    rows, _ = train(datasets.Dataset.from_dict({"audio": [samples, samples], "label": ["x", "y"]}))
+    assert rows["num_frames"] == [1000, 1000]
+    refused = {
+        "samples without their rate": datasets.Dataset.from_dict({"audio": [[0.1, 0.2]] * 2, "label": ["x", "y"]}),
+        "the dataset has no rows": datasets.Dataset.from_dict({"audio": [], "label": []}),
+        "got IterableDataset": datasets.Dataset.from_dict({"text": ["a"], "label": ["x"]}).to_iterable_dataset(),
+    }
+    for reason, source in refused.items():
+        with pytest.raises(ValueError, match=reason):
+            train(source)
 
 
 def test_num_frames_are_samples_at_16_khz_in_every_loader(tmp_path, train):
