@@ -170,6 +170,7 @@ def _make_corpus(
         remarks=remarks,
         has_audio=facts["audio"],
         has_text=facts["text"],
+        has_dialogs=wanted["dialog"] is not None,
     )
     notes["untrained_class"] += report.untrained_classes(report.held_out)
     return dataset, report

@@ -69,7 +69,7 @@ class Report:
         notes: kind, all of them -> names of files, lines or rows.
         fingerprints: "all" and what else the loader digests -> sha256.
         remarks: sentences on how the source was read.
-        has_audio, has_text: whether the corpus has recordings and transcripts.
+        has_audio, has_text, has_dialogs: whether the corpus has recordings, transcripts, and dialogs.
         standard: what the corpus is compared with, None where nothing is known of it.
     """
 
@@ -87,6 +87,7 @@ class Report:
     remarks: list[str] = field(default_factory=list)
     has_audio: bool = True
     has_text: bool = True
+    has_dialogs: bool = True
     standard: Standard | None = None
 
     @property

@@ -99,7 +99,7 @@ def test_the_table_is_a_corpus_with_history(tmp_path):
     assert (
         report.classes == ["hap", "sad"]
         and not report.has_audio
-        and report.history.startswith("every earlier turn of the dialog")
+        and report.has_dialogs
     )
     assert Counter(dataset["label"])[-1] == 100
     row = next(row for row in dataset if row["id"] == "d7_003")
