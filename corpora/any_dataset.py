@@ -53,6 +53,7 @@ KINDS = Kinds(
         "duplicate_id": "rows with the id of an earlier row (they got a number behind it)",
         "label_spelling": "labels that differ from their class by case alone",
         "whole_recording": "rows whose start and end lie in something longer than their recording (heard as a whole)",
+        "audio_silent": "recordings with nothing to hear (silence, or channels that cancel each other)",
         "shared_recording": "rows that have their recording in common with others, without start and end",
         "shared_speaker": "speakers of the fold held out who occur in training rows too",
         "untrained_class": "classes that occur in one fold only (a model tested on it cannot know them)",
@@ -135,6 +136,7 @@ def _make_corpus(
     columns["dialog"] = _dialogs(columns, remarks)
     columns["label"] = _merge_labels(columns["label"], facts["label_names"], labels, notes)
     columns["problem"] = _parts(columns, notes, remarks)
+    notes["audio_silent"] += [name for name, silent in zip(columns["id"], columns["silent"], strict=True) if silent]
     classes = _classes(columns["label"], facts["label_names"], labels)
     folds, fold_names, split = _folds(columns, wanted, test_share, test_split)
     _refuse_shared_dialogs(columns["dialog"], folds, fold_names)

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from ..audio_lemer import SAMPLING_RATE, load_audio
 from ..runtime.files import write_atomically
 from .columns import Columns, as_history, as_label, as_order, as_seconds, as_text, as_words, choose_columns
-from .recordings import choose_part, cut_part, file_stamp, load_kept, locate, missing_hint, printable
+from .recordings import SILENCE, choose_part, cut_part, file_stamp, load_kept, locate, missing_hint, printable
 from .sources import DatasetSplit, SourceRow, TableSplit, open_source
 
 SCHEMA_VERSION = "2"  # in the cache's key: raise it with every change of what a prepared row holds
@@ -44,6 +44,7 @@ PREPARED = datasets.Features(
         "audio": datasets.Audio(sampling_rate=SAMPLING_RATE, decode=False),
         "num_frames": datasets.Value("int64"),
         **dict.fromkeys(("digest", "path", "stamp", "part", "problem"), datasets.Value("string")),
+        "silent": datasets.Value("bool"),
     }
 )
 
@@ -212,7 +213,14 @@ def prepare_row(row: SourceRow, columns: Columns, label_names: list[str] | None)
         "end": end,
         "history": as_history(cells["history"]),
         "stamp": None if path is None else file_stamp(path),
-        **{"path": path, "part": None, "problem": None, **heard, "audio": heard["audio"] or {"path": None, "bytes": None}},
+        **{
+            "path": path,
+            "part": None,
+            "problem": None,
+            "silent": False,
+            **heard,
+            "audio": heard["audio"] or {"path": None, "bytes": None},
+        },
     }
 
 
@@ -222,7 +230,7 @@ def _hear(audio, folder: Path, start: float | None, end: float | None) -> dict:
 
     Returns:
         `audio` as the schema keeps it, or None; `num_frames` and `digest` of its samples at 16 kHz; and where there is
-        one: `path` of the file, the `part` that is heard, and the `problem` that makes it useless.
+        one: `path` of the file, the `part` that is heard, whether it is `silent`, and the `problem` that makes it useless.
     """
     if isinstance(audio, dict) and audio.get("array") is not None:
         samples = np.asarray(audio["array"], dtype=np.float32).T
@@ -263,6 +271,7 @@ def _hear(audio, folder: Path, start: float | None, end: float | None) -> dict:
         samples = cut_part(samples, part)
         stored["audio"] = {"path": None, "bytes": _as_wav(samples, SAMPLING_RATE)}
     stored["part"] = PART_CUT if part is not None else PART_WHOLE if timed else None
+    stored["silent"] = bool(np.ptp(samples) < SILENCE)
     return {**stored, "num_frames": len(samples), "digest": hashlib.sha256(samples.tobytes()).hexdigest()}
 
 

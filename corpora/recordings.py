@@ -28,6 +28,7 @@ AUDIO_SUFFIXES = set(
 )
 TOLERANCE = 0.1  # seconds by which an end may lie after its recording, since times are rounded
 LIKE = 0.1  # share of its length by which a clip that was cut already may differ from its times
+SILENCE = 1e-4  # of full scale, -80 dB: a muted microphone stays below, and so do channels that cancel each other
 KEPT = 2  # decoded recordings: rows of one file usually stand together
 
 

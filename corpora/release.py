@@ -23,6 +23,7 @@ import soundfile
 from datasets.exceptions import ManualDownloadError
 
 from ..audio_lemer import SAMPLING_RATE, load_audio
+from .recordings import SILENCE
 from .report import Kinds
 
 SESSIONS = (1, 2, 3, 4, 5)
@@ -60,6 +61,7 @@ KEPT = {
     "transcript_empty": "evaluated turns with an empty transcript (not in any history)",
     "audio_other_rate": f"recordings of another rate than {SAMPLING_RATE} Hz",
     "audio_other_channels": "recordings of more than one channel",
+    "audio_silent": "recordings with nothing to hear (silence, or channels that cancel each other)",
     "audio_short": "recordings shorter than their label's span by more than 0.1 s and 10 %",
 }
 NORMAL = {
@@ -258,13 +260,15 @@ def check_audio(path: str | None, span: float) -> tuple[int, list[str]]:
     # A pipe or a device would block, a folder is none of soundfile's errors on every system.
     if not os.path.isfile(path):
         return 0, ["audio_unreadable"]
-    frames, finite = 0, True
+    frames, finite, lowest, highest = 0, True, math.inf, -math.inf
     try:
         with soundfile.SoundFile(path) as recording:
             rate, channels = recording.samplerate, recording.channels
             while len(block := recording.read(2**20, dtype="float32", always_2d=True)):
                 frames += len(block)
                 finite = finite and bool(np.isfinite(block).all())
+                mono = block.mean(axis=1)
+                lowest, highest = min(lowest, float(mono.min())), max(highest, float(mono.max()))
     except (OSError, RuntimeError):  # soundfile.LibsndfileError is a RuntimeError
         return 0, ["audio_unreadable"]
     if not frames:
@@ -280,6 +284,8 @@ def check_audio(path: str | None, span: float) -> tuple[int, list[str]]:
             return 0, ["audio_unreadable"]
     if channels != 1:
         kinds.append("audio_other_channels")
+    if highest - lowest < SILENCE:
+        kinds.append("audio_silent")
     if span - frames / rate > max(SHORTER_BY_SECONDS, SHORTER_BY_SHARE * span):
         kinds.append("audio_short")
     return heard, kinds

@@ -96,11 +96,7 @@ def test_the_table_is_a_corpus_with_history(tmp_path):
     dataset, report = load_any_dataset(
         turns, fold_column="fold", dialog_column="dialog", order_column="order", cache_dir=tmp_path / "cache", progress=False
     )
-    assert (
-        report.classes == ["hap", "sad"]
-        and not report.has_audio
-        and report.has_dialogs
-    )
+    assert report.classes == ["hap", "sad"] and not report.has_audio and report.has_dialogs
     assert Counter(dataset["label"])[-1] == 100
     row = next(row for row in dataset if row["id"] == "d7_003")
     assert row["history"] == [turn["text"] for turn in many()[7]["turns"][:3]]

@@ -413,6 +413,14 @@ def test_columns_of_audio_need_no_torchcodec(form, tmp_path, train):
     assert {len(load_audio(audio)) for audio in rows["audio"]} == {1000, 2000}
 
 
+def test_recordings_with_nothing_to_hear_are_counted(tmp_path, train):
+    write_clips(tmp_path / "set", "joy/a.wav", "rage/b.wav")
+    soundfile.write(tmp_path / "set" / "joy" / "muted.wav", np.zeros(1000), RATE)
+    soundfile.write(tmp_path / "set" / "joy" / "opposite.wav", np.stack([SPEECH, -SPEECH], axis=1), RATE)
+    _, report = train(tmp_path / "set")
+    assert sorted(report.notes["audio_silent"]) == ["joy/muted.wav", "joy/opposite.wav"] and report.num_samples == 4
+
+
 def test_what_a_loaded_dataset_may_hold(train):
     forms = [wav(SPEECH[:1000]), wav(SPEECH[:2000])]
     assert train(datasets.Dataset.from_dict({"audio": forms, "label": ["x", "y"]}))[0].num_rows == 2
