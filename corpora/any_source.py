@@ -88,9 +88,10 @@ def prepare_rows(
         if not files:
             raise ValueError(f"{opened.name} has no rows in {', '.join(opened.splits)}")
         prepared = datasets.concatenate_datasets([datasets.Dataset.from_file(file) for file in files])
-        # Recordings may lie outside of what the key is made of.
-        stamped = zip(prepared["path"], prepared["stamp"], strict=True)
-        if all(path is None or stamp == file_stamp(path) for path, stamp in stamped):
+        # Recordings may lie outside of what the key is made of, and those that were not there in another current folder.
+        stamped = list(zip(prepared["path"], prepared["stamp"], strict=True))
+        moved = facts["current_folder"] != os.getcwd() and any(path is not None and stamp == "" for path, stamp in stamped)
+        if not moved and all(path is None or stamp == file_stamp(path) for path, stamp in stamped):
             break
         done.unlink()
     unnamed = sorted(
@@ -122,7 +123,8 @@ class _ShardWriter:
             for number, split in enumerate(splits.values()):
                 if number >= self.state["split"]:
                     self._write_split(number, split, bar)
-        facts = {**self.state["facts"], "remarks": self.state["remarks"], "shards": self.state["shards"]}
+        facts = {**self.state["facts"], "current_folder": os.getcwd()}
+        facts.update(remarks=self.state["remarks"], shards=self.state["shards"])
         write_atomically(self.folder / "corpus.json", json.dumps(facts))
         self.state_file.unlink()
 

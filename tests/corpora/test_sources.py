@@ -239,6 +239,20 @@ def test_where_paths_lead(tmp_path, train, monkeypatch):
     assert {turn.id: len(load_audio(turn.recording()[0])) for turn in answer(tmp_path / "set" / "m.tsv")} == expected
 
 
+def test_recordings_that_were_not_there_are_looked_for_again(tmp_path, train, monkeypatch):
+    write_clips(tmp_path, "here/a.wav", "here/b.wav", "set/c.wav", "set/d.wav")
+    (tmp_path / "set" / "m.csv").write_text("path,label\na.wav,x\nb.wav,y\nc.wav,x\nd.wav,y\n")
+    monkeypatch.chdir(tmp_path)
+    assert train(tmp_path / "set" / "m.csv")[1].num_samples == 2
+    monkeypatch.chdir(tmp_path / "here")
+    assert train(tmp_path / "set" / "m.csv")[1].num_samples == 4
+    monkeypatch.chdir(tmp_path)
+    assert train(tmp_path / "set" / "m.csv")[1].num_samples == 4
+    (tmp_path / "set" / "a.wav").write_bytes(wav(SPEECH[:700]))
+    os.remove(tmp_path / "here" / "a.wav")
+    assert 700 in train(tmp_path / "set" / "m.csv")[0]["num_frames"]
+
+
 def test_paths_that_lead_nowhere_say_from_where_they_were_taken_and_what_lies_near(tmp_path, train):
     write_clips(tmp_path, "clips/a.wav", "clips/b.wav")
     (tmp_path / "validated.tsv").write_text("path\tsentence\tlabel\na.wav\thello\tx\nb.wav\tyou\ty\n")
