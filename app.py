@@ -88,13 +88,14 @@ def read_examples(path: Path) -> list[dict]:
     """Rows of a manifest -> what fills the page's inputs: `audio`, `text`, `history`."""
     examples = []
     for number, row in enumerate(read_manifest(path), 1):
-        audio, history = row.get("audio") or row.get("path") or None, row.get("history") or []
-        if audio is not None and not (path.parent / audio).is_file():
-            raise ValueError(f"{path}, row {number}: there is no recording {path.parent / audio}")
-        if not isinstance(history, list) or not all(isinstance(turn, str) for turn in history):
-            raise ValueError(f"{path}, row {number}: history must be a list of earlier turns, got {history!r:.80}")
-        audio = audio and str(path.parent / audio)
-        examples.append({"audio": audio, "text": row.get("text") or "", "history": "\n".join(history)})
+        audio, text = row["audio"], row["text"]
+        if audio is not None and not (isinstance(audio, str) and Path(audio).is_file()):
+            raise ValueError(f"{path}, row {number}: there is no recording {audio!s:.200}")
+        if row["start"] is not None and row["end"] is not None:
+            raise ValueError(
+                f"{path}, row {number}: an example is a whole recording: cut it out, and leave start and end out"
+            )
+        examples.append({"audio": audio, "text": text or "", "history": "\n".join(row["history"] or [])})
     return examples
 
 

@@ -93,7 +93,8 @@ def shards(dialogs: list[list[Utterance]], batch_size: int) -> Iterator[list[lis
     """
     shard, count, size = [], 0, 0
     for dialog in dialogs:
-        more = sum(os.path.getsize(turn.audio) for turn in dialog if turn.audio and os.path.isfile(turn.audio))
+        paths = [turn.audio for turn in dialog if isinstance(turn.audio, str) and os.path.isfile(turn.audio)]
+        more = sum(map(os.path.getsize, paths))
         if shard and (count + len(dialog) > SHARD_BATCHES * batch_size or size + more > SHARD_BYTES):
             yield shard
             shard, count, size = [], 0, 0
@@ -256,9 +257,12 @@ def predict_shard(
     for dialog in dialogs:
         history = []
         for turn in dialog:
-            one = {"audio": turn.audio, "text": turn.text, "history": history if turn.history is None else turn.history}
+            one = {"text": turn.text, "history": history if turn.history is None else turn.history}
             try:
+                one["audio"], offset = turn.recording()
                 pieces[turn.id] = list(pipe.preprocess(one, **settings))
+                for piece in pieces[turn.id]:  # times in the file, also of a part of it
+                    piece.update({name: piece[name] + offset for name in ("start", "end") if piece[name] is not None})
                 text = " ".join(piece["text"] for piece in pieces[turn.id] if piece["text"])
             except (OSError, ValueError, RuntimeError) as error:
                 failed[turn.id] = printable(error)

@@ -1,1 +1,1 @@
-"""Corpora: a release folder -> `datasets.Dataset` with one schema, and a spoken demo corpus."""
+"""Corpora: releases, tables, folders and datasets -> `datasets.Dataset` with one schema; and a spoken demo corpus."""

@@ -1,24 +1,30 @@
-"""Any dataset that `datasets` can read as a corpus: audio, text and label columns -> rows of the schema, and a report.
+"""Any dataset as a corpus: audio, text and label columns of tables, folders, `datasets` -> rows of the schema, and a report.
 
     dataset, report = load_any_dataset("folder/of/recordings", fold_column="speaker")
+    dataset, report = load_any_dataset("table.csv", test_share=0.2, dialog_column="dialog", order_column="turn")
     dataset, report = load_any_dataset("owner/name", test_split="test", label_column="emotion", streaming=True)
 
-The source is a name on the Hub or a local path: a folder that `save_to_disk` wrote, an `audiofolder` (recordings with
-metadata.csv or .jsonl, or in one folder a label), a folder of parquet, CSV or JSON files, or one such file. It is read
-once, in shards, so that a killed run goes on where it was; every recording is decoded once to see that it can be used.
-Prepared rows are kept under the cache and are read again when a file has changed.
+What a source may be is in `corpora/sources.py`, how tables are read in `corpora/tables.py`, which columns are taken and what
+cells say in `corpora/columns.py`, and which part of a recording is heard in `corpora/recordings.py`. predict.py and the page
+read tables by the same code. A source is read once, in shards, so that a killed run goes on where it was; every recording is
+decoded once to see that it can be used. Prepared rows are kept under the cache and are read again when a file has changed.
 
 Columns of a row are those of `corpora/iemocap.py`, but for what is particular to IEMOCAP:
-    id            the column `id`, else the recording's path in the folder, else (or where they do not differ) split and
-                  number, such as train-000017
-    dialog        of `dialog_column`; without one every row is a dialog of its own, without history
+    id            the column `id`, else the recording's path in the folder (a.wav, or a.wav[0-1] where several rows are parts
+                  of it), else split and number, such as train-000017. Ids mean one thing in their table or split alone:
+                  where they occur in several, its name stands before them (test/17). A second row of an id is named 17#2,
+                  and counted
+    dialog        of `dialog_column`, kept apart in the same way: history never crosses splits or tables. Without the column
+                  every row is a dialog of its own
     session       the fold: see `load_any_dataset`
-    speaker, start, end    columns of these names, else "", 0 and the recording's length in seconds
+    speaker       of a column of such a name, else ""
+    start, end    of columns of such names, else 0 and the length in seconds; a part of a recording is cut out by them
     audio         {"path": ..., "bytes": ...}, one of them None; both where the corpus has none or it is damaged
     text          "" where it is missing
-    label         ClassLabel; -1 for a row that is history only: unlabelled, of another label, or its recording damaged
+    label         ClassLabel; -1 for a row that is history only: unlabelled (missing, or a number below 0), of another label,
+                  or its recording damaged. Labels that differ by case or blanks alone are one class
     num_frames    samples at 16 kHz; in a corpus without recordings, characters of the text
-    history       texts of all earlier turns of the dialog, oldest first
+    history       texts of all earlier turns of the dialog, oldest first; without a dialog column, the column `history`
 """
 
 import hashlib
@@ -26,26 +32,41 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import datasets
 
-from .any_source import SAMPLING_RATE, prepare_rows, source_name
+from ..audio_lemer import SAMPLING_RATE
+from .any_source import PART_CUT, PART_WHOLE, prepare_rows
+from .columns import order_keys
+from .recordings import choose_part, name_part
+from .report import EXAMPLES, Kinds, Report
+from .sources import source_name
 
-EXAMPLES = 3  # names of a kind in the printed report
-BAD = {
-    "audio_missing": "rows without a recording (history only)",
-    "audio_damaged": "rows whose recording cannot be used (history only)",
-    "text_missing": "rows without a text (not in any history)",
-}
-NORMAL = {
-    "unlabelled": "rows without a label (history only)",
-    "other_label": "rows of labels that were not asked for (history only)",
-}
+KINDS = Kinds(
+    damaged={
+        "audio_missing": "rows without a recording (history only)",
+        "audio_damaged": "rows whose recording cannot be used (history only)",
+        "part_damaged": "rows whose start and end are no part of their recording (history only)",
+        "text_missing": "rows without a text (not in any history)",
+    },
+    kept={
+        "duplicate_id": "rows with the id of an earlier row (they got a number behind it)",
+        "label_spelling": "labels that differ from their class by case alone",
+        "whole_recording": "rows whose start and end lie in something longer than their recording (heard as a whole)",
+        "audio_silent": "recordings with nothing to hear (silence, or channels that cancel each other)",
+        "shared_recording": "rows that have their recording in common with others, without start and end",
+        "shared_speaker": "speakers of the fold held out who occur in training rows too",
+        "untrained_class": "classes that occur in one fold only (a model tested on it cannot know them)",
+    },
+    left_out={
+        "unlabelled": "rows without a label (history only)",
+        "other_label": "rows of labels that were not asked for (history only)",
+    },
+)
 
 
 def load_any_dataset(
-    source: str | os.PathLike,
+    source: str | os.PathLike | datasets.Dataset | datasets.DatasetDict,
     *,
     subset: str | None = None,
     splits: Sequence[str] | None = None,
@@ -67,10 +88,10 @@ def load_any_dataset(
     Rows of the corpus schema, in the order of (fold, dialog, place in the dialog), and the report on them.
 
     Args:
-        source: Hub name, folder or file, see this file's docstring.
+        source: Hub name, folder, file, or a dataset that is loaded already.
         subset: Configuration of a Hub dataset that has several.
         splits: Splits to read. None: all.
-        audio_column, text_column, label_column: None: "audio" and "text" where there are such columns, and "label".
+        audio_column, text_column, label_column: None: the one with a name of `ALIASES` in `corpora/columns.py`.
         labels: Classes, in this order; rows of other labels are history only. None: all, in the order of the ClassLabel,
             of numbers, or of the alphabet.
         fold_column: Leave one out: every value is a fold, of its own number where all are whole numbers, else numbered
@@ -79,23 +100,18 @@ def load_any_dataset(
             values of `fold_column` if it is given, else whole dialogs if there are any, else rows. Which ones depends on
             their names alone.
         test_split: One fold: this split is held out (fold 1, the others are fold 2).
-        dialog_column, order_column: What dialog a row belongs to, and a number, time or text that orders its turns. None:
-            no dialogs; the order of the source.
+        dialog_column, order_column: What dialog a row belongs to, and a number, a time, or a name with a number in it that
+            orders its turns. None: no dialogs; the order of the source.
         streaming: Do not keep a Hub dataset's own files, only the prepared rows.
         cache_dir: Default: the cache of `datasets`.
-        max_bad: Refuse a corpus with more damaged rows (kinds of `BAD`).
+        max_bad: Refuse a corpus with more damaged rows (kinds of `KINDS.damaged`).
 
     Raises:
         FileNotFoundError: there is no such dataset.
-        ValueError: a column, split or label is not there; no way to hold rows out; a dialog lies in two folds; fewer than
-            two classes; more than `max_bad` damaged rows.
+        ValueError: a table cannot be read; a column, split or label is not there; no way to hold rows out; a dialog lies in
+            two folds; fewer than two classes; a class without a usable recording; more than `max_bad` damaged rows.
     """
-    if test_split is not None and (fold_column is not None or test_share is not None):
-        raise ValueError("test_split holds a split out: give neither fold_column nor test_share with it")
-    if fold_column is None and test_share is None and test_split is None:
-        raise ValueError("say what is held out: fold_column (one value after the other), test_share, or test_split")
-    if test_share is not None and not 0 < test_share < 1:
-        raise ValueError(f"test_share must be between 0 and 1, got {test_share}")
+    _check_options(fold_column, test_share, test_split)
     wanted = {
         **{"audio": audio_column, "text": text_column, "label": label_column},
         **{"fold": fold_column, "dialog": dialog_column, "order": order_column},
@@ -103,48 +119,151 @@ def load_any_dataset(
     prepared, facts = prepare_rows(
         source, wanted, subset=subset, splits=splits, streaming=streaming, cache_dir=cache_dir, progress=progress
     )
-    columns = prepared.remove_columns("audio")[:]
-    columns["id"] = ids = _ids(columns)
-    columns["dialog"] = [dialog or own for dialog, own in zip(columns["dialog"], ids, strict=True)]
-    classes = _classes(columns["label"], facts["label_names"], labels)
-    folds, fold_names, split = _folds(columns, wanted, test_share, test_split)
-    _refuse_shared_dialogs(columns["dialog"], folds, fold_names)
-    order = _order(columns, folds, order_column)
-
-    described, notes = _describe(columns, folds, order, classes, facts)
-    samples = {fold: Counter() for fold in fold_names}
-    for fold, label in zip(folds, described["label"], strict=True):
-        samples[fold].update([classes[label]] if label >= 0 else [])
-    # Joined before they are ordered: indices would be written out with all recordings.
-    dataset = datasets.concatenate_datasets([described, prepared.select_columns(["audio"])], axis=1).select(order)
-    report = Report(
-        name=source_name(source),
-        classes=classes,
-        folds=fold_names,
-        held_out=[1] if test_share or test_split else [fold for fold in fold_names if samples[fold]],
-        split=split,
-        rows=dict(Counter(folds)),
-        samples=samples,
-        notes=notes,
-        fingerprints={"all": _fingerprint(described, columns["digest"], order)},
-        has_audio=facts["audio"],
-        has_text=facts["text"],
-        has_dialogs=dialog_column is not None,
-    )
-    report.check(max_bad)
+    dataset, report = _make_corpus(source_name(source), prepared, facts, wanted, labels, test_share, test_split)
+    report.check_damage(max_bad)
+    _refuse_classes_without_samples(report)
     return dataset, report
 
 
-def _ids(columns: dict) -> list[str]:
-    """Those of the source where they are there and differ, else split and number."""
-    if None not in columns["id"] and len(set(columns["id"])) == len(columns["id"]):
-        return columns["id"]
-    counts = Counter()
-    ids = []
-    for split in columns["split"]:
-        ids.append(f"{split}-{counts[split]:06d}")
-        counts[split] += 1
-    return ids
+def _make_corpus(
+    name: str, prepared: datasets.Dataset, facts: dict, wanted: dict, labels, test_share, test_split
+) -> tuple[datasets.Dataset, Report]:
+    """Prepared rows -> rows of the schema, in their order, and the report on them."""
+    columns = prepared.remove_columns("audio")[:]
+    notes: dict[str, list[str]] = {kind: [] for kind in KINDS.all}
+    remarks = list(facts["remarks"])
+    columns["id"] = _ids(columns, notes, remarks)
+    columns["dialog"] = _dialogs(columns, remarks)
+    columns["label"] = _merge_labels(columns["label"], facts["label_names"], labels, notes)
+    columns["problem"] = _parts(columns, notes, remarks)
+    notes["audio_silent"] += [name for name, silent in zip(columns["id"], columns["silent"], strict=True) if silent]
+    classes = _classes(columns["label"], facts["label_names"], labels)
+    folds, fold_names, split = _folds(columns, wanted, test_share, test_split)
+    _refuse_shared_dialogs(columns["dialog"], folds, fold_names)
+    order = _order(columns, folds, wanted["order"])
+
+    described = _describe(columns, folds, order, classes, facts, notes)
+    samples = {fold: dict.fromkeys(classes, 0) for fold in fold_names}
+    for fold, label in zip(folds, described["label"], strict=True):
+        if label >= 0:
+            samples[fold][classes[label]] += 1
+    # Joined before they are ordered: indices would be written out with all recordings.
+    dataset = datasets.concatenate_datasets([described, prepared.select_columns(["audio"])], axis=1).select(order)
+    one_fold = bool(test_share or test_split)
+    if one_fold:
+        notes["shared_speaker"] = _shared_speakers(columns["speaker"], folds)
+    history = "none: no dialogs"
+    if wanted["dialog"] is not None:
+        history = "every earlier turn of the dialog, whatever its label"
+    elif facts["history"]:
+        history = "the earlier turns of the column history"
+    report = Report(
+        name=name,
+        classes=classes,
+        folds=fold_names,
+        held_out=[1] if one_fold else [fold for fold in fold_names if any(samples[fold].values())],
+        split=split,
+        history=history,
+        rows=dict(Counter(folds)),
+        samples=samples,
+        kinds=KINDS,
+        notes=notes,
+        fingerprints={"all": _fingerprint(described, columns["digest"], order)},
+        remarks=remarks,
+        has_audio=facts["audio"],
+        has_text=facts["text"],
+        has_dialogs=wanted["dialog"] is not None,
+    )
+    notes["untrained_class"] += report.untrained_classes(report.held_out)
+    return dataset, report
+
+
+def _check_options(fold_column: str | None, test_share: float | None, test_split: str | None) -> None:
+    if test_split is not None and (fold_column is not None or test_share is not None):
+        raise ValueError("test_split holds a split out: give neither fold_column nor test_share with it")
+    if fold_column is None and test_share is None and test_split is None:
+        raise ValueError("say what is held out: fold_column (one value after the other), test_share, or test_split")
+    if test_share is not None and not 0 < test_share < 1:
+        raise ValueError(f"test_share must be between 0 and 1, got {test_share}")
+
+
+def _ids(columns: dict, notes: dict, remarks: list[str]) -> list[str]:
+    """Those of the source, else the recordings' names, else split and number; told apart where they are not."""
+    numbers: Counter = Counter()
+    timed = Counter(path for path, part in zip(columns["path"], columns["part"], strict=True) if part is not None)
+    names = []
+    for index, (name, split) in enumerate(zip(columns["id"], columns["split"], strict=True)):
+        if name is None:
+            name = columns["name"][index]
+            if columns["part"][index] is not None and timed[columns["path"][index]] > 1:
+                name = name_part(name, columns["start"][index], columns["end"][index])
+        names.append(f"{split}-{numbers[split]:06d}" if name is None else name)
+        numbers[split] += 1
+    names = _apart(names, columns["group"], "ids", remarks)
+    taken = set(names)
+    seen: Counter = Counter()
+    for index, name in enumerate(names):
+        seen[name] += 1
+        if seen[name] > 1:
+            notes["duplicate_id"].append(name)
+            while (numbered := f"{name}#{seen[name]}") in taken:
+                seen[name] += 1
+            taken.add(numbered)
+            names[index] = numbered
+    return names
+
+
+def _apart(names: list[str | None], groups: list[str], what: str, remarks: list[str]) -> list[str | None]:
+    """Names with their group before them, where a name occurs in several groups; else as they are."""
+    group_of: dict[str, str] = {}
+    shared = {name for name, group in zip(names, groups, strict=True) if group_of.setdefault(name, group) != group} - {None}
+    if not shared:
+        return names
+    remarks.append(
+        f"{len(shared)} {what} occur in several splits or tables, such as {sorted(shared)[0]}, and are kept apart"
+    )
+    return [None if name is None else f"{group}/{name}" for name, group in zip(names, groups, strict=True)]
+
+
+def _dialogs(columns: dict, remarks: list[str]) -> list[str]:
+    """The dialog of every row; a row that belongs to none is one of its own."""
+    dialogs = _apart(columns["dialog"], columns["group"], "dialogs", remarks)
+    named = set(dialogs)
+    alone = [name if name not in named else f"row {name}" for name in columns["id"]]
+    return [name if dialog is None else dialog for dialog, name in zip(dialogs, alone, strict=True)]
+
+
+def _merge_labels(written: list[str | None], names, labels: Sequence[str] | None, notes: dict) -> list[str | None]:
+    """Labels in the spelling of their class: that of `labels` or of the ClassLabel, else the most frequent one."""
+    counts = Counter(label for label in written if label is not None)
+    spelling: dict[str, str] = {}
+    for label in [*(labels or ()), *(names or ()), *sorted(counts, key=lambda label: (-counts[label], label))]:
+        spelling.setdefault(label.strip().casefold(), label)
+    merged = {label: spelling[label.casefold()] for label in counts}
+    notes["label_spelling"] += [f"{label} ({counts[label]} as {into})" for label, into in merged.items() if label != into]
+    return [None if label is None else merged[label] for label in written]
+
+
+def _parts(columns: dict, notes: dict, remarks: list[str]) -> list[str | None]:
+    """Every row's problem, after a look at which rows have a recording in common."""
+    parts, paths, problems = columns["part"], columns["path"], list(columns["problem"])
+    uses = Counter(path for path in paths if path is not None)
+    timed = Counter(path for path, part in zip(paths, parts, strict=True) if part is not None)
+    for index, (path, part) in enumerate(zip(paths, parts, strict=True)):
+        if part == PART_WHOLE:
+            try:  # only now is it known which rows have a recording in common
+                seconds, shared = columns["num_frames"][index] / SAMPLING_RATE, timed[path] > 1
+                choose_part(seconds, columns["start"][index], columns["end"][index], shared)
+                notes["whole_recording"].append(columns["id"][index])
+            except ValueError as error:
+                problems[index] = f"part_damaged: {error}, which {timed[path]} rows have in common"
+        elif part is None and problems[index] is None and uses[path] > 1:
+            notes["shared_recording"].append(columns["id"][index])
+    cut = [index for index, part in enumerate(parts) if part == PART_CUT]
+    if cut:
+        recordings = len({paths[index] or index for index in cut})
+        remarks.append(f"start and end cut {len(cut)} rows out of {recordings} recordings")
+    return problems
 
 
 def _sorted_names(names: set[str]) -> list[str]:
@@ -155,8 +274,8 @@ def _is_whole(name: str) -> bool:
     return name.isascii() and name.isdigit() and str(int(name)) == name
 
 
-def _classes(found: list[str | None], names: list[str] | None, labels: Sequence[str] | None) -> list[str]:
-    present = set(found) - {None}
+def _classes(row_labels: list[str | None], names: list[str] | None, labels: Sequence[str] | None) -> list[str]:
+    present = set(row_labels) - {None}
     classes = [name for name in names if name in present] if names is not None else _sorted_names(present)
     if labels is not None:
         if set(labels) - present or len(set(labels)) < len(labels):
@@ -221,28 +340,26 @@ def _order(columns: dict, folds: list[int], order_column: str | None) -> list[in
         lost = [name for name, place in zip(ids, columns["order"], strict=True) if place is None]
         if lost:
             raise ValueError(f"{len(lost)} rows have no {order_column}, such as {', '.join(lost[:EXAMPLES])}")
-        places = [json.loads(place) for place in columns["order"]]
-    first = {}
+        places = order_keys(columns["order"])
+    first: dict[str, int] = {}
     for index, dialog in enumerate(dialogs):
         first.setdefault(dialog, index)
-    try:
-        return sorted(range(len(ids)), key=lambda index: (folds[index], first[dialogs[index]], places[index], index))
-    except TypeError as error:
-        raise ValueError(f"values of {order_column} cannot be compared: {error}") from error
+    return sorted(range(len(ids)), key=lambda index: (folds[index], first[dialogs[index]], places[index], index))
 
 
-def _describe(columns: dict, folds, order, classes, facts) -> tuple[datasets.Dataset, dict[str, list[str]]]:
-    """All columns but the recordings, in the order of the source, and the notes."""
-    notes = {kind: [] for kind in (*BAD, *NORMAL)}
+def _describe(columns: dict, folds, order, classes, facts, notes: dict[str, list[str]]) -> datasets.Dataset:
+    """All columns but the recordings, in the order of the source; what is damaged or left out is noted."""
     histories, told = [None] * len(order), defaultdict(list)
-    labels, frames, ends = [], [], []
+    labels, frames = [], []
     for index in order:
         history, text = told[columns["dialog"][index]], columns["text"][index]
         histories[index] = list(history)
         if text:
             history.append(text)
-    rows = zip(*(columns[name] for name in ("id", "text", "label", "problem", "num_frames", "end")), strict=True)
-    for name, text, label, problem, samples, end in rows:
+    if facts["history"]:
+        histories = [history or [] for history in columns["history"]]
+    rows = zip(*(columns[name] for name in ("id", "text", "label", "problem", "num_frames")), strict=True)
+    for name, text, label, problem, samples in rows:
         if label not in classes:
             notes["unlabelled" if label is None else "other_label"].append(name)
         elif problem is not None:
@@ -253,14 +370,15 @@ def _describe(columns: dict, folds, order, classes, facts) -> tuple[datasets.Dat
         usable = label in classes and problem is None
         labels.append(classes.index(label) if usable else -1)
         frames.append((samples if facts["audio"] else len(text or "")) if usable else 0)
-        ends.append(samples / SAMPLING_RATE if end is None else end)
+    starts = [start or 0.0 for start in columns["start"]]
+    times = zip(starts, columns["end"], columns["num_frames"], strict=True)
     rows = {
         "id": columns["id"],
         "dialog": columns["dialog"],
         "session": folds,
         "speaker": [speaker or "" for speaker in columns["speaker"]],
-        "start": [start or 0.0 for start in columns["start"]],
-        "end": ends,
+        "start": starts,
+        "end": [start + samples / SAMPLING_RATE if end is None else end for start, end, samples in times],
         "text": [text or "" for text in columns["text"]],
         "label": labels,
         "num_frames": frames,
@@ -274,10 +392,28 @@ def _describe(columns: dict, folds, order, classes, facts) -> tuple[datasets.Dat
         "num_frames": datasets.Value("int64"),
         "history": datasets.List(datasets.Value("string")),
     }
-    return datasets.Dataset.from_dict(rows, features=datasets.Features({name: features[name] for name in rows})), notes
+    return datasets.Dataset.from_dict(rows, features=datasets.Features({name: features[name] for name in rows}))
+
+
+def _shared_speakers(speakers: list[str | None], folds: list[int]) -> list[str]:
+    """Speakers who occur in the fold held out and in another."""
+    heard = {
+        fold: {name for name, where in zip(speakers, folds, strict=True) if where == fold and name} for fold in set(folds)
+    }
+    return sorted(heard.get(1, set()) & heard.get(2, set()))
+
+
+def _refuse_classes_without_samples(report: Report) -> None:
+    without = [name for name in report.classes if not any(counts[name] for counts in report.samples.values())]
+    if without:
+        raise ValueError(
+            f"no row of {', '.join(without)} has a recording that can be used: {report.commonest()}, such as "
+            f"{report.examples('audio_damaged', 'part_damaged', 'audio_missing')}"
+        )
 
 
 def _fingerprint(described: datasets.Dataset, digests: list[str], order: list[int]) -> str:
+    """sha256 of ids, dialogs, folds, texts, labels and samples of all rows, in their order."""
     columns = described.select_columns(["id", "dialog", "session", "text", "label"])[:]
     lines = list(zip(*columns.values(), digests, strict=True))
     names = described.features["label"].names
@@ -285,79 +421,3 @@ def _fingerprint(described: datasets.Dataset, digests: list[str], order: list[in
     for index in order:
         digest.update(json.dumps(lines[index]).encode() + b"\n")
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Report:
-    """
-    What is in a loaded corpus, and what is not.
-
-    Attributes:
-        name: Hub name, or the last part of a path.
-        classes: labels in the order of the logits.
-        folds: number -> name of every fold; `held_out`: those to be tested on.
-        split: in words how folds were made.
-        rows: fold -> number of rows; `samples`: fold -> class -> number of samples.
-        notes: kind of `BAD` and `NORMAL` -> ids.
-        fingerprints: "all" -> sha256 of ids, dialogs, folds, texts, labels and samples of all rows, in their order.
-        has_audio, has_text, has_dialogs: whether the corpus has such a column.
-    """
-
-    name: str
-    classes: list[str]
-    folds: dict[int, str]
-    held_out: list[int]
-    split: str
-    rows: dict[int, int]
-    samples: dict[int, Counter]
-    notes: dict[str, list[str]]
-    fingerprints: dict[str, str]
-    has_audio: bool
-    has_text: bool
-    has_dialogs: bool
-
-    is_standard = False  # the samples of the papers' figures are IEMOCAP's
-
-    @property
-    def history(self) -> str:
-        return "every earlier turn of the dialog, whatever its label" if self.has_dialogs else "none: no dialogs"
-
-    def check(self, max_bad: int | None) -> None:
-        bad = {kind: len(self.notes[kind]) for kind in BAD}
-        if max_bad is not None and sum(bad.values()) > max_bad:
-            examples = ", ".join(
-                [*self.notes["audio_damaged"], *self.notes["audio_missing"], *self.notes["text_missing"]][:3]
-            )
-            raise ValueError(f"{sum(bad.values())} damaged rows, max_bad allows {max_bad}: {examples}")
-        unusable = [name for name in self.classes if not any(counts[name] for counts in self.samples.values())]
-        if unusable:
-            raise ValueError(
-                f"no row of {', '.join(unusable)} has a recording that can be used: {self._examples('audio_damaged')}"
-            )
-
-    def check_modality(self, modality: str) -> None:
-        """Raises ValueError where a model of this modality asks for what the corpus does not have."""
-        if modality != "text" and not self.has_audio:
-            raise ValueError(f"{self.name} has no recordings (audio_column): take a recipe of words alone, such as A5")
-        if modality != "speech" and not self.has_text:
-            raise ValueError(f"{self.name} has no transcripts (text_column): take a recipe of speech alone, such as B5")
-
-    def _examples(self, kind: str) -> str:
-        return ", ".join(self.notes[kind][:EXAMPLES]) + (", ..." if len(self.notes[kind]) > EXAMPLES else "")
-
-    def format(self) -> str:
-        """The report as text: samples of every fold and class, then damage with up to three names of each kind."""
-        width = max(10, *(len(name) + 2 for name in self.classes))
-        lines = [f"{self.name}: {self.split}", ""]
-        lines.append(f"{'fold':<24}" + "".join(f"{name:>{width}}" for name in (*self.classes, "samples", "rows")))
-        table = {f"{fold} ({name})"[:23]: [self.samples[fold], self.rows.get(fold, 0)] for fold, name in self.folds.items()}
-        table["all"] = [sum(self.samples.values(), Counter()), sum(self.rows.values())]
-        for title, (counts, rows) in table.items():
-            numbers = [*(counts[name] for name in self.classes), counts.total(), rows]
-            lines.append(f"{title:<24}" + "".join(f"{number:>{width},}" for number in numbers))
-        for heading, kinds in (("Damaged or missing", BAD), ("Left out", NORMAL)):
-            kinds = {kind: text for kind, text in kinds.items() if self.notes[kind]}
-            lines += ["", f"{heading}:{'' if kinds else ' nothing'}"]
-            for kind, text in kinds.items():
-                lines += [f"{len(self.notes[kind]):>7,}  {kind}: {text}", f"{'':9}{self._examples(kind)}"]
-        return "\n".join(lines)

@@ -1,16 +1,16 @@
-"""Reads any dataset row by row into shards of prepared rows: every recording decoded once, a killed read goes on.
+"""Reads a source row by row into shards of prepared rows: every recording decoded once, a killed read goes on.
 
     rows, facts = prepare_rows("folder/of/recordings", {"audio": None, "text": None, "label": None, ...})
 
-`corpora/any_dataset.py` makes the corpus of them.
+`corpora/any_dataset.py` makes the corpus of them. What a source is: `corpora/sources.py`; which of its columns are used and
+what their cells say: `corpora/columns.py`; where recordings lie and which part of one is heard: `corpora/recordings.py`.
 """
 
 import hashlib
 import io
 import json
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -22,80 +22,35 @@ from datasets.arrow_writer import ArrowWriter
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from ..audio_lemer import load_audio
+from ..audio_lemer import SAMPLING_RATE, load_audio
 from ..runtime.files import write_atomically
+from .columns import Columns, as_history, as_label, as_order, as_seconds, as_text, as_words, choose_columns
+from .recordings import SILENCE, choose_part, cut_part, file_stamp, load_kept, locate, missing_hint, printable
+from .sources import DatasetSplit, SourceRow, TableSplit, open_source
 
-SCHEMA_VERSION = "1"  # in the cache's key: raise it with every change of what a prepared row holds
-SAMPLING_RATE = 16_000
+SCHEMA_VERSION = "2"  # in the cache's key: raise it with every change of what a prepared row holds
 SHARD = 1000  # rows written, and lost by a kill, at once
-FILES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
-
-
-class StoredAudio(datasets.Audio):
-    """Audio as it lies in the source. The stock feature needs torchcodec even to hand on a path or bytes."""
-
-    def encode_example(self, value):
-        return value if isinstance(value, dict) else {"path": value, "bytes": None}
-
+USES = ("audio", "text", "label", "id", "speaker", "start", "end", "duration", "history")  # found by the names of columns
+PART_CUT, PART_WHOLE = "cut", "whole"  # a part of a recording; a whole one, whose times lie in something longer
 
 PREPARED = datasets.Features(
     {
-        **dict.fromkeys(("id", "split", "text", "label", "fold", "dialog", "order", "speaker"), datasets.Value("string")),
+        **dict.fromkeys(
+            ("id", "name", "split", "group", "text", "label", "fold", "dialog", "order"), datasets.Value("string")
+        ),
+        "speaker": datasets.Value("string"),
         **dict.fromkeys(("start", "end"), datasets.Value("float64")),
+        "history": datasets.List(datasets.Value("string")),
         "audio": datasets.Audio(sampling_rate=SAMPLING_RATE, decode=False),
         "num_frames": datasets.Value("int64"),
-        **dict.fromkeys(("digest", "path", "stamp", "problem"), datasets.Value("string")),
+        **dict.fromkeys(("digest", "path", "stamp", "part", "problem"), datasets.Value("string")),
+        "silent": datasets.Value("bool"),
     }
 )
 
 
-def source_name(source: str | os.PathLike) -> str:
-    """Of a local path the last part alone: where it lies is nobody's business and may change."""
-    return Path(source).resolve().name if Path(source).exists() else str(source)
-
-
-def _open_source(source, subset, splits, streaming: bool) -> tuple[dict[str, datasets.IterableDataset], str]:
-    """Its splits, to be read row by row, and a key that changes with its content."""
-    path = Path(source).expanduser()
-    if path.is_file() and path.suffix not in FILES:
-        raise ValueError(f"{path} is no file of {', '.join(FILES)}")
-    if path.is_dir() and any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
-        found = datasets.load_from_disk(path)
-        found = dict(found) if isinstance(found, datasets.DatasetDict) else {str(found.split or "train"): found}
-    else:
-        if path.is_file():
-            builder = datasets.load_dataset_builder(FILES[path.suffix], data_files=str(path))
-        else:
-            builder = datasets.load_dataset_builder(str(path) if path.exists() else str(source), subset)
-        # Of audio, only tables can be built without torchcodec. Local files are there already.
-        if streaming or path.exists() or not isinstance(builder, datasets.ArrowBasedBuilder):
-            found = builder.as_streaming_dataset()
-        else:
-            builder.download_and_prepare()
-            found = builder.as_dataset()
-    if splits is not None and set(splits) - set(found):
-        raise ValueError(f"{source} has no split {', '.join(sorted(set(splits) - set(found)))}: it has {', '.join(found)}")
-    found = {name: found[name] for name in (splits or found)}
-    for name, split in found.items():
-        if isinstance(split, datasets.Dataset):
-            found[name] = split.to_iterable_dataset()
-    if not path.exists():
-        return found, f"{builder.dataset_name} {builder.config_id} {builder.hash}"
-    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-    return found, "\n".join([str(path.resolve()), *(f"{file} {_stamp(file)}" for file in files)])
-
-
-def _stamp(path: str | os.PathLike) -> str:
-    """Size and time of a file, "" where there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns}"
-
-
 def prepare_rows(
-    source: str | os.PathLike,
+    source,
     wanted: dict[str, str | None],
     *,
     subset: str | None = None,
@@ -112,14 +67,14 @@ def prepare_rows(
         wanted: column of each use: audio, text, label, fold, dialog, order; None for the usual one or none.
 
     Returns:
-        The rows, and what is known of all of them: whether there are columns for `audio` and `text`, and the `label_names`
-        of a ClassLabel or None.
+        The rows, and what is known of all of them: whether there are columns for `audio`, `text` and `history`, the
+        `label_names` of a ClassLabel or None, and `remarks` on what was read and what was not.
 
     Raises:
         FileNotFoundError, ValueError: as `load_any_dataset`.
     """
-    found, content = _open_source(source, subset, splits, streaming)
-    key = json.dumps([SCHEMA_VERSION, content, list(found), wanted])
+    opened = open_source(source, wanted, subset, splits, streaming)
+    key = json.dumps([SCHEMA_VERSION, opened.content, list(opened.splits), wanted])
     folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE).expanduser() / "lemer_corpora"
     folder /= hashlib.sha256(key.encode()).hexdigest()[:32]
     done = folder / "corpus.json"
@@ -127,141 +82,214 @@ def prepare_rows(
     for _ in range(2):
         with FileLock(f"{folder}.lock"):  # several trainings may begin at once
             if not done.exists():
-                _write_shards(found, source, wanted, folder, progress)
+                _ShardWriter(opened.name, wanted, folder).write(opened.splits, progress)
         facts = json.loads(done.read_text())
         files = [str(folder / f"{shard:05d}.arrow") for shard in range(facts["shards"])]
         if not files:
-            raise ValueError(f"{source} has no rows in {', '.join(found)}")
+            raise ValueError(f"{opened.name} has no rows in {', '.join(opened.splits)}")
         prepared = datasets.concatenate_datasets([datasets.Dataset.from_file(file) for file in files])
-        # Recordings may lie outside of what the key is made of.
-        stamped = zip(prepared["path"], prepared["stamp"], strict=True)
-        if all(path is None or stamp == _stamp(path) for path, stamp in stamped):
+        # Recordings may lie outside of what the key is made of, and those that were not there in another current folder.
+        stamped = list(zip(prepared["path"], prepared["stamp"], strict=True))
+        moved = facts["current_folder"] != os.getcwd() and any(path is not None and stamp == "" for path, stamp in stamped)
+        if not moved and all(path is None or stamp == file_stamp(path) for path, stamp in stamped):
             break
         done.unlink()
+    unnamed = sorted(
+        {os.path.abspath(path) for path in opened.recordings if printable(path) == path} - set(prepared["path"])
+    )
+    facts["remarks"] = opened.remarks + facts["remarks"]
+    if unnamed:
+        examples = ", ".join(printable(os.path.basename(path)) for path in unnamed[:3])
+        facts["remarks"].append(f"{len(unnamed)} recordings in the folder have no row, such as {examples}")
     return prepared, facts
 
 
-def _write_shards(found: dict, source, wanted: dict, folder: Path, progress: bool) -> None:
-    """Read all splits to their ends, from where a killed run was; corpus.json is written last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    base = Path(source).expanduser()
-    base = base.parent if base.is_file() else base
-    state_file = folder / "state.json"
-    # Of the split being read: its rows and shards so far, and the reader's position after them.
-    state = {"split": 0, "shards": 0, "rows": 0, "split_rows": 0, "position": None, "facts": None}
-    if state_file.exists():
-        state = json.loads(state_file.read_text())
-    with tqdm(desc=f"reading {source_name(source)}", unit="row", initial=state["rows"], disable=not progress) as bar:
-        for number, (name, split) in enumerate(found.items()):
-            if number < state["split"]:
-                continue
-            columns, features, label_names = _resolve_columns(split, wanted, name, source)
-            facts = {use: columns[use] is not None for use in ("audio", "text")} | {"label_names": label_names}
-            if state["facts"] not in (None, facts):
-                raise ValueError(f"split {name} of {source} has other columns or classes than those before: read it alone")
-            if isinstance(features.get(columns["audio"]), datasets.Audio):
-                split = split.cast_column(columns["audio"], StoredAudio(decode=False))
-            if state["position"] is not None:
-                split.load_state_dict(state["position"])
-            reader = iter(split)
-            while number == state["split"]:
-                shard = folder / f"{state['shards']:05d}.arrow"
-                temporary = shard.with_suffix(".tmp")
-                written = 0
-                with ArrowWriter(features=PREPARED, path=str(temporary)) as writer:
-                    for written, row in enumerate(islice(reader, SHARD), start=1):
-                        row = {use: None if column is None else row.get(column) for use, column in columns.items()}
-                        at = f"{name}-{state['split_rows'] + written - 1:06d}"
-                        writer.write({"split": name, **_prepared_row(row, at, label_names, base, facts["audio"])})
-                        bar.update()
-                    if written:
-                        writer.finalize()
-                if written:
-                    os.replace(temporary, shard)
-                temporary.unlink(missing_ok=True)
-                state.update(facts=facts, shards=state["shards"] + bool(written), rows=state["rows"] + written)
-                if written == SHARD:
-                    state.update(split_rows=state["split_rows"] + written, position=split.state_dict())
-                else:
-                    state.update(split=number + 1, split_rows=0, position=None)
-                write_atomically(state_file, json.dumps(state))
-    write_atomically(folder / "corpus.json", json.dumps({**state["facts"], "shards": state["shards"]}))
-    state_file.unlink()
+class _ShardWriter:
+    """Writes the prepared rows of a corpus into shards; state.json tells how far it is, corpus.json that all is there."""
+
+    def __init__(self, name: str, wanted: dict, folder: Path):
+        self.name, self.wanted, self.folder = name, wanted, folder
+        self.state_file = folder / "state.json"
+        # Of the split being read: its rows so far, and the reader's position after them.
+        self.state = {"split": 0, "shards": 0, "rows": 0, "split_rows": 0, "position": None, "facts": None, "remarks": []}
+
+    def write(self, splits: dict[str, TableSplit | DatasetSplit], progress: bool) -> None:
+        """Read all splits to their ends, from where a killed run was."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.state_file.exists():
+            self.state = json.loads(self.state_file.read_text())
+        settings = {"unit": "row", "initial": self.state["rows"], "disable": not progress}
+        with tqdm(desc=f"reading {self.name}", **settings) as bar:
+            for number, split in enumerate(splits.values()):
+                if number >= self.state["split"]:
+                    self._write_split(number, split, bar)
+        facts = {**self.state["facts"], "current_folder": os.getcwd()}
+        facts.update(remarks=self.state["remarks"], shards=self.state["shards"])
+        write_atomically(self.folder / "corpus.json", json.dumps(facts))
+        self.state_file.unlink()
+
+    def _write_split(self, number: int, split: TableSplit | DatasetSplit, bar: tqdm) -> None:
+        state = self.state
+        columns = resolve_columns(split, self.wanted, self.name)
+        label_names = split.class_names.get(columns.names["label"])
+        facts = {use: columns.names[use] is not None for use in ("audio", "text", "history")} | {"label_names": label_names}
+        if state["facts"] not in (None, facts):
+            raise ValueError(
+                f"split {split.name} of {self.name} has other columns or classes than those before: read it alone"
+            )
+        used = [column for column in columns.names.values() if column is not None]
+        reader = split.rows(list(dict.fromkeys(used)), state["position"])
+        while number == state["split"]:
+            written = self._write_shard(islice(reader, SHARD), split.name, columns, label_names, bar)
+            state.update(facts=facts, shards=state["shards"] + bool(written), rows=state["rows"] + written)
+            if written == SHARD:
+                state.update(split_rows=state["split_rows"] + written, position=split.position())
+            else:
+                remarks = list(dict.fromkeys([*state["remarks"], *split.remarks, *columns.describe()]))
+                state.update(split=number + 1, split_rows=0, position=None, remarks=remarks)
+            write_atomically(self.state_file, json.dumps(state))
+
+    def _write_shard(self, rows: Iterator[SourceRow], split: str, columns: Columns, label_names, bar: tqdm) -> int:
+        """Write rows as the next shard, if there are any; returns their number."""
+        shard = self.folder / f"{self.state['shards']:05d}.arrow"
+        temporary = shard.with_suffix(".tmp")
+        written = 0
+        with ArrowWriter(features=PREPARED, path=str(temporary)) as writer:
+            for written, row in enumerate(rows, start=1):
+                try:
+                    prepared = prepare_row(row, columns, label_names)
+                except ValueError as error:
+                    at = f"{split}-{self.state['split_rows'] + written - 1:06d}"
+                    raise ValueError(f"row {at} ({row.place}): {error}") from error
+                writer.write({"split": split, "group": row.group, **prepared})
+                bar.update()
+            if written:
+                writer.finalize()
+        if written:
+            os.replace(temporary, shard)
+        temporary.unlink(missing_ok=True)
+        return written
 
 
-def _resolve_columns(split, wanted: dict, name: str, source) -> tuple[dict, dict, list[str] | None]:
-    """The column of each use (None where there is none), the features known, and the names of a ClassLabel."""
-    features = split.features or {}
-    there = list(features or next(iter(split), {}))
-    columns = {**wanted, "label": wanted["label"] or "label"}
-    for use in ("audio", "text"):
-        columns[use] = wanted[use] or (use if use in there else None)
-    columns.update({own: own if own in there else None for own in ("id", "speaker", "start", "end")})
-    missing = [f"{use}_column {column!r}" for use, column in columns.items() if column is not None and column not in there]
-    if missing:
+def resolve_columns(split: TableSplit | DatasetSplit, wanted: dict[str, str | None], name: str) -> Columns:
+    """The columns of a split: those that were asked for, and the usual ones of the other uses."""
+    wanted, there = dict(wanted), split.columns
+    if wanted["audio"] is None and len(split.audio_columns) == 1:
+        wanted["audio"] = split.audio_columns[0]  # whatever other columns are called
+    given = {use: column for use, column in wanted.items() if column is not None}
+    try:
+        columns = choose_columns(there, USES, given, options=True)
+        if columns.names["label"] is None:
+            raise ValueError(f"no label_column 'label': its columns are {', '.join(there) or 'none'}")
+    except ValueError as error:
+        raise ValueError(f"split {split.name} of {name} has {error}") from error
+    if columns.names["audio"] is None and columns.names["text"] is None:
         raise ValueError(
-            f"split {name} of {source} has no {', '.join(missing)}: its columns are {', '.join(there) or 'none'}"
+            f"split {split.name} of {name} has neither audio_column nor text_column: none is given, and none is called so: "
+            f"{', '.join(there)}"
         )
-    if columns["audio"] is None and columns["text"] is None:
-        raise ValueError(f"neither audio_column nor text_column is given, and none is called so: {', '.join(there)}")
-    label = features.get(columns["label"])
-    return columns, features, list(label.names) if isinstance(label, datasets.ClassLabel) else None
+    columns.names.update({use: columns.names.get(use) for use in ("fold", "dialog", "order")})
+    return columns.without("history") if columns.names["dialog"] is not None else columns  # the dialog gives it
 
 
-def _prepared_row(row: dict, at: str, label_names: list[str] | None, base: Path, has_audio: bool) -> dict:
-    label, order = row["label"], row["order"]
-    if label_names is not None:
-        label = None if label is None or label < 0 else label_names[label]
-    elif isinstance(label, (list, dict)) or (isinstance(label, float) and math.isfinite(label) and label != int(label)):
-        raise ValueError(f"row {at} has the label {label}: expected a name or a whole number")
-    elif isinstance(label, (int, float)) and label < 0:
-        label = None
-    if order is not None and not isinstance(order, (str, int, float)):
-        order = str(order)  # dates and times, in the order of the calendar
-    text = _as_text(row["text"])
-    audio, frames, digest, problem = _stored_audio(row["audio"], base) if has_audio else (None, 0, "", None)
-    path = None if audio is None else audio["path"]
+def prepare_row(row: SourceRow, columns: Columns, label_names: list[str] | None) -> dict:
+    """A row of the source -> one of `PREPARED`, without its split and group."""
+    cells = columns.values(row.cells)
+    start, end = (as_seconds(cells[use], use) for use in ("start", "end"))
+    duration = as_seconds(cells["duration"], "duration")
+    if start is not None and end is None and duration is not None:
+        end = start + duration
+    has_audio = columns.names["audio"] is not None
+    heard = _hear(cells["audio"], row.folder, start, end) if has_audio else {"audio": None, "num_frames": 0, "digest": ""}
+    path = heard.get("path")
     return {
-        "id": _as_text(row["id"]) or (None if path is None else os.path.relpath(path, base.resolve())),
-        "text": text and text.strip(),
-        "label": _as_text(label),
-        "fold": _as_text(row["fold"]),
-        "dialog": _as_text(row["dialog"]),
-        "order": None if order is None or order != order else json.dumps(order),
-        "speaker": _as_text(row["speaker"]),
-        **{name: row[name] if isinstance(row[name], (int, float)) else None for name in ("start", "end")},
-        "audio": audio or {"path": None, "bytes": None},
-        "num_frames": frames,
-        "digest": digest,
-        "path": path,
-        "stamp": None if path is None else _stamp(path),
-        "problem": problem,
+        "id": as_text(cells["id"]),
+        "name": None if path is None else printable(os.path.relpath(path, row.folder)),
+        "text": as_words(cells["text"]),
+        "label": as_label(cells["label"], label_names),
+        "fold": as_text(cells["fold"]),
+        "dialog": as_text(cells["dialog"]),
+        "order": as_order(cells["order"]),
+        "speaker": as_text(cells["speaker"]),
+        "start": start,
+        "end": end,
+        "history": as_history(cells["history"]),
+        "stamp": None if path is None else file_stamp(path),
+        **{
+            "path": path,
+            "part": None,
+            "problem": None,
+            "silent": False,
+            **heard,
+            "audio": heard["audio"] or {"path": None, "bytes": None},
+        },
     }
 
 
-def _as_text(value) -> str | None:
-    """Names as text; whole numbers without the point that missing ones beside them bring; None for what is missing."""
-    if value is None or value != value or value == "":
-        return None
-    return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
+def _hear(audio, folder: Path, start: float | None, end: float | None) -> dict:
+    """
+    Decode a recording once, and cut the part that its row means.
 
-
-def _stored_audio(audio, base: Path) -> tuple[dict | None, int, str, str | None]:
-    """What the schema keeps of a recording, its length in samples at 16 kHz, their digest, and what is wrong with it."""
+    Returns:
+        `audio` as the schema keeps it, or None; `num_frames` and `digest` of its samples at 16 kHz; and where there is
+        one: `path` of the file, the `part` that is heard, whether it is `silent`, and the `problem` that makes it useless.
+    """
     if isinstance(audio, dict) and audio.get("array") is not None:
-        file = io.BytesIO()
-        soundfile.write(file, np.asarray(audio["array"]).T, int(audio["sampling_rate"]), format="WAV", subtype="FLOAT")
-        audio = {"path": None, "bytes": file.getvalue()}
-    audio = audio if isinstance(audio, dict) else {"path": audio, "bytes": None}
+        samples = np.asarray(audio["array"], dtype=np.float32).T
+        audio = {"path": None, "bytes": _as_wav(samples, int(audio["sampling_rate"]))}
+    if isinstance(audio, (bytes, bytearray)):
+        audio = {"path": None, "bytes": bytes(audio)}
+    elif isinstance(audio, (list, tuple, np.ndarray)):
+        raise ValueError("audio is samples without their rate: expected a path, bytes, or {'array', 'sampling_rate'}")
+    audio = audio if isinstance(audio, dict) else {"path": as_text(audio), "bytes": None}
     path, content = audio.get("path"), audio.get("bytes")
     if path is None and content is None:
-        return None, 0, "", "audio_missing"
-    if content is None and "://" in path:  # a file on the Hub or in an archive
-        with fsspec.open(path) as file:
-            content = file.read()
-    path = None if content is not None else str((base / path).resolve())
+        return {"audio": None, "num_frames": 0, "digest": "", "problem": "audio_missing"}
+    if content is None:
+        path = locate(path, folder)
+        if "://" in path:  # a file on the Hub or in an archive
+            content = _fetch(path)
+    path = None if content is not None else path
+    stored = {"audio": {"path": path, "bytes": content}, "path": path, "num_frames": 0, "digest": ""}
+    if path is not None and printable(path) != path:
+        return {
+            "audio": None,
+            "num_frames": 0,
+            "digest": "",
+            "problem": f"audio_damaged: {printable(path)}: rename it in UTF-8",
+        }
     try:
-        samples = load_audio({"path": path, "bytes": content})
+        if path is not None and not os.path.isfile(path):
+            raise FileNotFoundError(f"no file {path}; {missing_hint(path, folder)}")
+        timed = start is not None and end is not None
+        samples = load_kept(path) if timed and path is not None else load_audio({"path": path, "bytes": content})
     except (OSError, ValueError) as error:
-        return {"path": path, "bytes": None}, 0, "", f"audio_damaged: {error}"
-    return {"path": path, "bytes": content}, len(samples), hashlib.sha256(samples.tobytes()).hexdigest(), None
+        return {**stored, "audio": {"path": path, "bytes": None}, "problem": f"audio_damaged: {printable(error)}"}
+    try:
+        part = choose_part(len(samples) / SAMPLING_RATE, start, end, shared=False)
+    except ValueError as error:
+        return {**stored, "problem": f"part_damaged: {error}"}
+    if part is not None and part != (0.0, len(samples) / SAMPLING_RATE):
+        samples = cut_part(samples, part)
+        stored["audio"] = {"path": None, "bytes": _as_wav(samples, SAMPLING_RATE)}
+    stored["part"] = PART_CUT if part is not None else PART_WHOLE if timed else None
+    stored["silent"] = bool(np.ptp(samples) < SILENCE)
+    return {**stored, "num_frames": len(samples), "digest": hashlib.sha256(samples.tobytes()).hexdigest()}
+
+
+def _fetch(address: str) -> bytes:
+    """A file from elsewhere. A failure ends the reading, since another time it may be there."""
+    try:
+        with fsspec.open(address) as file:
+            return file.read()
+    except Exception as error:  # every file system of fsspec has its own
+        raise OSError(f"{address} could not be fetched ({error!r}): try again, or give files that lie here") from error
+
+
+def _as_wav(samples: np.ndarray, rate: int) -> bytes:
+    """A WAV file with exactly these samples: of 16 bits where they hold them, else of floats."""
+    scaled = samples * 32768
+    whole = bool((scaled == np.rint(scaled)).all() and scaled.max(initial=0) < 32768 and scaled.min(initial=0) >= -32768)
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16" if whole else "FLOAT")
+    return file.getvalue()

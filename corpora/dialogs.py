@@ -39,17 +39,23 @@ def read_dialogs(path: Path) -> tuple[list[dict], list[str]]:
             if not line.strip():
                 continue
             try:
-                found = json.loads(line)
+                dialog = json.loads(line)
                 turns = [
-                    {"speaker": str(turn.get("speaker") or ""), "text": turn["text"].strip(), "emotion": turn.get("emotion")}
-                    for turn in found["turns"]
+                    {
+                        "speaker": "" if turn.get("speaker") is None else str(turn["speaker"]),
+                        "text": turn["text"].strip(),
+                        "emotion": turn.get("emotion"),
+                    }
+                    for turn in dialog["turns"]
                 ]
                 if not turns or not all(turn["text"] for turn in turns):
                     raise ValueError("it has a turn without text" if turns else "it has no turns")
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 damaged.append(f"line {number}: {error!r}")
                 continue
-            dialogs.append({"id": str(found.get("id") or f"dialog{number:05d}"), "turns": turns})
+            name = dialog.get("id")
+            name = f"dialog{number:05d}" if name is None or name == "" else str(name)
+            dialogs.append({"id": name, "turns": turns})
     twice = [name for name, count in Counter(dialog["id"] for dialog in dialogs).items() if count > 1]
     if twice:
         raise ValueError(f"{path}: {len(twice)} ids stand for several dialogs, such as {twice[0]}")
@@ -68,9 +74,9 @@ def group_dialogs(dialogs: list[dict]) -> list[int]:
     shared = Counter()
     for text, indices in where.items():
         indices = sorted(indices)
-        for place, one in enumerate(indices):
-            for other in indices[place + 1 :]:
-                shared[one, other] += SHARED_LINES if isinstance(text, tuple) else 1
+        for place, first in enumerate(indices):
+            for second in indices[place + 1 :]:
+                shared[first, second] += SHARED_LINES if isinstance(text, tuple) else 1
     group = list(range(len(dialogs)))
 
     def root(index: int) -> int:
@@ -78,9 +84,9 @@ def group_dialogs(dialogs: list[dict]) -> list[int]:
             index = group[index]
         return index
 
-    for (one, other), count in shared.items():
+    for (first, second), count in shared.items():
         if count >= SHARED_LINES:
-            low, high = sorted((root(one), root(other)))
+            low, high = sorted((root(first), root(second)))
             group[high] = low
     return [root(index) for index in range(len(dialogs))]
 

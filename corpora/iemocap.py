@@ -19,7 +19,7 @@ Columns of a row:
     text             the transcript, "" where it is empty or missing
     label            ClassLabel ang, hap, neu, sad; -1 for a turn that is history only
     emotion          the label file's code, such as exc or fru
-    num_frames       frames in the recording at its own rate; 0 for a turn that is history only
+    num_frames       samples of the recording at 16 kHz; 0 for a turn that is history only
     history          texts of all earlier turns of the dialog, oldest first, of both speakers, whatever their label
     history_ids      their ids
     problems         kinds of note on this turn, see `KINDS` in corpora/release.py
@@ -34,28 +34,28 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import datasets
 import pyarrow as pa
 from datasets.exceptions import DatasetsError, ManualDownloadError
 
+from ..audio_lemer import SAMPLING_RATE
 from ..runtime.files import replace_files
 from .release import (
     CLASS_OF,
     DROPPED,
     KINDS,
     LOST,
-    NORMAL,
-    SAMPLING_RATE,
+    RELEASE_KINDS,
     SESSIONS,
     Dialog,
     check_audio,
     find_release,
     read_release,
 )
+from .report import Report, Standard, fingerprint_lines
 
-SCHEMA_VERSION = "1"  # in the cache's key: raise it with every change of what a row holds
+SCHEMA_VERSION = "2"  # in the cache's key: raise it with every change of what a row holds
 CLASSES = ("ang", "hap", "neu", "sad")
 
 # The release as it is known from public lists: numbers and digests only, nothing of the corpus.
@@ -77,9 +77,14 @@ STANDARD_FINGERPRINTS = {
     "Session5": "ddb8de5b96a8429d145a0966652efaf95eb4df5a1ea4d4a53648f12954ab3e16",
 }
 STANDARD_IDS_FINGERPRINT = "c3532591dc59b0ec0efd2b67553f2a045a96a0f8879ae172d5a4fc713dbc0baa"  # of the lines "<id>\n"
+STANDARD = Standard(
+    rows=STANDARD_TURNS,
+    samples={session: dict(zip(CLASSES, counts, strict=True)) for session, counts in STANDARD_SAMPLES.items()},
+    fingerprints=STANDARD_FINGERPRINTS,
+    ids_fingerprint=STANDARD_IDS_FINGERPRINT,
+)
 
 MANIFEST_HISTORY = 10  # turns of history in a manifest's line, the newest ones
-EXAMPLES = 3  # names of a kind in the printed report
 MAX_PROCESSES = 8  # reading is soon limited by the disk
 # `datasets` starts processes anew for each session, which takes longer than decoding fewer recordings than this: 7,650
 # clips of 4.5 s took 2.3 s in one process and 6.1 s in two.
@@ -203,7 +208,7 @@ def load_iemocap(
     cache_dir: str | os.PathLike | None = None,
     num_proc: int | None = None,
     max_bad: int | None = None,
-) -> tuple[datasets.Dataset, "Report"]:
+) -> tuple[datasets.Dataset, Report]:
     """Loads IEMOCAP, or a corpus of its layout, from the folder it was unpacked in.
 
     Args:
@@ -231,8 +236,9 @@ def load_iemocap(
     root, notes = builder.release.root, builder.release.notes
     dialogs = [dialog for dialog in builder.release.dialogs if dialog.turns]
     if not dialogs:
+        damage = ", ".join(f"{len(notes[kind]):,} {kind}" for kind in LOST if notes.get(kind)) or "no damage"
         raise ValueError(
-            f"no evaluated turn in {root}: {_commonest(notes)}. Are the label files "
+            f"no evaluated turn in {root}: {damage}. Are the label files "
             "Session*/dialog/EmoEvaluation/Ses*.txt there, and named like dialogs?"
         )
     if num_proc is None:
@@ -241,147 +247,63 @@ def load_iemocap(
     sessions = [dialog.session for dialog in dialogs]
     builder.download_and_prepare(num_proc=min(num_proc, *(sessions.count(number) for number in set(sessions))))
     dataset = builder.as_dataset(split="all")
-    report = Report.of(dataset, root, notes)
+    report = make_report(dataset, root, notes)
     if not report.num_samples:
         raise ValueError(
             f"no usable turn of the classes {', '.join(CLASSES)} in {root}: {len(dataset):,} evaluated turns, "
-            f"{_commonest(report.notes)}. Is the release complete (labels, transcriptions, sentences/wav)?"
+            f"{report.commonest()}. Is the release complete (labels, transcriptions, sentences/wav)?"
         )
-    bad = sum(len(report.notes[kind]) for kind in LOST)
-    if max_bad is not None and bad > max_bad:
-        raise ValueError(
-            f"{bad:,} damaged items in {root}, max_bad allows {max_bad:,}; commonest: {_commonest(report.notes)}. "
-            "Repair the release, or allow more"
-        )
+    report.check_damage(max_bad)
     return dataset, report
 
 
-def _commonest(notes: dict[str, list[str]]) -> str:
-    damage = sorted(((len(notes[kind]), kind) for kind in LOST if notes.get(kind)), reverse=True)
-    return ", ".join(f"{count:,} {kind}" for count, kind in damage[:EXAMPLES]) or "no damage"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What is in a loaded corpus, and what is not.
-
-    Attributes:
-        root: the release's folder.
-        turns: session -> number of rows.
-        samples: session -> class -> number of samples.
-        notes: kind of `KINDS`, all of them -> names of files, lines ("file:number") or turns.
-        fingerprints: "all", "ids" and "Session1" ... -> sha256 as in `STANDARD_FINGERPRINTS`; sessions without samples
-            are left out.
+def make_report(dataset: datasets.Dataset, root: str, notes: dict[str, list[str]]) -> Report:
     """
+    The report of a dataset.
 
-    root: str
-    turns: dict[int, int]
-    samples: dict[int, dict[str, int]]
-    notes: dict[str, list[str]]
-    fingerprints: dict[str, str]
-
-    @classmethod
-    def of(cls, dataset: datasets.Dataset, root: str, notes: dict[str, list[str]]) -> "Report":
-        """Makes the report of a dataset; `notes` are those of the release, the turns' own are in the dataset."""
-        notes = {kind: list(notes.get(kind, [])) for kind in KINDS}
-        turns = dict.fromkeys(SESSIONS, 0)
-        samples = {number: dict.fromkeys(CLASSES, 0) for number in SESSIONS}
-        labelled = []
-        columns = dataset.select_columns(["id", "session", "label", "emotion", "problems"])[:]
-        for utterance, session, label, emotion, problems in zip(*columns.values(), strict=True):
-            turns[session] += 1
-            if label >= 0:
-                samples[session][CLASSES[label]] += 1
-                labelled.append((utterance, session, CLASSES[label]))
-            if emotion in DROPPED:
-                notes[f"dropped_{emotion}"].append(utterance)
-            for kind in problems:
-                notes[kind].append(f"{utterance} ({emotion!r})" if kind == "unknown_label_code" else utterance)
-        fingerprints = {
-            "all": _fingerprint(f"{utterance} {label}" for utterance, _, label in labelled),
-            "ids": _fingerprint(utterance for utterance, _, _ in labelled),
-        }
-        for number in sorted({session for _, session, _ in labelled}):
-            lines = (f"{utterance} {label}" for utterance, session, label in labelled if session == number)
-            fingerprints[f"Session{number}"] = _fingerprint(lines)
-        return cls(root, turns, samples, notes, fingerprints)
-
-    @property
-    def num_samples(self) -> int:
-        return sum(sum(classes.values()) for classes in self.samples.values())
-
-    @property
-    def is_standard(self) -> bool:
-        """Whether the samples and their labels are exactly the 5,531 of the literature."""
-        return self.fingerprints["all"] == STANDARD_FINGERPRINTS["all"]
-
-    @property
-    def verdict(self) -> str:
-        """One sentence that compares the samples with the 5,531 of the literature."""
-        if self.is_standard:
-            return "The samples are the standard 5,531 subset."
-        other = [
-            str(number)
-            for number in SESSIONS
-            if self.fingerprints.get(f"Session{number}") != STANDARD_FINGERPRINTS[f"Session{number}"]
-        ]
-        same_ids = self.fingerprints["ids"] == STANDARD_IDS_FINGERPRINT
-        where = f"session{'s' if len(other) > 1 else ''} {', '.join(other)}"
-        return f"Not the standard 5,531 subset: differs in {where}{' (labels only)' if same_ids else ''}."
-
-    def format(self) -> str:
-        """Returns the report as text, with up to three names of each kind."""
-        standard_turns = sum(STANDARD_TURNS.values())
-        standard_samples = {number: dict(zip(CLASSES, counts, strict=True)) for number, counts in STANDARD_SAMPLES.items()}
-        lines = [self.root, "", "Found / in the standard release:", ""]
-        lines.append(" " * 10 + "".join(f"{name:>14}" for name in (*CLASSES, "samples", "turns")))
-        total = {name: [0, 0] for name in CLASSES}
-        for number in SESSIONS:
-            pairs = [[self.samples[number][name], standard_samples[number][name]] for name in CLASSES]
-            for name, (found, standard) in zip(CLASSES, pairs, strict=True):
-                total[name][0] += found
-                total[name][1] += standard
-            lines.append(_table_row(f"Session{number}", pairs, [self.turns[number], STANDARD_TURNS[number]]))
-        lines.append(_table_row("all", list(total.values()), [sum(self.turns.values()), standard_turns]))
-        lines += ["", self.verdict]
-        if self.notes["session_missing"]:
-            lines.append(f"Missing: {', '.join(self.notes['session_missing'])}.")
-        headings = {
-            "Damaged or missing": [kind for kind in LOST if kind != "session_missing"],
-            "Kept, but worth knowing": [kind for kind in KINDS if kind not in LOST and kind not in NORMAL],
-            "Left out as usual": list(NORMAL),
-        }
-        for heading, kinds in headings.items():
-            kinds = [kind for kind in kinds if self.notes[kind]]
-            lines += ["", f"{heading}:{'' if kinds else ' nothing'}"]
-            for kind in kinds:
-                names = self.notes[kind]
-                more = ", ..." if len(names) > EXAMPLES else ""
-                lines.append(f"{len(names):>7,}  {kind}: {KINDS[kind]}")
-                lines.append(f"{'':9}{', '.join(names[:EXAMPLES])}{more}")
-        return "\n".join(lines)
-
-    def to_json(self) -> str:
-        """Returns the counters as JSON.
-
-        Each kind of `KINDS` -> {"count", "items"}, and beside them "turns" and "samples" by session, "fingerprints",
-        and "standard": whether the samples are the standard ones.
-        """
-        counters = {kind: {"count": len(names), "items": names} for kind, names in self.notes.items()}
-        counters["turns"] = {f"Session{number}": count for number, count in self.turns.items()}
-        counters["samples"] = {f"Session{number}": classes for number, classes in self.samples.items()}
-        counters["fingerprints"] = self.fingerprints
-        counters["standard"] = self.is_standard
-        return json.dumps(counters, ensure_ascii=False, indent=1) + "\n"
-
-
-def _table_row(name: str, pairs: list[list[int]], turns: list[int]) -> str:
-    samples = [sum(numbers) for numbers in zip(*pairs, strict=True)]
-    return f"{name:10}" + "".join(f"{f'{found:,} / {known:,}':>14}" for found, known in (*pairs, samples, turns))
-
-
-def _fingerprint(lines) -> str:
-    return hashlib.sha256("".join(f"{line}\n" for line in sorted(lines)).encode()).hexdigest()
+    Args:
+        dataset: rows of all sessions.
+        root: the release's folder.
+        notes: kind -> names, of the release; the notes of the turns are in the dataset.
+    """
+    notes = {kind: list(notes.get(kind, [])) for kind in KINDS}
+    turns = dict.fromkeys(SESSIONS, 0)
+    samples = {number: dict.fromkeys(CLASSES, 0) for number in SESSIONS}
+    labelled = []
+    columns = dataset.select_columns(["id", "session", "label", "emotion", "problems"])[:]
+    for utterance, session, label, emotion, problems in zip(*columns.values(), strict=True):
+        turns[session] += 1
+        if label >= 0:
+            samples[session][CLASSES[label]] += 1
+            labelled.append((utterance, session, CLASSES[label]))
+        if emotion in DROPPED:
+            notes[f"dropped_{emotion}"].append(utterance)
+        for kind in problems:
+            notes[kind].append(f"{utterance} ({emotion!r})" if kind == "unknown_label_code" else utterance)
+    fingerprints = {
+        "all": fingerprint_lines(f"{utterance} {label}" for utterance, _, label in labelled),
+        "ids": fingerprint_lines(utterance for utterance, _, _ in labelled),
+    }
+    sessions = sorted({session for _, session, _ in labelled})
+    for number in sessions:
+        lines = (f"{utterance} {label}" for utterance, session, label in labelled if session == number)
+        fingerprints[f"Session{number}"] = fingerprint_lines(lines)
+    missing = notes["session_missing"]
+    return Report(
+        name=root,
+        classes=list(CLASSES),
+        folds={number: f"Session{number}" for number in SESSIONS},
+        held_out=sessions,
+        split="leave one session out; speakers of a session occur in no other",
+        history="every earlier turn of the dialog, both speakers, whatever its label, with the corpus's transcripts",
+        rows=turns,
+        samples=samples,
+        kinds=RELEASE_KINDS,
+        notes=notes,
+        fingerprints=fingerprints,
+        remarks=[f"Missing: {', '.join(missing)}."] if missing else [],
+        standard=STANDARD,
+    )
 
 
 def manifest(dataset: datasets.Dataset) -> Iterator[dict]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import any_dataset, iemocap
 from .options import COLUMNS
+from .report import Report
 
 
 class Corpus(NamedTuple):
@@ -22,7 +23,7 @@ class Corpus(NamedTuple):
     """
 
     samples: datasets.Dataset
-    report: iemocap.Report | any_dataset.Report
+    report: Report
     folds: list[int]
     protocol: dict[str, str]
 
@@ -64,4 +65,5 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
     unknown = sorted(set(folds) - set(sessions))
     if unknown:
         raise ValueError(f"--folds {unknown}: the corpus has utterances in the sessions {sessions}")
+    report.check_folds(folds)
     return Corpus(samples, report, folds, protocol)

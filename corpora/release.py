@@ -22,8 +22,11 @@ import numpy as np
 import soundfile
 from datasets.exceptions import ManualDownloadError
 
+from ..audio_lemer import SAMPLING_RATE, load_audio
+from .recordings import SILENCE
+from .report import Kinds
+
 SESSIONS = (1, 2, 3, 4, 5)
-SAMPLING_RATE = 16_000  # Hz, the release's
 CLASS_OF = {"ang": "ang", "hap": "hap", "exc": "hap", "neu": "neu", "sad": "sad"}  # the four-class set-up: exc is hap
 DROPPED = ("fru", "xxx", "sur", "fea", "dis", "oth")  # known codes outside the four classes: history only
 # A recording may be shorter than its label's span by this much before it is noted, whichever is more.
@@ -58,6 +61,7 @@ KEPT = {
     "transcript_empty": "evaluated turns with an empty transcript (not in any history)",
     "audio_other_rate": f"recordings of another rate than {SAMPLING_RATE} Hz",
     "audio_other_channels": "recordings of more than one channel",
+    "audio_silent": "recordings with nothing to hear (silence, or channels that cancel each other)",
     "audio_short": "recordings shorter than their label's span by more than 0.1 s and 10 %",
 }
 NORMAL = {
@@ -69,7 +73,8 @@ NORMAL = {
 }
 # Every kind of note and what it counts. LOST is damage, for which something is missing in the dataset; what is noted
 # as KEPT is in it; what is NORMAL is out of it in an intact release as well.
-KINDS = {**LOST, **KEPT, **NORMAL}
+RELEASE_KINDS = Kinds(damaged=LOST, kept=KEPT, left_out=NORMAL)
+KINDS = RELEASE_KINDS.all
 
 _DIALOG = r"Ses0[1-5][FM]_[a-z]+[0-9]+(?:_[0-9]+)?[a-z]?"
 _TIME = r"[0-9]+(?:\.[0-9]*)?"
@@ -173,7 +178,8 @@ def find_release(data_dir: str | os.PathLike) -> str:
             f"no IEMOCAP release in {folder}: found none of Session1 to Session5 with a folder dialog/EmoEvaluation "
             "(labels), beside which dialog/transcriptions and sentences/wav are expected, neither there nor one level "
             "above or below. The corpus cannot be downloaded: USC SAIL gives it out on request "
-            "(https://sail.usc.edu/iemocap); unpack it and give the folder that holds Session1 to Session5"
+            "(https://sail.usc.edu/iemocap); unpack it and give the folder that holds Session1 to Session5. Any other "
+            f"corpus, a folder of recordings or a table, is given by its own name: --corpus {folder}"
         )
     return str(inside[0].resolve())
 
@@ -247,34 +253,42 @@ def check_audio(path: str | None, span: float) -> tuple[int, list[str]]:
         span: seconds from the label's start to its end.
 
     Returns:
-        The number of frames in the file, at its own rate, and the kinds of note. 0 frames where it cannot be used.
+        The number of samples that the model hears, at 16 kHz, and the kinds of note. 0 where it cannot be used.
     """
     if path is None:
         return 0, ["audio_missing"]
     # A pipe or a device would block, a folder is none of soundfile's errors on every system.
     if not os.path.isfile(path):
         return 0, ["audio_unreadable"]
-    frames, finite = 0, True
+    frames, finite, lowest, highest = 0, True, math.inf, -math.inf
     try:
         with soundfile.SoundFile(path) as recording:
             rate, channels = recording.samplerate, recording.channels
             while len(block := recording.read(2**20, dtype="float32", always_2d=True)):
                 frames += len(block)
                 finite = finite and bool(np.isfinite(block).all())
+                mono = block.mean(axis=1)
+                lowest, highest = min(lowest, float(mono.min())), max(highest, float(mono.max()))
     except (OSError, RuntimeError):  # soundfile.LibsndfileError is a RuntimeError
         return 0, ["audio_unreadable"]
     if not frames:
         return 0, ["audio_empty"]
     if not finite:
         return 0, ["audio_not_finite"]
-    kinds = []
+    kinds, heard = [], frames
     if rate != SAMPLING_RATE:
         kinds.append("audio_other_rate")
+        try:
+            heard = len(load_audio(path))
+        except (OSError, ValueError):
+            return 0, ["audio_unreadable"]
     if channels != 1:
         kinds.append("audio_other_channels")
+    if highest - lowest < SILENCE:
+        kinds.append("audio_silent")
     if span - frames / rate > max(SHORTER_BY_SECONDS, SHORTER_BY_SHARE * span):
         kinds.append("audio_short")
-    return frames, kinds
+    return heard, kinds
 
 
 class _Reader:

@@ -18,12 +18,12 @@ from transformers import AutoModelForAudioClassification, AutoProcessor, HfArgum
 parser = HfArgumentParser((make_dataclass("Arguments", [("checkpoint", str), ("dataset", str)]), TrainingArguments))
 parser.set_defaults(eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True, metric_for_best_model="ua")
 parser.set_defaults(remove_unused_columns=False)  # the collator reads them
-parser.set_defaults(hub_strategy="end")  # pushes before the end would lack the model's code
-parser.set_defaults(ddp_find_unused_parameters=False)  # there are none
+parser.set_defaults(hub_strategy="end", ddp_find_unused_parameters=False)  # no code before the end; none is unused
 names, args = parser.parse_args_into_dataclasses()
 torch.manual_seed(args.seed)  # of the new classifier
 torch.backends.cuda.enable_cudnn_sdp(False)  # on a GPU it would plan the attention anew for every new length
 
+Audio.encode_example = lambda _, it: it if isinstance(it, dict) else {"path": it, "bytes": None}  # without torchcodec
 data = load_dataset(names.dataset).cast_column("audio", Audio(decode=False))  # decoded by the processor
 data = data.filter(lambda label: label is not None and label >= 0, input_columns="label")
 if "validation" not in data:

@@ -100,6 +100,20 @@ def test_two_processes_share_the_batches(tuned):
     assert state["max_steps"] == 8  # two epochs of 13 rows in batches of 2 x 2
 
 
+def test_the_script_reads_folders_of_recordings_without_torchcodec(tmp_path):
+    tiny_model(modality="speech").save_pretrained(tmp_path / "checkpoint")
+    tiny_processor().save_pretrained(tmp_path / "checkpoint")
+    noise = np.random.default_rng(0).normal(0, 0.1, 4000)
+    for split, count in (("train", 6), ("test", 2)):
+        for emotion in ("joy", "rage"):
+            (tmp_path / "data" / split / emotion).mkdir(parents=True)
+            for number in range(count):
+                soundfile.write(tmp_path / "data" / split / emotion / f"{number}.wav", noise[: 2000 + 100 * number], 16_000)
+    caches = {"HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    finetune(tmp_path, tmp_path / "tuned", "--num_train_epochs", "1", **caches)
+    assert LemerModel.from_pretrained(tmp_path / "tuned").config.id2label == {0: "joy", 1: "rage"}
+
+
 def test_what_the_script_pushes_without_the_package_is_whole(folder):
     with HubServer({"hf_ann": Account("ann")}) as hub:
         client = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_ann", "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}

@@ -150,6 +150,7 @@ def folder_in_place_of(path):
 
 
 NOT_FINITE = np.where(np.arange(8000) == 5000, np.nan, 0.0)
+TONE = np.sin(np.arange(8000) / 10) / 2
 DAMAGES = {
     # kind: (damage, noted names, turns that are samples, history of M001)
     "malformed_label_line": (
@@ -317,6 +318,13 @@ DAMAGES = {
     "audio_other_rate": (recording("M000", ZEROS, 15_000), names("M000"), ALL, ("F000", "M000", "F001")),
     "audio_other_channels": (
         recording("M000", np.stack([ZEROS, ZEROS], axis=1)),
+        names("M000"),
+        ALL,
+        ("F000", "M000", "F001"),
+    ),
+    "audio_silent": (recording("M000", ZEROS), names("M000"), ALL, ("F000", "M000", "F001")),
+    "audio_silent in channels that cancel each other": (
+        recording("M000", np.stack([TONE, -TONE], axis=1)),
         names("M000"),
         ALL,
         ("F000", "M000", "F001"),

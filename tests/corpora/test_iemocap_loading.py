@@ -189,14 +189,17 @@ def test_the_standard_counts_add_up():
 def test_the_report_compares_with_the_standard_by_digest(five_sessions, tmp_path, monkeypatch):
     _, report = load(five_sessions)
     assert report.verdict == "Not the standard 5,531 subset: differs in sessions 1, 2, 3, 4, 5."
-    monkeypatch.setattr(iemocap, "STANDARD_FINGERPRINTS", {k: v for k, v in report.fingerprints.items() if k != "ids"})
-    assert report.verdict == "The samples are the standard 5,531 subset."
+    known = {name: digest for name, digest in report.fingerprints.items() if name != "ids"}
+    monkeypatch.setattr(iemocap, "STANDARD", iemocap.STANDARD._replace(fingerprints=known))
+    _, report = load(five_sessions)
+    assert report.verdict == "The samples are the standard 5,531 subset." and report.is_standard
     root = write_release(tmp_path / "r")
     labels = next((root / "Session3" / "dialog" / "EmoEvaluation").glob("*.txt"))
     replace_in(labels, "\tsad\t", "\tang\t")
     _, other = load(root)
     assert other.verdict == "Not the standard 5,531 subset: differs in session 3."
-    monkeypatch.setattr(iemocap, "STANDARD_IDS_FINGERPRINT", report.fingerprints["ids"])
+    monkeypatch.setattr(iemocap, "STANDARD", iemocap.STANDARD._replace(ids_fingerprint=report.fingerprints["ids"]))
+    _, other = load(root)
     assert other.verdict.endswith("differs in session 3 (labels only).")
 
 
