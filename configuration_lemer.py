@@ -239,8 +239,8 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
         label_scale = kwargs.pop("label_scale", 1.0)  # a field of checkpoints saved by earlier versions
         if label_scale != 1.0:
             logger.warning(
-                f"label_scale={label_scale!r} of this configuration is not applied any more: the label branches return plain "
-                "mean cosines (eq. 2 and 5)"
+                f"label_scale={label_scale!r} of this configuration is not applied any more: the label branches return "
+                "plain mean cosines (eq. 2 and 5)"
             )
         super().__post_init__(**kwargs)
         if not hasattr(self.speech_config, "num_codevector_groups"):

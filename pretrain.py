@@ -76,18 +76,12 @@ def _check_settings(parser: argparse.ArgumentParser, settings: dict) -> None:
 def main(argv=None) -> int:
     args = parse_args(argv)
     # Loaded after the options are read: this takes seconds.
-    from tqdm.auto import tqdm
-
     from lemer.runtime.process import set_up_process
-    from lemer.training.run import USER_ERRORS, run_second_stage
+    from lemer.runtime.stopping import run_command
+    from lemer.training.run import CONTINUE, run_second_stage
 
     set_up_process()
-    try:
-        run_second_stage(args)
-    except USER_ERRORS as error:
-        tqdm.write(f"pretrain.py: {' '.join(str(error).split())}", file=sys.stderr)  # on a line of its own, above any bar
-        return 1
-    return 0
+    return run_command("pretrain.py", lambda: run_second_stage(args), CONTINUE)
 
 
 if __name__ == "__main__":

@@ -25,18 +25,13 @@ def main(argv=None) -> int:
         print(format_recipes())
         return 0
     # Loaded after the options are read: this takes seconds.
-    from tqdm.auto import tqdm
-
     from lemer.runtime.process import set_up_process
-    from lemer.training.run import USER_ERRORS, run_recipe
+    from lemer.runtime.stopping import run_command
+    from lemer.training.run import CONTINUE, run_recipe
 
     set_up_process()
-    try:
-        run_recipe(args, shlex.join(["python", "train.py", *(sys.argv[1:] if argv is None else argv)]))
-    except USER_ERRORS as error:
-        tqdm.write(f"train.py: {' '.join(str(error).split())}", file=sys.stderr)  # on a line of its own, above any bar
-        return 1
-    return 0
+    command = shlex.join(["python", "train.py", *(sys.argv[1:] if argv is None else argv)])
+    return run_command("train.py", lambda: run_recipe(args, command), CONTINUE)
 
 
 if __name__ == "__main__":

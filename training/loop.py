@@ -8,6 +8,7 @@ and the choice of the best epoch, and states from which a killed run goes on and
 """
 
 import math
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tqdm.auto import tqdm
 
 from ..evaluation.ser_metrics import emotion_scores
 from ..runtime.files import whole_folder, writing
+from ..runtime.stopping import Terminated, terminating
 from .states import JsonLinesTracker, States
 
 
@@ -147,35 +149,53 @@ def train(
     Raises:
         FloatingPointError: a loss is not finite.
         OSError: a state cannot be written.
+        Terminated: the process got SIGTERM. The update that was running is finished, and a state of it is saved.
     """
     sampler = loader.batch_sampler
     total = count_updates(loader, settings.epochs, accelerator.gradient_accumulation_steps)
     prepared = accelerator.prepare(task.model, task.optimizer, loader, task.scheduler)
     task.model, task.optimizer, loader, task.scheduler = prepared
     accelerator.init_trackers("tensorboard")
-    states = States(folder / "states", accelerator)
+    states = States(folder / "states", accelerator, task.model, task.optimizer, task.scheduler)
     set_seed(settings.seed)
     progress = {"step": 0, "epoch": 0, "batches": 0, "best_score": None, "best_step": None, **(states.load() or {})}
+    progress.pop("sizes", None)  # of the state's files
     task.load_state(progress.pop("task", {}))
     JsonLinesTracker(folder / "log.jsonl").rewind(progress["step"])
     if validation_loader is not None:
         validation_loader = accelerator.prepare(validation_loader)
 
-    hidden = not accelerator.is_main_process
-    with tqdm(total=total, initial=progress["step"], desc=task.name, unit="update", disable=hidden) as bar:
+    stop, shown = threading.Event(), {"desc": task.name, "unit": "update", "disable": not accelerator.is_main_process}
+    with terminating(stop.set), tqdm(total=total, initial=progress["step"], **shown) as bar:
         for epoch in range(progress["epoch"], settings.epochs):
             sampler.start(epoch, progress["batches"])
-            _train_epoch(task, accelerator, loader, states, progress, settings, bar)
+            _train_epoch(task, accelerator, loader, states, progress, settings, bar, stop)
             progress.update(epoch=epoch + 1, batches=0)
             task.end_epoch(epoch, progress["step"])
             if validation_loader is not None:
                 _validate(task, accelerator, validation_loader, folder, epoch, progress)
             states.save(progress)
+            if _any_process(stop.is_set(), accelerator):
+                raise Terminated
     return progress
 
 
-def _train_epoch(task: Task, accelerator: Accelerator, loader, states: States, progress: dict, settings: LoopSettings, bar):
-    """Train on the batches of an epoch that are not done yet; `progress` and `bar` go along."""
+def _train_epoch(
+    task: Task,
+    accelerator: Accelerator,
+    loader,
+    states: States,
+    progress: dict,
+    settings: LoopSettings,
+    bar: tqdm,
+    stop: threading.Event,
+) -> None:
+    """
+    Train on the batches of an epoch that are not done yet; `progress` and `bar` go along.
+
+    Raises:
+        Terminated: `stop` was set in one of the processes; a state of the last update is saved.
+    """
     batches, epoch = len(loader.batch_sampler), progress["epoch"]
     task.model.train()
     logged: dict[str, list[torch.Tensor]] = {}
@@ -203,8 +223,18 @@ def _train_epoch(task: Task, accelerator: Accelerator, loader, states: States, p
         accelerator.log({"epoch": epoch, **means, **task.describe_update(norm)}, step=progress["step"])
         bar.update()
         bar.set_postfix(loss=f"{means['loss']:.3f}")
-        if progress["step"] % settings.state_steps == 0 and progress["batches"] < batches:
+        stopping = _any_process(stop.is_set(), accelerator)
+        if (stopping or progress["step"] % settings.state_steps == 0) and progress["batches"] < batches:
             states.save({**progress, "task": task.state()})
+            if stopping:
+                raise Terminated
+
+
+def _any_process(condition: bool, accelerator: Accelerator) -> bool:
+    """Whether a condition holds in one of the processes, which learn it from each other."""
+    if accelerator.num_processes == 1:
+        return condition
+    return bool(accelerator.reduce(torch.tensor(float(condition), device=accelerator.device), "sum").item())
 
 
 def _stop_on_loss(task: Task, values: dict, loader, rows: list[int], step: int):

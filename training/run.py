@@ -6,8 +6,6 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from datasets.exceptions import DatasetsError
-from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging
 
 from ..corpora.load import Corpus, load_corpus
@@ -21,8 +19,8 @@ from .fine_tuning import train_fold
 from .options import FREE, changed_settings, set_defaults, towers_of_fold
 from .second_stage import second_stage
 
-# Bad input, a full disk or a training that went wrong. The scripts print the message alone, without a traceback.
-USER_ERRORS = (ValueError, OSError, FloatingPointError, DatasetsError, StrictDataclassError)
+# Of a run that was stopped.
+CONTINUE = "What is finished and the last state are safe, and the same command goes on from there"
 
 
 def run_recipe(args: argparse.Namespace, command: str) -> None:
@@ -34,7 +32,7 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
         command: the command line, for protocol.json.
 
     Raises:
-        USER_ERRORS
+        USER_ERRORS of `runtime/stopping.py`.
     """
     logging.disable_progress_bar()  # those of loading and saving weights, which takes moments
     recipe = get_recipe(args.recipe)
@@ -61,9 +59,8 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
         folder = output / f"fold{fold}" / f"seed{seed}"
         if (folder / "results.json").exists():
             continue
-        if (
-            args.second_stage is not None
-        ):  # before the fold's own Accelerator: the settings of the last one made are in force
+        if args.second_stage is not None:
+            # Before the fold's own Accelerator is made, since the settings of the last one are in force.
             stage = Path(args.second_stage)
             fingerprint = protocol["corpus_fingerprint"]
             speech = second_stage(stage, corpus.samples, fold, speech, fingerprint, mixed_precision=args.mixed_precision)
@@ -82,7 +79,7 @@ def run_second_stage(args: argparse.Namespace) -> None:
         args: options of pretrain.py.
 
     Raises:
-        USER_ERRORS
+        USER_ERRORS of `runtime/stopping.py`.
     """
     logging.disable_progress_bar()
     processes, corpus = _load_corpus(args, "speech")

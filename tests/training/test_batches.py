@@ -1,7 +1,6 @@
 """Batches, states and atomic writes: the parts of a training run that a kill or a second process could break."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import lemer.training.batches
 from lemer.runtime.files import whole_folder, write_atomically
 from lemer.training.batches import Collator, LengthBuckets
 from lemer.training.fine_tuning import optimizer_groups
-from lemer.training.states import JsonLinesTracker, States
+from lemer.training.states import JsonLinesTracker
 
 LENGTHS = list(range(1000, 4700, 100))  # 37 utterances
 
@@ -123,48 +122,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_atomically(path, "new \ud800")
     assert path.read_text() == "old"
-
-
-class FakeAccelerator(SimpleNamespace):
-    """Saves one file, or dies in the middle of it."""
-
-    is_main_process = True
-
-    def wait_for_everyone(self):
-        pass
-
-    def save_state(self, folder):
-        (self.root / folder).mkdir(parents=True)
-        (self.root / folder / "model").write_text("m")
-        if self.dies:
-            raise KeyboardInterrupt
-
-    def load_state(self, folder):
-        self.loaded = folder
-
-
-def test_a_kill_while_saving_leaves_the_state_before(tmp_path):
-    accelerator = FakeAccelerator(root=tmp_path, dies=False)
-    states = States(tmp_path / "states", accelerator)
-    assert states.load() is None
-    states.save({"step": 9, "best_step": None})
-    states.save({"step": 10, "best_step": None})
-    accelerator.dies = True
-    with pytest.raises(KeyboardInterrupt):
-        states.save({"step": 11, "best_step": None})
-    assert states.load()["step"] == 10
-    assert accelerator.loaded.endswith("step-000010")
-    accelerator.dies = False
-    states.save({"step": 11, "best_step": None})
-    assert sorted(path.name for path in (tmp_path / "states").iterdir()) == ["step-000011"]
-
-
-def test_only_the_best_weights_that_the_state_names_are_kept(tmp_path):
-    states = States(tmp_path, FakeAccelerator(root=tmp_path, dies=False))
-    for step in (5, 10):
-        (tmp_path / f"best-{step}").mkdir()
-    states.save({"step": 12, "best_step": 5})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-5", "step-000012"]
 
 
 def test_the_log_forgets_what_comes_after_the_state(tmp_path):

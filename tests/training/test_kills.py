@@ -16,6 +16,7 @@ from tiny import tower_folders
 FOLD = "fold2/seed0"
 # A process forked from one that has imported everything starts in no time.
 SERVER = multiprocessing.get_context("forkserver")
+LOGGED = 2**40  # bytes: a disk that never fills, with the messages in a file
 SERVER.set_forkserver_preload(["lemer.train", "lemer.training.run"])
 
 
@@ -134,6 +135,32 @@ def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(begun, argu
     process.join(100)
     assert process.exitcode == 0
     same_results(whole[0], output)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_training_says_how_it_goes_on_and_does(number, status, arguments, whole, tmp_path):
+    output = tmp_path / "run"
+    # States are only written at the ends of epochs, but a cluster that sends SIGTERM gets one of the update that was running.
+    seldom = ["--checkpoint_steps", "1000", "--second_stage", "none", "--recipe", "A1"]
+    undisturbed = start([*arguments, *seldom, "--output_dir", str(tmp_path / "undisturbed")])
+    undisturbed.join(100)
+    process = start([*arguments, *seldom, "--output_dir", str(output)], LOGGED)
+    while process.is_alive() and not (output / FOLD / "log.jsonl").exists():
+        time.sleep(0.0005)
+    os.kill(process.pid, number)
+    process.join(20)
+    assert process.exitcode == status
+    (line,) = [line for line in (tmp_path / "run.log").read_text().splitlines() if line.startswith("train.py: ")]
+    assert "stopped by" in line and "the same command goes on" in line
+    if number == signal.SIGTERM:
+        (state,) = (output / FOLD / "states").glob("step-*")
+        updates = [json.loads(text)["step"] for text in (output / FOLD / "log.jsonl").read_text().splitlines()]
+        assert json.loads((state / "progress.json").read_text())["step"] == max(updates)
+    process = start([*arguments, *seldom, "--output_dir", str(output)])
+    process.join(100)
+    assert process.exitcode == 0
+    for name in ("predictions.csv", "log.jsonl"):
+        assert (output / FOLD / name).read_text() == (tmp_path / "undisturbed" / FOLD / name).read_text()
 
 
 def test_an_output_folder_that_cannot_be_made_is_one_clear_error(arguments, tmp_path, capsys):
