@@ -14,6 +14,7 @@ from ..evaluation.score_fusion import fuse_runs
 from ..evaluation.summary import format_summary, summarise
 from ..recipes import Recipe, get_recipe
 from ..runtime.files import write_atomically
+from ..runtime.locks import hold_for_all
 from ..runtime.process import leave_process_group
 from .fine_tuning import train_fold
 from .options import FREE, changed_settings, set_defaults, towers_of_fold
@@ -64,7 +65,8 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
             stage = Path(args.second_stage)
             fingerprint = protocol["corpus_fingerprint"]
             speech = second_stage(stage, corpus.samples, fold, speech, fingerprint, mixed_precision=args.mixed_precision)
-        train_fold(args, protocol, corpus.samples, fold, seed, folder, str(speech), text)
+        with hold_for_all(folder, processes.is_main_process):
+            train_fold(args, protocol, corpus.samples, fold, seed, folder, str(speech), text)
     if processes.is_main_process:
         _summarise(output, args.recipe, recipe, corpus.report.is_standard)
     processes.wait_for_everyone()

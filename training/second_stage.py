@@ -7,21 +7,20 @@ The loss is in `masked_prediction.py`, the loop in `loop.py`. Shapes: G groups o
 import json
 import shutil
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, set_seed
-from filelock import FileLock, Timeout
+from accelerate.utils import set_seed
 from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedModel, get_scheduler
 
 from ..audio_lemer import load_audio
 from ..evaluation.protocol import check_second_stage, check_unseen
 from ..processing_lemer import pad_clips
 from ..runtime.files import whole_folder, write_atomically
+from ..runtime.locks import hold, hold_for_all
 from ..speech_encoder_lemer import count_frames
 from ..towers_lemer import load_towers
 from .batches import NUM_WORKERS, PAD_TO_MULTIPLE_OF, training_loader
@@ -98,7 +97,7 @@ def second_stage(
         "seed": SEED,
         "settings": settings,
     }
-    with _locked(folder / f"fold{fold}.lock", accelerator):
+    with hold_for_all(target, accelerator.is_main_process, wait=True):
         protocol = _check_protocol(folder, protocol, accelerator)
         if not (target / "checkpoint").exists():
             if accelerator.is_main_process:
@@ -112,30 +111,11 @@ def second_stage(
     return target / "checkpoint"
 
 
-@contextmanager
-def _locked(path: Path, accelerator: Accelerator):
-    """Hold a lock for all processes of a run. While another run holds it, this one waits, however long that takes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock, acquired = FileLock(path), [False]
-    while not acquired[0]:
-        if accelerator.is_main_process:
-            try:
-                lock.acquire(timeout=30)
-                acquired = [True]
-            except Timeout:
-                print(f"{path}: another run is making this second stage; waiting for it", flush=True)
-        broadcast_object_list(acquired)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _check_protocol(folder: Path, protocol: dict, accelerator: Accelerator) -> dict:
     """The protocol of the folder, written if nothing was trained there; refuse a folder of something else."""
     if accelerator.is_main_process and not any(folder.glob("fold*/log.jsonl")):
         settings = protocol["settings"] or second_stage_defaults(protocol["speech_model"])
-        with FileLock(folder / "protocol.lock"):
+        with hold(folder / "protocol.json", patience=60):
             write_atomically(folder / "protocol.json", json.dumps({**protocol, "settings": settings}, indent=1))
     accelerator.wait_for_everyone()
     return check_second_stage(folder, protocol)

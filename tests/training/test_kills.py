@@ -140,7 +140,7 @@ def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(begun, argu
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_says_how_it_goes_on_and_does(number, status, arguments, whole, tmp_path):
     output = tmp_path / "run"
-    # States are only written at the ends of epochs, but a cluster that sends SIGTERM gets one of the update that was running.
+    # States are written at the ends of epochs only, but SIGTERM brings one of the update that was running.
     seldom = ["--checkpoint_steps", "1000", "--second_stage", "none", "--recipe", "A1"]
     undisturbed = start([*arguments, *seldom, "--output_dir", str(tmp_path / "undisturbed")])
     undisturbed.join(100)
@@ -161,6 +161,21 @@ def test_a_stopped_training_says_how_it_goes_on_and_does(number, status, argumen
     assert process.exitcode == 0
     for name in ("predictions.csv", "log.jsonl"):
         assert (output / FOLD / name).read_text() == (tmp_path / "undisturbed" / FOLD / name).read_text()
+
+
+def test_the_same_command_at_the_same_time_is_refused_and_harms_nothing(arguments, whole, tmp_path):
+    output = tmp_path / "run"
+    first = start([*arguments, "--output_dir", str(output)])
+    while first.is_alive() and not (output / FOLD / "log.jsonl").exists():
+        time.sleep(0.0005)
+    second = start([*arguments, "--output_dir", str(output)], LOGGED)
+    second.join(100)
+    assert second.exitcode == 1
+    (line,) = [line for line in (tmp_path / "run.log").read_text().splitlines() if line.startswith("train.py: ")]
+    assert "is being written by another run" in line and f"process {first.pid}" in line
+    first.join(100)
+    assert first.exitcode == 0
+    same_results(whole[0], output)
 
 
 def test_an_output_folder_that_cannot_be_made_is_one_clear_error(arguments, tmp_path, capsys):

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from releases import write_release
@@ -31,6 +30,7 @@ import lemer.training.second_stage
 from lemer import LemerModel
 from lemer.corpora.iemocap import load_iemocap
 from lemer.labels_lemer import frame_codes
+from lemer.runtime.locks import hold
 from lemer.speech_encoder_lemer import count_frames
 from lemer.training.masked_prediction import (
     MaskedPrediction,
@@ -327,8 +327,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(finished, arguments, tm
 
     monkeypatch.setattr(lemer.training.second_stage, "draw_batch", interrupted)
     for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            lemer.pretrain.main([*arguments, "--output_dir", str(tmp_path)])
+        assert lemer.pretrain.main([*arguments, "--output_dir", str(tmp_path)]) == 130
         torch.manual_seed(99)
     assert lemer.pretrain.main([*arguments, "--output_dir", str(tmp_path)]) == 0
     assert len(calls) == 5 + 6 + 3
@@ -347,8 +346,7 @@ def test_a_run_interrupted_within_an_epoch_goes_on_from_there(finished, argument
 
     monkeypatch.setattr(lemer.training.second_stage, "draw_batch", interrupted)
     monkeypatch.setattr(lemer.training.second_stage, "STATE_STEPS", 1)
-    with pytest.raises(KeyboardInterrupt):
-        lemer.pretrain.main([*arguments, "--output_dir", str(tmp_path)])
+    assert lemer.pretrain.main([*arguments, "--output_dir", str(tmp_path)]) == 130
     torch.manual_seed(99)
     assert lemer.pretrain.main([*arguments, "--output_dir", str(tmp_path)]) == 0
     assert len(calls) == 6 + 4
@@ -370,7 +368,7 @@ def test_the_same_command_gives_the_same_tower(name, dataset, tmp_path):
 def test_while_another_run_makes_it_this_one_waits_and_takes_the_result(finished, dataset, tower, tmp_path):
     answers = []
     (tmp_path / "protocol.json").write_bytes((finished / "protocol.json").read_bytes())
-    with FileLock(tmp_path / "fold2.lock"):
+    with hold(tmp_path / "fold2"):
         waiting = threading.Thread(target=lambda: answers.append(second_stage(tmp_path, dataset[0], 2, tower, dataset[1])))
         waiting.start()
         waiting.join(0.5)
