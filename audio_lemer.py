@@ -182,7 +182,7 @@ def _limited(blocks: Iterable, name: str, max_seconds: float) -> Iterator[tuple[
     seconds = 0.0
     for rate, samples in blocks:
         seconds += len(samples) / max(rate, 1)
-        if seconds > max_seconds:
+        if seconds > max_seconds + 1e-6:  # seconds are summed up in floats
             raise ValueError(
                 f"{name} lasts more than {max_seconds:g} s: cut it into shorter files, or raise the limit (max_seconds of "
                 "load_audio, max_audio_seconds of the processor)"
