@@ -74,5 +74,5 @@ install: $(VENV)/installed
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), \"needs Python 3.11 or newer, got \" + sys.version"
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q -c constraints.txt -e ".[test,demo,plot,app,onnx]"
+	$(VENV)/bin/python -m pip install -q -c constraints.txt -e ".[test,demo,media,plot,app,onnx]"
 	touch $@

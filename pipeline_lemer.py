@@ -8,7 +8,6 @@ This file travels with every checkpoint.
 """
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from numbers import Real
@@ -19,12 +18,12 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator
 from transformers.utils import logging
 
-from .audio_lemer import GPU_MULTIPLE, load_audio
+from .audio_lemer import GPU_MULTIPLE, knows_its_rate, load_audio
 
 logger = logging.get_logger(__name__)
 
 INPUT_KEYS = {"audio", "text", "history", "segments", "turns"}
-AUDIO_KEYS = {"array", "sampling_rate", "path", "bytes"}  # of a dict that is one recording
+AUDIO_KEYS = {"array", "raw", "sampling_rate", "path", "bytes"}  # of a dict that is one recording
 WINDOW_SECONDS = 30.0  # what Whisper hears at once; hardly an utterance is longer
 END_TOLERANCE = 0.1  # seconds by which a segment may end after its recording, since times are rounded
 
@@ -35,7 +34,7 @@ class LemerPipeline(ChunkPipeline):
 
     An input is one of these; a list, a column of `datasets`, a `KeyDataset` or a generator holds several of them:
 
-    - a recording: a path, bytes, an array, `{"array", "sampling_rate"}`, a torchcodec decoder;
+    - a recording: a path, bytes, an array, `{"array", "sampling_rate"}`, and all else that `load_audio` takes;
     - `{"audio": recording, "text": words, "history": [earlier turns, oldest first]}`, of which any may be left out;
     - `{"audio": recording, "segments": [(start, end), {"start", "end", "text", "history"}, ...]}`, times in seconds;
     - `{"turns": [one of the first two, ...]}`, a dialog from its beginning: every turn's history is the turns before it.
@@ -105,8 +104,7 @@ class LemerPipeline(ChunkPipeline):
         """One input -> its answer; a list or a column -> a list; a torch dataset or a generator -> a generator."""
         named = {"text": text, "history": history, "segments": segments}
         named = {name: value for name, value in named.items() if value is not None}
-        single = isinstance(inputs, (dict, str, os.PathLike, bytes, bytearray))
-        single = single or hasattr(inputs, "__array__") or hasattr(inputs, "get_all_samples")
+        single = knows_its_rate(inputs) or hasattr(inputs, "__array__")
         if named and not single:
             raise ValueError(
                 f"{', '.join(named)} beside one input only; for several, put it into each: {{'audio': ..., 'text': ...}}"
@@ -208,7 +206,7 @@ class LemerPipeline(ChunkPipeline):
         bare = hasattr(audio, "__array__") or isinstance(audio, (list, tuple))
         if bare and sampling_rate is None:
             logger.warning_once(f"LemerPipeline got samples without sampling_rate and takes them as {rate} Hz")
-        if not (bare or isinstance(audio, (dict, str, os.PathLike, bytes, bytearray)) or hasattr(audio, "get_all_samples")):
+        if not (bare or knows_its_rate(audio)):
             raise ValueError(f"audio must be a path, bytes, an array or {{'array', 'sampling_rate'}}, got {audio!r:.80}")
         return load_audio(audio, sampling_rate, rate)
 

@@ -3,7 +3,6 @@
 This file travels with every checkpoint.
 """
 
-import os
 from collections.abc import Sequence
 from numbers import Real
 
@@ -11,7 +10,7 @@ import numpy as np
 from transformers import BatchFeature, ProcessorMixin
 from transformers.utils import logging
 
-from .audio_lemer import SAMPLING_RATE, load_audio
+from .audio_lemer import SAMPLING_RATE, knows_its_rate, load_audio
 
 logger = logging.get_logger(__name__)
 
@@ -188,13 +187,12 @@ class LemerProcessor(ProcessorMixin):
         rate = self.feature_extractor.sampling_rate
         samples = []
         for index, clip in enumerate(clips):
-            bare = not isinstance(clip, (dict, str, os.PathLike, bytes, bytearray)) and not hasattr(clip, "get_all_samples")
-            if bare and sampling_rate is None:
+            if sampling_rate is None and not knows_its_rate(clip):
                 logger.warning_once(
                     f"LemerProcessor got samples without sampling_rate and takes them as {rate} Hz: pass sampling_rate"
                 )
             try:
-                samples.append(load_audio(clip, sampling_rate, rate))
+                samples.append(load_audio(clip, sampling_rate, rate, self.max_audio_seconds))
             except ValueError as error:
                 raise ValueError(f"audio {index} of {len(clips)}: {error}") from error
             seconds = len(samples[-1]) / rate

@@ -131,6 +131,19 @@ def test_what_the_script_pushes_without_the_package_is_whole(folder):
     assert AutoProcessor.from_pretrained(folder / "from_hub", trust_remote_code=True).max_history == 10
 
 
+def test_the_script_reads_a_plain_folder_of_recordings_without_torchcodec(folder):
+    rng = np.random.default_rng(1)
+    for split in ("train", "validation", "test"):
+        for name in ("ang", "joy"):
+            (folder / "recordings" / split / name).mkdir(parents=True)
+            for number in range(2):
+                path = folder / "recordings" / split / name / f"{number}.wav"
+                soundfile.write(path, rng.normal(0, 0.1, 1600 + 100 * number), 16_000)
+    options = ("--dataset", str(folder / "recordings"), "--num_train_epochs", "1")
+    finetune(folder, folder / "of_recordings", *options, HF_HOME=str(folder / "folder_home"))
+    assert LemerModel.from_pretrained(folder / "of_recordings").config.id2label == {0: "ang", 1: "joy"}
+
+
 # -------------------------------------------------------------------------------------------------- the traps, one by one
 
 
