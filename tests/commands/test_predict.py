@@ -121,9 +121,9 @@ def test_a_file_whose_name_is_no_text_is_answered_under_a_name_that_can_be_print
     except OSError:
         pytest.skip("this file system takes text alone")
     assert predict("speech", path, "clips/a.wav", "--output", tmp_path / "out.csv") == 0
-    odd, plain = read(tmp_path / "out.csv")
-    assert odd["id"].endswith("clips\\udcff.wav") and plain["id"] == "clips/a.wav"
-    assert odd["prediction"] == plain["prediction"]  # the same recording
+    first, second = read(tmp_path / "out.csv")
+    assert first["id"].endswith("clips\\udcff.wav") and second["id"] == "clips/a.wav"
+    assert first["ang"] == second["ang"]
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
@@ -166,6 +166,29 @@ def test_all_inputs_may_be_one_dialog(pipe, tmp_path):
     (tmp_path / "m.csv").write_text("id,text\none,i hate this\ntwo,you won\n")
     assert predict("multimodal", "--dialog", tmp_path / "m.csv", "--output", tmp_path / "out.csv") == 0
     assert_answers(read(tmp_path / "out.csv"), pipe({"turns": [{"text": "i hate this"}, {"text": "you won"}]}))
+
+
+def test_rows_with_start_and_end_are_parts_of_their_recording(pipe, tmp_path):
+    (tmp_path / "call.wav").write_bytes(Path("clips/deep/d.wav").read_bytes())
+    lines = ["call.wav,0,0.5,hello", "call.wav,0.5,2,", "call.wav,1.5,2,you won"]
+    (tmp_path / "m.csv").write_text("\n".join(["file,start,end,text", *lines]))
+    command = ("multimodal", tmp_path / "m.csv", "--window_seconds", "1", "--output", tmp_path / "out.csv")
+    assert predict(*command) == 0
+    rows = read(tmp_path / "out.csv")
+    names = ["call.wav[0-0.5]", "call.wav[0.5-2]", "call.wav[0.5-2]", "call.wav[1.5-2]"]
+    assert [row["id"] for row in rows] == names
+    assert [(float(row["start"]), float(row["end"])) for row in rows] == [(0, 0.5), (0.5, 1.25), (1.25, 2), (1.5, 2)]
+    samples, _ = soundfile.read("clips/deep/d.wav", dtype="float32")
+    parts = [(0, 8000, "hello"), (8000, 20_000, None), (20_000, 32_000, None), (24_000, 32_000, "you won")]
+    inputs = [{"audio": {"array": samples[a:b], "sampling_rate": RATE}, "text": text} for a, b, text in parts]
+    assert_answers(rows, [pipe(one) for one in inputs])
+
+
+def test_a_part_that_lies_outside_of_its_recording_is_named(tmp_path, capsys):
+    (tmp_path / "m.csv").write_text("id,file,start,end\ngone,clips/a.wav,0,9\ngood,clips/a.wav,0,0.1\n")
+    assert predict("speech", tmp_path / "m.csv", "--output", tmp_path / "out.csv") == 1
+    assert [row["id"] for row in read(tmp_path / "out.csv")] == ["good"]
+    assert "gone: 0 to 9 s is no part of a recording of 0.25 s" in capsys.readouterr().err
 
 
 def test_words_are_heard_where_none_are_given_and_are_history(pipe, tmp_path):
@@ -253,7 +276,7 @@ def test_the_words_of_a_turn_that_failed_are_still_history(pipe, tmp_path):
         (["multimodal", "m.csv", "id,text\na\n"], "not as many fields"),
         (["multimodal", "m.csv", "id,text\n"], "has no rows"),
         (["multimodal", "m.csv", 'id,text\na,"hello\n'], "m.csv, after 0 rows: unexpected end of data"),
-        (["multimodal", "m.csv", "id,text\na,\udce4\n"], "can't decode byte 0xe4"),
+        (["multimodal", "m.csv", "id,text\na,\udce4x\udc81\n"], "can't decode byte 0xe4"),
         (["multimodal", "m.csv", "text,dialog,order\nhello,x,first\n"], "row 1: order must be a number, got 'first'"),
         (["multimodal", "m.csv", "text,dialog\nhello,x\n", "--dialog"], "leave --dialog out"),
         (["multimodal", "m.jsonl", '{"text": "hello"}\n{"text":'], "m.jsonl, after 1 rows: Expecting value"),
