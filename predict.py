@@ -1,23 +1,26 @@
 """Emotions of recordings: a table on the terminal, or a file.
 
     python predict.py CHECKPOINT recording.wav interviews/            files, and folders with all that is in them
-    python predict.py CHECKPOINT utterances.csv --output out.csv      a manifest of recordings and words
+    python predict.py CHECKPOINT utterances.csv --output out.csv      a table of recordings and words
     python predict.py CHECKPOINT --dialog one.wav two.wav --asr openai/whisper-base
 
 CHECKPOINT is a folder that train.py wrote, or a name on the Hub. INPUT is any number of
-    audio files and folders     words are not known, unless --asr hears them: the speech branch answers alone
-    .csv                        columns audio (or path) and text, one of them at least; id; dialog and order
-    .jsonl                      the same as one JSON object a line, and history, a list of earlier turns, oldest first
-A manifest's paths are relative to it. Rows that share a dialog are its turns, in the order of the column order, else of
-the rows, and each is answered with the turns before it as history; a blank dialog is none.
+    audio files and folders     the words are not known, unless --asr hears them, so the speech branch answers alone
+    tables                      .csv, .tsv, .json, .jsonl or .parquet with a row for each utterance. Columns are known by
+                                name: audio (path, file ...), text (transcript ...), id, start and end in seconds, dialog
+                                and order, history (a list of earlier turns, oldest first)
+Paths in a table are relative to it. Rows with the same dialog are its turns, and each is answered with the turns before it
+as its history.
 
-A recording without words of more than --window_seconds is cut into windows, a row each. A row has id, start and end in
-seconds, window and windows (its number, and how many of them the recording has), the text that was read, modality (what
-answered: multimodal, or speech or text alone), prediction, one score a class (they sum to 1; those of one branch of a
-multimodal model are flat, only their order counts), and how it was made: checkpoint, dtype, asr and window_seconds.
+A recording without words that is longer than --window_seconds is cut into windows, and each window is a row of the output.
+A row has: id; start and end in seconds; window and windows, its number and how many the recording has; text, the words that
+were read; modality, which is multimodal, or the one branch that answered (speech or text); prediction; one score for each
+class, which sum to 1 (those of one branch of a multimodal model are flat: only their order counts); and checkpoint, dtype,
+asr and window_seconds, which say how it was made.
 
-The same command goes on where it was killed: what stands in --output is left alone. An input that cannot be answered is
-left out, and named with its reason at the end. Exit status: 0, 1 when an input was left out, 2 when nothing was begun.
+A command that was stopped goes on when it is given again: rows that are in --output already are not computed again. An
+input that cannot be answered is left out and named at the end with the reason. Exit status: 0 for success, 1 if an input
+was left out, 2 if nothing could be begun, 130 and 143 if it was stopped.
 """
 
 import argparse
@@ -29,57 +32,73 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from tqdm.auto import tqdm
-from transformers import pipeline
-from transformers.utils import logging
 
-from lemer import LemerPipeline
 from lemer.corpora.manifest import MANIFEST_SUFFIXES, Utterance, printable, read_inputs
-from lemer.pipeline_lemer import WINDOW_SECONDS
-from lemer.runtime.onednn import multiply_by_onednn
-from lemer.runtime.process import EVERYTHING, set_up_process
+from lemer.runtime.locks import hold
 
-SHARD_BATCHES, SHARD_BYTES = 8, 64 * 2**20  # of recordings that are in memory at once
-# Of one forward pass, by device: utterances, and seconds of speech with their padding. On a CPU more is slower and takes
-# gigabytes; a GPU waits for its next kernel with less (benchmarks/LOG.md).
+if TYPE_CHECKING:
+    from lemer import LemerPipeline
+
+SHARD_BATCHES, SHARD_SECONDS = 8, 2_100  # of recordings that are in memory at once: batches, and seconds of speech
+# Utterances of one forward pass, and seconds of speech with their padding, by device. On a CPU more is slower and takes
+# gigabytes. A GPU waits for its next kernel with less (benchmarks/LOG.md).
 LARGEST = {"cpu": (8, 60.0), "cuda": (64, 240.0)}
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
+HOW_TO_GET_ONE = (
+    "give the folder of a checkpoint, or a name on the Hub. `make demo` makes one in minutes "
+    "(demo/runs/speech_and_words/fold5/seed0/checkpoint), and `lemer train` trains one"
+)
 
 
-def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+def parse_args(argv=None, prog: str = "predict.py") -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = argparse.ArgumentParser(
-        prog="predict.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=prog,
+        usage=f"{'python ' * prog.endswith('.py')}{prog} CHECKPOINT recording.wav [INPUT ...] [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, or name on the Hub")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="audio file, folder, .csv or .jsonl")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write .csv or .jsonl instead of the table")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="folder, or name on the Hub")
+    parser.add_argument("inputs", metavar="INPUT", nargs="*", help="audio file, folder, or table")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write a .csv or .jsonl instead of printing a table")
     parser.add_argument(
         "--dialog", action="store_true", help="all inputs together are the turns of one dialog, in this order"
     )
-    parser.add_argument("--asr", metavar="MODEL", help="speech recognition model that hears words where none are given")
+    parser.add_argument("--asr", metavar="MODEL", help="speech recognition model that hears the words where none are given")
     parser.add_argument(
-        "--figure", type=Path, metavar="DIR", help="draw each utterance's attention to the labels there, as png"
+        "--figure", type=Path, metavar="DIR", help="draw the attention of each utterance to the labels there, as PNG"
     )
-    parser.add_argument("--window_seconds", type=float, help="cut longer recordings without words (default: 30)")
+    parser.add_argument(
+        "--window_seconds", type=float, metavar="SECONDS", help="cut longer recordings without words (default: 30)"
+    )
     parser.add_argument(
         "--batch_size",
         type=int,
-        help="utterances in one forward pass (default: 8, on a GPU 64), of at most a minute of speech together, on a GPU "
-        "four; what does not fit into its memory is answered in parts",
+        metavar="N",
+        help="utterances in one forward pass (default: 8, on a GPU 64). They have at most a minute of speech together, on a "
+        "GPU four minutes. What does not fit into the memory of a GPU is answered in parts",
     )
     parser.add_argument("--device", help="cpu, cuda:1, ... (default: the first accelerator, else cpu)")
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="precision of the weights; 16 bits take half the memory, are faster where the machine has units for them, and "
-        "change scores in the second or third digit (default: float32)",
+        help="precision of the weights. bfloat16 takes half the memory, is faster where the machine has units for it, and "
+        "changes scores in the second or third digit (default: float32)",
     )
     args = parser.parse_intermixed_args(argv)
+    if args.checkpoint in (None, "CHECKPOINT") and not os.path.exists("CHECKPOINT"):
+        parser.error(f"no checkpoint: {HOW_TO_GET_ONE}")
+    if not args.inputs:
+        parser.error(f"no input: give recordings, folders or tables after the checkpoint {args.checkpoint}")
     if args.batch_size is not None and args.batch_size < 1:
-        parser.error(f"--batch_size cannot be {args.batch_size}")
+        parser.error(f"--batch_size must be at least 1, got {args.batch_size}")
     if args.output is not None and args.output.suffix not in MANIFEST_SUFFIXES:
         parser.error(f"--output must end with .csv or .jsonl, got {args.output}")
     return parser, args
@@ -87,27 +106,44 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 
 def shards(dialogs: list[list[Utterance]], batch_size: int) -> Iterator[list[list[Utterance]]]:
     """
-    Groups of whole dialogs whose recordings fit into memory together.
+    Groups of whole dialogs whose decoded recordings fit into memory together.
 
-    They depend on all inputs, not on what is done already, so that a resumed run makes the same batches.
+    They depend on all inputs and not on what is done already, so that a command that goes on makes the same batches.
     """
-    shard, count, size = [], 0, 0
+    shard, utterances, seconds = [], 0, 0.0
     for dialog in dialogs:
         paths = [turn.audio for turn in dialog if isinstance(turn.audio, str) and os.path.isfile(turn.audio)]
-        more = sum(map(os.path.getsize, paths))
-        if shard and (count + len(dialog) > SHARD_BATCHES * batch_size or size + more > SHARD_BYTES):
+        more = sum(map(seconds_of, paths))
+        if shard and (utterances + len(dialog) > SHARD_BATCHES * batch_size or seconds + more > SHARD_SECONDS):
             yield shard
-            shard, count, size = [], 0, 0
+            shard, utterances, seconds = [], 0, 0.0
         shard.append(dialog)
-        count, size = count + len(dialog), size + more
+        utterances, seconds = utterances + len(dialog), seconds + more
     yield shard
+
+
+def seconds_of(path: str) -> float:
+    """About how many seconds of speech a file decodes to. Compressed silence is a small file of many hours."""
+    size = os.path.getsize(path)
+    if path.lower().endswith(".wav"):
+        return size / 32_000  # 16 bits at 16 kHz
+    import soundfile
+
+    try:
+        return min(soundfile.info(path).duration, 7_200)  # nothing longer is decoded
+    except (soundfile.LibsndfileError, OSError, ValueError):
+        return min(size / 1_000, 7_200)  # what phones write: 8 kbit/s and more
 
 
 # ------------------------------------------------------------------------------------------------------------ output
 
 
 class Output:
-    """A .csv or .jsonl that is only ever appended to, by whole utterances."""
+    """
+    A .csv or .jsonl file that is only ever appended to, by whole utterances.
+
+    In a .csv, ids and texts that a spreadsheet would take for a formula begin with an apostrophe, which it hides.
+    """
 
     def __init__(self, path: Path, labels: list[str], made: dict[str, str]):
         self.path, self.is_csv = path, path.suffix == ".csv"
@@ -137,8 +173,8 @@ class Output:
         for _, row in rows:
             made = {name: row.get(name) for name in self.made}
             if list(row) != self.columns or made != self.made:
-                said = "{checkpoint} in {dtype}, asr {asr}, window_seconds {window_seconds}"
-                got, expected = (said.format(**one) for one in (made, self.made))
+                sentence = "{checkpoint} in {dtype}, asr {asr}, window_seconds {window_seconds}"
+                got, expected = sentence.format(**made), sentence.format(**self.made)
                 raise ValueError(
                     f"a row has {', '.join(map(str, row))} of {got}, expected {', '.join(self.columns)} of {expected}"
                 )
@@ -147,7 +183,7 @@ class Output:
             rows = [row for row in rows if row[1]["id"] != last]
         end = rows[-1][0] if rows else 0
         os.truncate(self.path, len("".join(lines[:end]).encode("utf-8")))
-        return {row["id"] for _, row in rows}
+        return {from_cell(row["id"]) if self.is_csv else row["id"] for _, row in rows}
 
     def _whole_rows(self, lines: list[str]) -> list[tuple[int, dict]]:
         """Every row, and the number of lines to its end."""
@@ -170,7 +206,9 @@ class Output:
             settings = {"extrasaction": "ignore", "lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC}
             writer = csv.DictWriter(text, self.columns, **settings)
             writer.writeheader()
-            writer.writerows({**row, **row["scores"]} for row in rows)
+            for row in rows:
+                cells = {name: as_cell(row[name]) for name in ("id", "text")}
+                writer.writerow({**row, **row["scores"], **cells})
         else:
             for row in rows:
                 text.write(json.dumps({name: row[name] for name in self.columns}, ensure_ascii=False) + "\n")
@@ -180,10 +218,25 @@ class Output:
         text = self._format(rows)
         if self.path.exists() and self.path.stat().st_size > 0:
             text = text.removeprefix(self._format([]))
-        with open(self.path, "ab") as file:
-            file.write(text.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(self.path, "ab") as file:
+                file.write(text.encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OSError(
+                f"{self.path} cannot be written: {error}. The rows of before are whole; free some space or change the "
+                "permissions, and the same command goes on from there"
+            ) from error
+
+
+def as_cell(text: str | None) -> str | None:
+    """Text for a .csv that no spreadsheet computes; `from_cell` gives it back."""
+    return f"'{text}" if text is not None and text.lstrip("'").startswith(FORMULAS) else text
+
+
+def from_cell(text: str) -> str:
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULAS) else text
 
 
 class Table:
@@ -239,6 +292,8 @@ def answer(pipe, batch: list[dict]) -> list[dict | None]:
 
     Halves are answered one after the other where a batch does not fit: an answer does not depend on the batch.
     """
+    import torch
+
     try:
         return pipe.forward(batch)
     except torch.OutOfMemoryError:
@@ -257,10 +312,10 @@ def predict_shard(
     for dialog in dialogs:
         history = []
         for turn in dialog:
-            one = {"text": turn.text, "history": history if turn.history is None else turn.history}
+            inputs = {"text": turn.text, "history": history if turn.history is None else turn.history}
             try:
-                one["audio"], offset = turn.recording()
-                pieces[turn.id] = list(pipe.preprocess(one, **settings))
+                inputs["audio"], offset = turn.recording()
+                pieces[turn.id] = list(pipe.preprocess(inputs, **settings))
                 for piece in pieces[turn.id]:  # times in the file, also of a part of it
                     piece.update({name: piece[name] + offset for name in ("start", "end") if piece[name] is not None})
                 text = " ".join(piece["text"] for piece in pieces[turn.id] if piece["text"])
@@ -270,23 +325,24 @@ def predict_shard(
                 bar.update()
             history = [*history, text] if text.strip() else history
     # Like lengths meet in a batch, and what does not fit into memory fails at once.
-    order = [piece for own in pieces.values() for piece in own]
+    order = [piece for windows in pieces.values() for piece in windows]
     order.sort(key=lambda piece: 0 if piece["audio"] is None else -len(piece["audio"]))
     rate = pipe.processor.feature_extractor.sampling_rate
     for batch in batches(order, batch_size, largest(pipe)[1] * rate):
         for piece, answered in zip(batch, answer(pipe, batch), strict=True):
             piece.update(scores=None) if answered is None else piece.update(answered, scores=pipe.scores(answered))
             bar.update(piece["is_last"])
-    for name in [name for name, own in pieces.items() if any(piece["scores"] is None for piece in own)]:
+    for name in [name for name, windows in pieces.items() if any(piece["scores"] is None for piece in windows)]:
         failed[name] = f"too long for the memory of {pipe.device}: give --device cpu, or a lower --window_seconds"
         del pieces[name]
     return pieces
 
 
 def rows_of(name: str, pieces: list[dict], labels: list[str], made: dict[str, str]) -> list[dict]:
+    """The rows of an utterance: one for each of its windows."""
     rows = []
     for number, piece in enumerate(pieces, 1):
-        scores = {one["label"]: one["score"] for one in piece["scores"]}
+        scores = {score["label"]: score["score"] for score in piece["scores"]}
         rows.append(
             {
                 "id": name,
@@ -304,98 +360,175 @@ def rows_of(name: str, pieces: list[dict], labels: list[str], made: dict[str, st
     return rows
 
 
-def save_figures(draw, pipe, pieces: list[dict], stem: str, folder: Path):
-    """One png for each window of an utterance."""
+def save_figures(pipe, pieces: list[dict], stem: str, folder: Path) -> None:
+    """Draw every window of an utterance."""
     from matplotlib import pyplot
+
+    from lemer.evaluation.attention_figure import label_attention_figure
 
     rate = pipe.processor.feature_extractor.sampling_rate
     for number, piece in enumerate(pieces, 1):
         audio = None if piece["audio"] is None else {"array": piece["audio"], "sampling_rate": rate}
-        figure, _ = draw(pipe.model, pipe.processor, audio, piece["text"], piece["history"])
+        figure, _ = label_attention_figure(pipe.model, pipe.processor, audio, piece["text"], piece["history"])
         figure.savefig(folder / (f"{stem}-{number}.png" if len(pieces) > 1 else f"{stem}.png"), bbox_inches="tight")
         pyplot.close(figure)
 
 
-def main(argv=None) -> int:
-    parser, args = parse_args(argv)
+@dataclass
+class Job:
+    """
+    A prediction that is ready to run.
+
+    Attributes:
+        dialogs: the inputs; an utterance that belongs to no dialog is one of a single turn.
+        pipe: the pipeline.
+        settings: its arguments.
+        batch_size: utterances of one forward pass.
+        made: columns that say how the rows were made.
+        output: where the rows go.
+        figures: folder of the figures, or None.
+        failed: id of an input -> why it was left out.
+        branches: how many rows each modality answered.
+        answered: how many utterances were answered now.
+    """
+
+    dialogs: list[list[Utterance]]
+    pipe: "LemerPipeline"
+    settings: dict
+    batch_size: int
+    made: dict[str, str]
+    output: "Output | Table"
+    figures: Path | None
+    failed: dict[str, str] = field(default_factory=dict)
+    branches: Counter = field(default_factory=Counter)
+    answered: int = 0
+
+    def run(self) -> int:
+        """Answer all inputs that are not in the output yet; returns 1 if one was left out, else 0."""
+        count, number = sum(map(len, self.dialogs)), 0
+        with tqdm(total=count, unit="utterance") as bar:
+            for shard in shards(self.dialogs, self.batch_size):
+                turns = [turn for dialog in shard for turn in dialog]
+                if all(turn.id in self.output.done for turn in turns):
+                    bar.update(len(turns))
+                else:
+                    self._answer(shard, turns, number, bar)
+                number += len(turns)
+        self._report(count)
+        return 1 if self.failed else 0
+
+    def _answer(self, shard: list[list[Utterance]], turns: list[Utterance], number: int, bar) -> None:
+        """Answer the dialogs of a shard, whose first utterance has `number` others before it, and write their rows."""
+        pieces = predict_shard(self.pipe, shard, self.settings, self.batch_size, self.failed, bar)
+        labels, rows = list(self.pipe.model.config.id2label.values()), []
+        for place, turn in enumerate(turns, number + 1):
+            if turn.id in self.output.done or turn.id not in pieces:
+                continue
+            self.answered += 1
+            rows += rows_of(turn.id, pieces[turn.id], labels, self.made)
+            if self.figures is not None:
+                stem = re.sub(r"[^\w.-]+", "_", turn.id)[-80:]
+                try:
+                    save_figures(self.pipe, pieces[turn.id], f"{place:05d}_{stem}", self.figures)
+                except (OSError, ValueError, RuntimeError) as error:
+                    self.failed[turn.id] = f"answered, but not drawn: {error}"
+        self.output.append(rows)
+        self.branches.update(row["modality"] for row in rows)
+
+    def _report(self, count: int) -> None:
+        if isinstance(self.output, Output):
+            print(f"{self.output.path}: {self.answered} new of {count} utterances")
+        for branch, missing in (("speech", "words (a table or --asr gives them)"), ("text", "recordings")):
+            if self.pipe.model.config.modality == "multimodal" and self.branches[branch]:
+                print(
+                    f"{self.branches[branch]} rows are of the {branch} branch alone, for want of {missing}. Its scores are "
+                    "flat: only their order counts",
+                    file=sys.stderr,
+                )
+        if self.failed:
+            print(f"{len(self.failed)} of {count} inputs failed:", file=sys.stderr)
+            for name, reason in self.failed.items():
+                print(f"  {name}: {reason}", file=sys.stderr)
+
+
+def open_pipeline(args: argparse.Namespace, has_words: bool) -> tuple["LemerPipeline", dict]:
+    """
+    The pipeline of the checkpoint, and the settings that it was made with.
+
+    Raises:
+        OSError, ValueError, RuntimeError: it is no checkpoint, or it cannot answer these inputs.
+    """
+    from transformers import pipeline
+
+    from lemer import LemerPipeline
+    from lemer.runtime.onednn import multiply_by_onednn
+
+    settings = {} if args.window_seconds is None else {"window_seconds": args.window_seconds}
+    if args.asr is not None:
+        settings["asr"] = pipeline("automatic-speech-recognition", model=args.asr, device=args.device)
+    pipe = pipeline(
+        "speech-emotion-recognition",
+        model=args.checkpoint,
+        pipeline_class=LemerPipeline,
+        device=args.device,
+        dtype=args.dtype,
+        **settings,
+    )
+    multiply_by_onednn(pipe.model)
+    if not pipe.model.config.uses_speech and args.asr is None and not has_words:
+        raise ValueError(f"{args.checkpoint} reads words only, and no input has any: give a table with words, or --asr")
+    return pipe, settings
+
+
+def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
+    """
+    All that has to be right before the first utterance is computed; `locks` holds the output.
+
+    Raises:
+        OSError, ValueError, RuntimeError, ImportError: an input, the checkpoint or the output is none.
+    """
+    dialogs = read_inputs(args.inputs, args.dialog)
+    utterances = [turn for dialog in dialogs for turn in dialog]
+    if args.output is not None:
+        if args.output.is_dir():
+            raise ValueError(f"--output {args.output} is a folder: name a file in it")
+        locks.enter_context(hold(args.output))  # before the model is loaded: a place that cannot be written is found here
+    pipe, settings = open_pipeline(args, has_words=any(turn.text for turn in utterances))
+    from lemer.pipeline_lemer import WINDOW_SECONDS
+
+    window = args.window_seconds or min(WINDOW_SECONDS, pipe.processor.max_audio_seconds)
+    made = {"checkpoint": args.checkpoint, "dtype": args.dtype, "asr": args.asr or "none", "window_seconds": f"{window:g}"}
+    labels = list(pipe.model.config.id2label.values())
+    output = Output(args.output, labels, made) if args.output else Table([turn.id for turn in utterances], labels)
+    if args.figure is not None:
+        import matplotlib
+
+        matplotlib.use("agg")
+        args.figure.mkdir(parents=True, exist_ok=True)
+    return Job(dialogs, pipe, settings, args.batch_size or largest(pipe)[0], made, output, args.figure)
+
+
+def main(argv=None, prog: str = "predict.py") -> int:
+    parser, args = parse_args(argv, prog)
+    # Loaded after the options are read: this takes seconds.
+    from transformers.utils import logging
+
+    from lemer.runtime.process import EVERYTHING, set_up_process
+    from lemer.runtime.stopping import run_command
+
     logging.disable_progress_bar()
     set_up_process(EVERYTHING)
-    try:
-        dialogs = read_inputs(args.inputs, args.dialog)
-        utterances = [turn for dialog in dialogs for turn in dialog]
-        settings = {} if args.window_seconds is None else {"window_seconds": args.window_seconds}
-        if args.asr is not None:
-            settings["asr"] = pipeline("automatic-speech-recognition", model=args.asr, device=args.device)
-        pipe = pipeline(
-            "speech-emotion-recognition",
-            model=args.checkpoint,
-            pipeline_class=LemerPipeline,
-            device=args.device,
-            dtype=args.dtype,
-            **settings,
-        )
-        multiply_by_onednn(pipe.model)
-        if not pipe.model.config.uses_speech and args.asr is None and not any(turn.text for turn in utterances):
-            raise ValueError(f"{args.checkpoint} reads words only, and no input has any: give a manifest, or --asr")
-        batch_size = args.batch_size or largest(pipe)[0]
-        labels = list(pipe.model.config.id2label.values())
-        window = args.window_seconds or min(WINDOW_SECONDS, pipe.processor.max_audio_seconds)
-        made = {"checkpoint": args.checkpoint, "dtype": args.dtype, "asr": args.asr or "none"}
-        made["window_seconds"] = f"{window:g}"
-        if args.output:
-            output = Output(args.output, labels, made)
-        else:
-            output = Table([turn.id for turn in utterances], labels)
-        if args.figure is not None:
-            import matplotlib
+    with ExitStack() as locks:
 
-            matplotlib.use("agg")
-            from lemer.evaluation.attention_figure import label_attention_figure
+        def predict() -> int:
+            try:
+                job = prepare(args, locks)
+            except (OSError, ValueError, RuntimeError, ImportError) as error:
+                parser.error(str(error))
+            return job.run()
 
-            args.figure.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        parser.error(str(error))
-
-    failed, branches, number, new = {}, Counter(), 0, 0
-    todo = {turn.id for turn in utterances} - output.done
-    with tqdm(total=len(utterances), unit="utterance") as bar:
-        for shard in shards(dialogs, batch_size):
-            turns = [turn for dialog in shard for turn in dialog]
-            if not todo & {turn.id for turn in turns}:
-                bar.update(len(turns))
-                number += len(turns)
-                continue
-            pieces = predict_shard(pipe, shard, settings, batch_size, failed, bar)
-            rows = []
-            for turn in turns:
-                number += 1
-                if turn.id not in todo or turn.id not in pieces:
-                    continue
-                new += 1
-                rows += rows_of(turn.id, pieces[turn.id], labels, made)
-                if args.figure is not None:
-                    try:
-                        stem = re.sub(r"[^\w.-]+", "_", turn.id)[-80:]
-                        stem = f"{number:05d}_{stem}"
-                        save_figures(label_attention_figure, pipe, pieces[turn.id], stem, args.figure)
-                    except (OSError, ValueError, RuntimeError) as error:
-                        failed[turn.id] = f"answered, but not drawn: {error}"
-            output.append(rows)
-            branches.update(row["modality"] for row in rows)
-    if args.output:
-        print(f"{args.output}: {new} new of {len(utterances)} utterances")
-    for branch, missing in (("speech", "words (a manifest or --asr gives them)"), ("text", "recordings")):
-        if pipe.model.config.modality == "multimodal" and branches[branch]:
-            print(
-                f"{branches[branch]} rows are of the {branch} branch alone, for want of {missing}. Its scores are flat: "
-                "only their order counts",
-                file=sys.stderr,
-            )
-    if failed:
-        print(f"{len(failed)} of {len(utterances)} inputs failed:", file=sys.stderr)
-        for name, reason in failed.items():
-            print(f"  {name}: {reason}", file=sys.stderr)
-    return 1 if failed else 0
+        safe = f"The rows in {args.output} are whole" if args.output else "Nothing was written to a file"
+        return run_command(prog, predict, f"{safe}, and the same command goes on from there")
 
 
 if __name__ == "__main__":

@@ -35,15 +35,17 @@ def hold(path: str | Path, patience: float = 0) -> Iterator[None]:
         OSError: the folder cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     holder = path.with_name(f".{path.name}.lock.json")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=patience)
     except Timeout:
         raise InUse(
             f"{path} is being written by another run ({_describe(holder)}): wait for it, stop it, or write somewhere else"
         ) from None
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
     facts = {"machine": socket.gethostname(), "process": os.getpid(), "command": shlex.join(sys.argv)}
     try:
         holder.write_text(json.dumps({**facts, "since": datetime.now().isoformat(" ", "seconds")}))
@@ -78,7 +80,7 @@ def hold_for_all(path: str | Path, is_main_process: bool, wait: bool = False) ->
                     if wait:
                         print(f"{error}; waiting for it", flush=True)
                 except OSError as error:
-                    state = [f"{path} cannot be written: {error}"]
+                    state = [str(error)]
             broadcast_object_list(state)
         if state[0] != "held":
             raise InUse(state[0])

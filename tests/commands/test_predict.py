@@ -19,6 +19,8 @@ from transformers import pipeline
 
 import lemer.predict
 from lemer import LemerPipeline
+from lemer.runtime.locks import hold
+from lemer.runtime.stopping import Terminated
 
 RATE = 16_000  # Hz
 PREDICT = Path(lemer.predict.__file__)
@@ -264,7 +266,7 @@ def test_the_words_of_a_turn_that_failed_are_still_history(pipe, tmp_path):
     [
         (["multimodal"], "INPUT"),
         (["multimodal", "clips", "--output", "out.txt"], "--output must end with"),
-        (["multimodal", "clips", "--batch_size", "0"], "--batch_size cannot be 0"),
+        (["multimodal", "clips", "--batch_size", "0"], "--batch_size must be at least 1, got 0"),
         (["multimodal", "clips", "--window_seconds", "200"], "window_seconds must be above 0"),
         (["multimodal", "clips", "clips/a.wav"], "'clips/a.wav': every id must be there once"),
         (["multimodal", "multimodal"], "no recording in the folder multimodal"),
@@ -296,7 +298,7 @@ def test_what_cannot_begin_ends_with_status_2(place, capsys, tmp_path, arguments
 def test_help_ends_with_status_0(capsys):
     with pytest.raises(SystemExit) as stopped:
         predict("--help")
-    assert stopped.value.code == 0 and "CHECKPOINT INPUT" in capsys.readouterr().out
+    assert stopped.value.code == 0 and "CHECKPOINT recording.wav [INPUT ...]" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------------------------ resuming
@@ -452,3 +454,74 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(place, tmp_path):
     assert predict(*command[2:-4], "--output", output) == 0
     assert predict(*command[2:-4], "--output", tmp_path / "whole.csv") == 0
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+# ----------------------------------------------------------------------------------- others who write, stop, or read
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_a_run_that_was_stopped_says_so_and_goes_on_to_the_same_bytes(several, tmp_path, monkeypatch, capsys, error, status):
+    assert predict(*several, "--output", tmp_path / "whole.csv") == 0
+    forward, calls = LemerPipeline.forward, []
+
+    def stop(self, *args, **kwargs):
+        calls.append(args)
+        if len(calls) == 4:
+            raise error
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(LemerPipeline, "forward", stop)
+    assert predict(*several, "--output", tmp_path / "out.csv") == status
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "predict.py: stopped by" in line and "out.csv are whole, and the same command goes on" in line
+    monkeypatch.setattr(LemerPipeline, "forward", forward)
+    assert predict(*several, "--output", tmp_path / "out.csv") == 0
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_two_runs_at_once_do_not_write_into_one_file(tmp_path, capsys):
+    with hold(tmp_path / "out.csv"), pytest.raises(SystemExit) as stopped:
+        predict("multimodal", "clips/a.wav", "--output", tmp_path / "out.csv")
+    assert stopped.value.code == 2 and "is being written by another run" in capsys.readouterr().err
+    assert predict("multimodal", "clips/a.wav", "--output", tmp_path / "out.csv") == 0
+    assert len(read(tmp_path / "out.csv")) == 1
+
+
+@pytest.mark.parametrize("where", ["a folder", "below a file"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_model_is_loaded(tmp_path, monkeypatch, capsys, where):
+    monkeypatch.setattr(lemer.predict, "open_pipeline", lambda *_, **__: pytest.fail("loaded"))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.csv").mkdir()
+    output = {"a folder": tmp_path / "folder.csv", "below a file": tmp_path / "file" / "out.csv"}[where]
+    with pytest.raises(SystemExit) as stopped:
+        predict("multimodal", "clips/a.wav", "--output", output)
+    assert stopped.value.code == 2 and str(output) in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_full_disk_is_one_clear_error(several, tmp_path, monkeypatch, capsys):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert predict(*several, "--output", tmp_path / "out.csv") == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "out.csv cannot be written" in line and "No space left on device" in line and "goes on from there" in line
+
+
+def test_no_cell_is_a_formula_and_every_text_comes_back(tmp_path):
+    texts = ["=1+1", "+1", "-1", "@SUM(A1)", "'=1+1", "'quoted'", "plain"]
+    (tmp_path / "m.jsonl").write_text("\n".join(json.dumps({"id": text, "text": f"{text} hello"}) for text in texts))
+    for _ in range(2):  # the ids of the second run are found to be there
+        assert predict("text", tmp_path / "m.jsonl", "--output", tmp_path / "out.csv") == 0
+    rows = read(tmp_path / "out.csv")
+    assert len(rows) == len(texts)
+    assert not [row for row in rows for name in ("id", "text") if row[name].startswith(("=", "+", "-", "@", "\t"))]
+    assert [lemer.predict.from_cell(row["id"]) for row in rows] == texts
+
+
+def test_a_shard_counts_decoded_seconds(tmp_path, monkeypatch):
+    for name in "abc":  # small files of long silence
+        soundfile.write(tmp_path / f"{name}.flac", np.zeros(600 * 8_000, dtype=np.int16), 8_000)
+    dialogs = [[lemer.predict.Utterance(name, str(tmp_path / f"{name}.flac"))] for name in "abc"]
+    monkeypatch.setattr(lemer.predict, "SHARD_SECONDS", 1_300)
+    assert [len(shard) for shard in lemer.predict.shards(dialogs, 8)] == [2, 1]
