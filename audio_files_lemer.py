@@ -135,11 +135,11 @@ def _open_with_soundfile(file: str | bytes):
     if soundfile is None:
         return nullcontext()
     if isinstance(file, bytes):
-        file = io.BytesIO(file)
-    elif os.name == "posix":
-        file = os.fsencode(file)  # soundfile cannot encode names that are not UTF-8
+        source = io.BytesIO(file)
+    else:  # soundfile cannot encode names that are not UTF-8
+        source = os.fsencode(file) if os.name == "posix" else file
     try:
-        return _Stream(file)
+        return _Stream(source)  # pyright: ignore[reportArgumentType]  its types know no open files
     except (soundfile.SoundFileError, TypeError):  # TypeError: a file called .raw, which has no header
         return nullcontext()
 
@@ -182,19 +182,19 @@ def _decode_with_av(file: str | bytes) -> Iterator[tuple[int, np.ndarray]]:
             raise ValueError("it has no audio track")
         # The one that players choose.
         track = max(tracks, key=lambda track: (bool(track.disposition.default), track.codec_context.channels))
-        seconds, held, size, kind = 0.0, [], 0, None
+        seconds, held, size, kind, converter = 0.0, [], 0, None, None
         for frame in _frames(container, track):
-            if kind != (frame.format.name, frame.layout.name, frame.sample_rate) or size >= BLOCK:
-                if held:
+            if kind is None or kind != (frame.format.name, frame.layout.name, frame.sample_rate) or size >= BLOCK:
+                if kind is not None:
                     yield kind[2], np.concatenate(held)
                 held, size, kind = [], 0, (frame.format.name, frame.layout.name, frame.sample_rate)
                 # To interleaved floats alone: PyAV's own way to an array crashes with 8 channels in planes.
                 converter = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
-            for part in converter.resample(frame):
+            for part in converter.resample(frame):  # pyright: ignore[reportOptionalMemberAccess]  set with the first frame
                 held.append(part.to_ndarray().reshape(-1, frame.layout.nb_channels))
                 size += held[-1].size
                 seconds += part.samples / frame.sample_rate
-        if held:
+        if kind is not None:
             yield kind[2], np.concatenate(held)
         stated = _stated_seconds(container, track)
         if seconds + SECONDS_SLACK < stated:
@@ -206,7 +206,7 @@ def _frames(container, track) -> Iterator:
     for packet in container.demux(track):
         try:
             yield from packet.decode()
-        except av.error.InvalidDataError:
+        except av.InvalidDataError:  # pyright: ignore[reportOptionalMemberAccess]  frames come from av
             if not track.codec_context.name.startswith("mp3"):
                 raise
 
@@ -219,7 +219,7 @@ def _stated_seconds(container, track) -> float:
         return track.frames / track.codec_context.sample_rate
     if track.duration is not None:
         return float(track.duration * track.time_base)
-    return (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.0
+    return (container.duration or 0) / 1_000_000 if len(container.streams) == 1 else 0.0
 
 
 # ------------------------------------------------------------------------------------- what the bytes of a file tell

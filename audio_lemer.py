@@ -170,7 +170,7 @@ def _local_path_or_bytes(url: str) -> str | bytes:
         raise ValueError(f"{url} has to be fetched by fsspec: pip install fsspec, or download it first")
     try:
         with fsspec.open(url, "rb") as file:
-            return file.read()
+            return file.read()  # pyright: ignore[reportAttributeAccessIssue]  one URL gives one file
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no audio file {url}") from error
     except Exception as error:  # of any of its file systems, each with errors of its own

@@ -199,7 +199,7 @@ def _ids(columns: dict, notes: dict, remarks: list[str]) -> list[str]:
                 name = name_part(name, columns["start"][index], columns["end"][index])
         names.append(f"{split}-{numbers[split]:06d}" if name is None else name)
         numbers[split] += 1
-    names = _apart(names, columns["group"], "ids", remarks)
+    names = [str(name) for name in _apart(names, columns["group"], "ids", remarks)]
     taken = set(names)
     seen: Counter = Counter()
     for index, name in enumerate(names):
@@ -213,16 +213,17 @@ def _ids(columns: dict, notes: dict, remarks: list[str]) -> list[str]:
     return names
 
 
-def _apart(names: list[str | None], groups: list[str], what: str, remarks: list[str]) -> list[str | None]:
+def _apart(names: Sequence[str | None], groups: list[str], what: str, remarks: list[str]) -> list[str | None]:
     """Names with their group before them, where a name occurs in several groups; else as they are."""
     group_of: dict[str, str] = {}
-    shared = {name for name, group in zip(names, groups, strict=True) if group_of.setdefault(name, group) != group} - {None}
+    named = [(name, group) for name, group in zip(names, groups, strict=True) if name is not None]
+    shared = {name for name, group in named if group_of.setdefault(name, group) != group}
     if not shared:
-        return names
+        return list(names)
     remarks.append(
         f"{len(shared)} {what} occur in several splits or tables, such as {sorted(shared)[0]}, and are kept apart"
     )
-    return [None if name is None else f"{group}/{name}" for name, group in zip(names, groups, strict=True)]
+    return [name if name is None else f"{group}/{name}" for name, group in zip(names, groups, strict=True)]
 
 
 def _dialogs(columns: dict, remarks: list[str]) -> list[str]:
@@ -275,7 +276,7 @@ def _is_whole(name: str) -> bool:
 
 
 def _classes(row_labels: list[str | None], names: list[str] | None, labels: Sequence[str] | None) -> list[str]:
-    present = set(row_labels) - {None}
+    present = {label for label in row_labels if label is not None}
     classes = [name for name in names if name in present] if names is not None else _sorted_names(present)
     if labels is not None:
         if set(labels) - present or len(set(labels)) < len(labels):

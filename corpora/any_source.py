@@ -19,6 +19,7 @@ import fsspec
 import numpy as np
 import soundfile
 from datasets.arrow_writer import ArrowWriter
+from datasets.config import HF_DATASETS_CACHE
 from filelock import FileLock
 from tqdm.auto import tqdm
 
@@ -75,11 +76,11 @@ def prepare_rows(
     """
     opened = open_source(source, wanted, subset, splits, streaming)
     key = json.dumps([SCHEMA_VERSION, opened.content, list(opened.splits), wanted])
-    folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE).expanduser() / "lemer_corpora"
+    folder = Path(cache_dir or HF_DATASETS_CACHE).expanduser() / "lemer_corpora"
     folder /= hashlib.sha256(key.encode()).hexdigest()[:32]
     done = folder / "corpus.json"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for _ in range(2):
+    for _ in (1, 2):
         with FileLock(f"{folder}.lock"):  # several trainings may begin at once
             if not done.exists():
                 _ShardWriter(opened.name, wanted, folder).write(opened.splits, progress)
@@ -131,7 +132,7 @@ class _ShardWriter:
     def _write_split(self, number: int, split: TableSplit | DatasetSplit, bar: tqdm) -> None:
         state = self.state
         columns = resolve_columns(split, self.wanted, self.name)
-        label_names = split.class_names.get(columns.names["label"])
+        label_names = split.class_names.get(columns.names["label"] or "")
         facts = {use: columns.names[use] is not None for use in ("audio", "text", "history")} | {"label_names": label_names}
         if state["facts"] not in (None, facts):
             raise ValueError(
@@ -176,7 +177,7 @@ def resolve_columns(split: TableSplit | DatasetSplit, wanted: dict[str, str | No
     wanted, there = dict(wanted), split.columns
     if wanted["audio"] is None and len(split.audio_columns) == 1:
         wanted["audio"] = split.audio_columns[0]  # whatever other columns are called
-    given = {use: column for use, column in wanted.items() if column is not None}
+    given: dict[str, str | None] = {use: column for use, column in wanted.items() if column is not None}
     try:
         columns = choose_columns(there, USES, given, options=True)
         if columns.names["label"] is None:
@@ -245,7 +246,7 @@ def _hear(audio, folder: Path, start: float | None, end: float | None) -> dict:
     path, content = audio.get("path"), audio.get("bytes")
     if path is None and content is None:
         return {"audio": None, "num_frames": 0, "digest": "", "problem": "audio_missing"}
-    if content is None:
+    if path is not None and content is None:
         path = locate(path, folder)
         if "://" in path:  # a file on the Hub or in an archive
             content = _fetch(path)
@@ -281,7 +282,7 @@ def _fetch(address: str) -> bytes:
     """A file from elsewhere. A failure ends the reading, since another time it may be there."""
     try:
         with fsspec.open(address) as file:
-            return file.read()
+            return file.read()  # pyright: ignore[reportAttributeAccessIssue]  one address gives one file
     except Exception as error:  # every file system of fsspec has its own
         raise OSError(f"{address} could not be fetched ({error!r}): try again, or give files that lie here") from error
 

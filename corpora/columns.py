@@ -58,8 +58,9 @@ class Columns(NamedTuple):
         """The same with the column of a use among those that are not used."""
         column = self.names.get(use)
         names = {name: None if name == use else taken for name, taken in self.names.items()}
-        freed = column is not None and column not in names.values()
-        return Columns(names, [*self.unused, column] if freed else self.unused)
+        if column is None or column in names.values():
+            return Columns(names, self.unused)
+        return Columns(names, [*self.unused, column])
 
     def values(self, row: dict) -> dict:
         """A row of the table -> its cells by use."""
@@ -176,7 +177,7 @@ def as_label(value, names: Sequence[str] | None) -> str | None:
     if isinstance(value, (list, tuple, dict, np.ndarray)) or (isinstance(value, float) and value == value and value % 1):
         raise ValueError(f"label {str(value):.80}: expected a name or a whole number")
     if names is not None and not isinstance(value, str):
-        return None if is_missing(value) or value < 0 else names[value]
+        return None if is_missing(value) or value < 0 else names[int(value)]
     text = as_text(value)
     return None if text is not None and re.fullmatch(r"-\d+", text) else text
 

@@ -341,7 +341,7 @@ def _speak_elsewhere(turns: list[Turn], staging: Path, corpus: Path, progress: b
         tqdm(total=len(turns), desc="speaking", unit="clip", disable=not progress) as bar,
     ):
         try:
-            for line in child.stdout:
+            for line in child.stdout or ():
                 if line == "spoken\n":  # the C library may print lines of its own
                     spoken += 1
                     bar.update()

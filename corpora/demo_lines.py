@@ -8,7 +8,7 @@ The four kinds of line share most frames, and all places, people and times, so t
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -109,7 +109,8 @@ class LineWriter:
         self.decks.clear()
 
     def __call__(self, kind: str) -> str:
-        frames = REPLY_FRAMES if kind == "reply" else [*SHARED_FRAMES, *OWN_FRAMES[kind]]
+        frames: list[str] = REPLY_FRAMES if kind == "reply" else [*SHARED_FRAMES, *OWN_FRAMES[kind]]
+        line = ""
         for _ in range(200):  # a big corpus runs out of lines at last: then one comes again
             frame = self._deal(("frame", kind), frames)
             slots = {
@@ -123,7 +124,7 @@ class LineWriter:
         self.used.add(line)
         return line
 
-    def _deal(self, deck: tuple[str, ...], cards: list[str]) -> str:
+    def _deal(self, deck: tuple[str, ...], cards: Sequence[str]) -> str:
         if deck not in self.decks:
             self.decks[deck] = (cards[i] for _ in itertools.count() for i in self.rng.permutation(len(cards)))
         return next(self.decks[deck])

@@ -30,10 +30,12 @@ Prepared once under the cache of `datasets`; a changed corpus is noticed and rea
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import cast
 
 import datasets
 import pyarrow as pa
@@ -156,7 +158,7 @@ class Iemocap(datasets.ArrowBasedBuilder):
         ]
 
     def _generate_tables(self, dialogs: list[Dialog]) -> Iterator[tuple[str, pa.Table]]:
-        schema = self.info.features.arrow_schema
+        schema = datasets.Features(self.info.features or {}).arrow_schema
         for dialog in dialogs:
             yield dialog.id, pa.Table.from_pylist(dialog_rows(dialog), schema=schema)
 
@@ -246,7 +248,7 @@ def load_iemocap(
         num_proc = 1 if turns < FEW_TURNS else min(os.cpu_count() or 1, MAX_PROCESSES)
     sessions = [dialog.session for dialog in dialogs]
     builder.download_and_prepare(num_proc=min(num_proc, *(sessions.count(number) for number in set(sessions))))
-    dataset = builder.as_dataset(split="all")
+    dataset = cast(datasets.Dataset, builder.as_dataset(split="all"))
     report = make_report(dataset, root, notes)
     if not report.num_samples:
         raise ValueError(
@@ -267,8 +269,8 @@ def make_report(dataset: datasets.Dataset, root: str, notes: dict[str, list[str]
         notes: kind -> names, of the release; the notes of the turns are in the dataset.
     """
     notes = {kind: list(notes.get(kind, [])) for kind in KINDS}
-    turns = dict.fromkeys(SESSIONS, 0)
-    samples = {number: dict.fromkeys(CLASSES, 0) for number in SESSIONS}
+    turns: dict[int, int] = dict.fromkeys(SESSIONS, 0)
+    samples: dict[int, dict[str, int]] = {number: dict.fromkeys(CLASSES, 0) for number in SESSIONS}
     labelled = []
     columns = dataset.select_columns(["id", "session", "label", "emotion", "problems"])[:]
     for utterance, session, label, emotion, problems in zip(*columns.values(), strict=True):
@@ -308,8 +310,8 @@ def make_report(dataset: datasets.Dataset, root: str, notes: dict[str, list[str]
 
 def manifest(dataset: datasets.Dataset) -> Iterator[dict]:
     """Yields one small dictionary per sample, without its history's texts; `history_ids` are the newest ten."""
-    keys = "id session dialog gender speaker start end label text num_frames history_ids".split()
-    for row in dataset.select_columns(keys):
+    keys = [*"id session dialog gender speaker start end label text num_frames history_ids".split()]
+    for row in cast(Iterable[dict], dataset.select_columns(keys)):
         if row["label"] >= 0:
             row = {key: row[key] for key in keys}
             yield {**row, "label": CLASSES[row["label"]], "history_ids": row["history_ids"][-MANIFEST_HISTORY:]}
@@ -361,7 +363,7 @@ def main(arguments: list[str] | None = None) -> int:
         reason = error.__cause__ if isinstance(error.__cause__, OSError | ValueError) else error
         print(f"{parser.prog}: {' '.join(str(reason).split())}", file=sys.stderr)
         return 2
-    if hasattr(sys.stdout, "reconfigure"):  # a name in the report may be more than the terminal can show
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name in the report may be more than the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")
     print(report.format())
     return 0

@@ -56,8 +56,10 @@ class Utterance(NamedTuple):
         """
         if self.audio is None or self.start is None or self.end is None:
             return self.audio, 0.0
-        is_file = isinstance(self.audio, str) and "://" not in self.audio
-        samples = load_kept(self.audio) if is_file else load_audio(self.audio)
+        if isinstance(self.audio, str) and "://" not in self.audio:
+            samples = load_kept(self.audio)
+        else:
+            samples = load_audio(self.audio)
         part = choose_part(len(samples) / SAMPLING_RATE, self.start, self.end, self.shared)
         if part is None:
             return self.audio, 0.0
@@ -158,7 +160,7 @@ def _read_row(cells: dict, table: Path, name: str) -> dict:
         audio = locate(audio, table.parent)
     start, end = (as_seconds(cells[use], use) if audio is not None else None for use in ("start", "end"))
     duration = as_seconds(cells["duration"], "duration") if start is not None else None
-    if end is None and duration is not None:
+    if start is not None and end is None and duration is not None:
         end = start + duration
     dialog, history = as_text(cells["dialog"]), as_history(cells["history"]) or None
     if dialog is not None and history is not None:

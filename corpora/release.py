@@ -14,9 +14,9 @@ import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import soundfile
@@ -100,6 +100,9 @@ class TranscriptLine(NamedTuple):
 
     id: str
     text: str
+
+
+Line = TypeVar("Line", LabelLine, TranscriptLine)
 
 
 class Turn(NamedTuple):
@@ -342,9 +345,11 @@ class _Reader:
                 self.digest(entry.path)
             yield utterance, entry.path
 
-    def turns(self, paths: list[str], dialog: str, role: str, parse_line) -> dict[str, LabelLine | TranscriptLine]:
+    def turns(
+        self, paths: list[str], dialog: str, role: str, parse_line: Callable[[str], Line | str | None], line_type: type[Line]
+    ) -> dict[str, Line]:
         """Reads the files of a dialog: id -> line, in the files' order. `role` is "label" or "transcript"."""
-        found = {}
+        found: dict[str, Line] = {}
         if not paths:
             self.notes[f"{role}_file_missing"].append(dialog)
         for path in paths:
@@ -362,7 +367,7 @@ class _Reader:
             text, kinds = decode(data)
             # Not str.splitlines, which also cuts at the separators that a text may hold (U+0085, U+2028).
             parsed = [(number, parse_line(line)) for number, line in enumerate(re.split(r"\r*\n|\r", text), start=1)]
-            lines = [(number, line) for number, line in parsed if isinstance(line, LabelLine | TranscriptLine)]
+            lines: list[tuple[int, Line]] = [(number, line) for number, line in parsed if isinstance(line, line_type)]
             if not lines and ("decoded_with_replacement" in kinds or b"\0" in data):
                 self.notes[f"{role}_file_unreadable"].append(name)
                 continue
@@ -405,8 +410,8 @@ def read_release(root: str) -> Release:
                     recordings[entry.name].setdefault(utterance, path)
     dialogs = []
     for dialog in sorted({*labels, *transcripts, *recordings}):
-        label_lines = reader.turns(labels[dialog], dialog, "label", parse_label_line)
-        text_lines = reader.turns(transcripts[dialog], dialog, "transcript", parse_transcript_line)
+        label_lines = reader.turns(labels[dialog], dialog, "label", parse_label_line, LabelLine)
+        text_lines = reader.turns(transcripts[dialog], dialog, "transcript", parse_transcript_line, TranscriptLine)
         reader.notes["transcript_without_label"].extend(sorted(text_lines.keys() - label_lines.keys()))
         turns = [
             Turn(

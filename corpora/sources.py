@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 from huggingface_hub import HfFileSystem, hf_hub_download
@@ -205,7 +205,8 @@ def open_source(source, wanted: dict[str, str | None], subset=None, splits=None,
         elif subset is not None or _has_configs(path):
             builder = datasets.load_dataset_builder(str(path), subset)
             found = _text_tables(builder) or {
-                name: DatasetSplit(name, split, path) for name, split in builder.as_streaming_dataset().items()
+                str(name): DatasetSplit(str(name), split, path)
+                for name, split in _split_items(builder.as_streaming_dataset())
             }
         else:
             found, remarks, recordings = _open_folder(path, files, wanted)
@@ -219,8 +220,8 @@ def open_source(source, wanted: dict[str, str | None], subset=None, splits=None,
 
 
 def _loaded_splits(dataset, folder: Path) -> tuple[dict[str, DatasetSplit], str]:
-    splits = dict(dataset) if isinstance(dataset, datasets.DatasetDict) else {str(dataset.split or "train"): dataset}
-    splits = {name: split for name, split in splits.items() if len(split)}
+    splits = _split_items(dataset) if isinstance(dataset, datasets.DatasetDict) else [(dataset.split or "train", dataset)]
+    splits = {str(name): split for name, split in splits if len(split)}
     if not splits:
         raise ValueError("the dataset has no rows")
     content = " ".join(f"{name} {split._fingerprint}" for name, split in splits.items())
@@ -240,22 +241,26 @@ def _open_hub(source, subset, streaming: bool) -> tuple[dict[str, TableSplit | D
         ) from error
     content = f"{builder.dataset_name} {builder.config_id} {builder.hash}"
     if tables := _text_tables(builder):
-        return tables, content
+        return dict(tables), content
     # Of audio, only tables can be built without torchcodec.
     if streaming or not isinstance(builder, datasets.ArrowBasedBuilder):
         found = builder.as_streaming_dataset()
     else:
         builder.download_and_prepare()
         found = builder.as_dataset()
-    splits = {name: DatasetSplit(name, split, Path.cwd()) for name, split in found.items()}
-    return splits, content
+    return {str(name): DatasetSplit(str(name), split, Path.cwd()) for name, split in _split_items(found)}, content
+
+
+def _split_items(loaded) -> Iterable[tuple]:
+    """Names and datasets of a dictionary of splits, which `datasets` types as one dataset too."""
+    return loaded.items()
 
 
 def _text_tables(builder: datasets.DatasetBuilder) -> dict[str, TableSplit] | None:
     """Splits of a repository of .csv or .json files, read here, since `datasets` guesses types; None for other builders."""
     if type(builder.config).__name__ not in ("CsvConfig", "JsonConfig"):
         return None
-    files = {str(name): [str(file) for file in names] for name, names in builder.config.data_files.items()}
+    files = {str(name): [str(file) for file in names] for name, names in (builder.config.data_files or {}).items()}
     if not all(
         is_table(Path(file)) and ("://" not in file or file.startswith("hf://"))
         for names in files.values()
@@ -268,7 +273,7 @@ def _text_tables(builder: datasets.DatasetBuilder) -> dict[str, TableSplit] | No
 def _local_copy(file: str) -> Path:
     if not file.startswith("hf://"):
         return Path(file)
-    place = HfFileSystem().resolve_path(file)
+    place: Any = HfFileSystem().resolve_path(file)  # of a repository, since the address is that of a dataset
     return Path(hf_hub_download(place.repo_id, place.path_in_repo, repo_type="dataset", revision=place.revision))
 
 
