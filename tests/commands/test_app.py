@@ -16,7 +16,7 @@ from tiny import tiny_config, tiny_cross_modal, tiny_model, tiny_processor
 from tiny_asr import write_tiny_asr
 from transformers import pipeline
 
-from lemer import LemerModel, LemerPipeline, app
+from lemer import LemerModel, LemerPipeline, app, audio_lemer
 
 RATE = 16_000  # Hz
 NOISE = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
@@ -70,7 +70,7 @@ def test_a_file_that_is_no_recording_is_refused(pipe, tmp_path, content):
 
 def test_a_long_recording_is_refused_before_it_is_decoded(pipe, tmp_path, monkeypatch):
     soundfile.write(tmp_path / "long.flac", np.zeros(RATE * 60), RATE)
-    monkeypatch.setattr(app, "load_audio", lambda *args, **kwargs: pytest.fail("was decoded"))
+    monkeypatch.setattr(audio_lemer, "load_audio", lambda *args, **kwargs: pytest.fail("was decoded"))
     with pytest.raises(app.Refused, match="60.0 seconds"):
         app.recognise(pipe, None, str(tmp_path / "long.flac"))
 
