@@ -16,6 +16,7 @@ import shlex
 import sys
 
 from lemer.recipes import format_recipes
+from lemer.runtime.command import program
 from lemer.training.options import parse_args
 
 
@@ -32,9 +33,11 @@ def main(argv=None) -> int:
 
     set_up_process()
     try:
-        run_recipe(args, shlex.join(["python", "train.py", *(sys.argv[1:] if argv is None else argv)]))
+        run_recipe(args, shlex.join([*program("python train.py").split(), *(sys.argv[1:] if argv is None else argv)]))
     except USER_ERRORS as error:
-        tqdm.write(f"train.py: {' '.join(str(error).split())}", file=sys.stderr)  # on a line of its own, above any bar
+        tqdm.write(
+            f"{program('train.py')}: {' '.join(str(error).split())}", file=sys.stderr
+        )  # on a line of its own, above any bar
         return 1
     return 0
 
