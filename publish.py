@@ -8,7 +8,7 @@
 The weights (safetensors), the configuration, the processor, every file of code that they need, and README.md are published.
 README.md is the model card, rendered from model_card.md. All of its numbers come from the results.json files of the run.
 Predictions, recordings, transcripts and logs are not published. Of a run with several checkpoints, that of the lowest fold
-and seed is taken. This rule looks at no score, so nothing is picked on a test session.
+and seed is taken. This rule looks at no number, so nothing is picked on a test session.
 
 The same command updates a repository, in one commit, or in none where nothing has changed. README.md is overwritten; files
 that this command does not write are kept. A publication that fails leaves an old repository as it was and a new one empty;
