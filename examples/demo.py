@@ -1,6 +1,6 @@
 """Make a small spoken corpus, train on it, and use the checkpoint: `python examples/demo.py [FOLDER]`, minutes on two cores.
 
-LE-MER, its speech branch and its text branch are trained from scratch for one fold, with session 5 held out, and their scores
+LE-MER, its speech branch and text branch are trained from scratch for one fold, with session 5 held out, and their scores
 are printed side by side. A fresh process outside the project then opens the checkpoint with `AutoModel`. A second call goes
 on where the first one stopped.
 """
@@ -43,7 +43,7 @@ def results_file(name: str, folder: Path) -> Path:
 
 def train_all(folder: Path) -> dict[str, dict]:
     """
-    Train both modalities together on one core, and each alone on another one. This is faster than two cores for each in turn.
+    Train both modalities together on one core, and each alone on another one. This is faster than both cores for each.
 
     With one thread each, the scores are the same on any number of cores.
     """
