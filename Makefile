@@ -71,8 +71,20 @@ style: $(VENV)/installed
 
 install: $(VENV)/installed
 
+# The checkout is the package. pip's editable installation finds it by code that runs at import, which type checkers and
+# editors do not see, and its strict mode hides new files. A link in the environment, lemer -> checkout, is seen by all.
+define LINK_THE_PACKAGE
+import os, sysconfig
+link = os.path.join(sysconfig.get_path("purelib"), "lemer")
+if os.path.islink(link):
+    os.remove(link)
+os.symlink(os.getcwd(), link)
+endef
+export LINK_THE_PACKAGE
+
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), \"needs Python 3.11 or newer, got \" + sys.version"
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -q -c constraints.txt -e ".[test,demo,media,plot,app,onnx]"
+	$(VENV)/bin/python -c "$$LINK_THE_PACKAGE"
 	touch $@

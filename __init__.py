@@ -1,12 +1,12 @@
 """lemer: label-enhanced multimodal emotion recognition from speech and words.
 
-Names load on first use, so that `import lemer` costs nothing and a test runner that imports this
-file under another name does not load the package twice. Importing any of the classes also makes the
-Auto classes of transformers know the model types of both papers, so that no remote code is needed where the package is
-installed.
+Names load on first use, so `import lemer` takes no time, and a test runner that imports this file under another name does
+not load the package twice. Importing any of the classes also tells the Auto classes of transformers about the models of both
+papers. So checkpoints need no remote code where the package is installed.
 """
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what a type checker and an editor read; at run time the names load on first use
@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # what a type checker and an editor read; at run time the nam
     from .pipeline_lemer import LemerPipeline
     from .processing_lemer import LemerProcessor
 
+    __version__: str
+
+# The module that each public name comes from.
 _HOME = {
     "CrossModalConfig": "configuration_cross_modal",
     "CrossModalModel": "modeling_cross_modal",
@@ -39,7 +42,7 @@ __all__ = [
 ]
 
 
-def _register_auto_classes():
+def _register_auto_classes() -> None:
     """Make the Auto classes of transformers open lemer checkpoints without remote code, and `pipeline` know ours."""
     import transformers
     from transformers.pipelines import PIPELINE_REGISTRY
@@ -66,6 +69,8 @@ def _register_auto_classes():
 
 
 def __getattr__(name: str):
+    if name == "__version__":  # setup.cfg is the one place that has it
+        return importlib.metadata.version("lemer")
     if name not in _HOME:
         raise AttributeError(f"module 'lemer' has no attribute {name!r}; it has {', '.join(__all__)}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
@@ -74,5 +79,5 @@ def __getattr__(name: str):
     return value
 
 
-def __dir__():
-    return sorted([*globals(), *__all__])
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

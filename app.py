@@ -1,4 +1,4 @@
-"""A page in the browser: record or upload an utterance, add its words, see which emotion a checkpoint hears and why.
+"""Serve a page in the browser: record or upload an utterance, add its words, see which emotion the model hears and why.
 
     python app.py runs/C1/fold5/seed0/checkpoint                then open http://127.0.0.1:7860
     python app.py user/name --asr openai/whisper-base           a checkpoint of the Hub; words left blank are transcribed
@@ -10,8 +10,8 @@ CHECKPOINT is a folder that train.py wrote, or a name on the Hub; one that is no
 Show no recording there that may not be given away.
 
 The page answers one utterance of at most 30 seconds at a time; predict.py takes longer recordings, folders and dialogs. It
-loads nothing from elsewhere and sends nothing away. Recordings are kept in a temporary folder, each for about an hour, none
-when the server has ended. Only this machine can open the page; --host 0.0.0.0 opens it to the network, where browsers allow
+loads nothing from elsewhere and sends nothing away. Each recording is kept in a temporary folder for about an hour, at most
+until the server ends. Only this machine can open the page; --host 0.0.0.0 opens it to the network, where browsers allow
 the microphone over https alone, and uploads always.
 
 As a Hugging Face Space (SDK: Gradio): put this file there, and a requirements.txt that names this package with its extra
@@ -25,18 +25,14 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import soundfile
-from transformers import pipeline
-from transformers.utils import logging
+from lemer.runtime.command import check_checkpoint, command_parser
 
-from lemer import LemerPipeline
-from lemer.audio_lemer import load_audio
-from lemer.corpora.manifest import read_manifest
-from lemer.pipeline_lemer import transcribe
-from lemer.runtime.onednn import multiply_by_onednn
-from lemer.runtime.process import set_up_process
+if TYPE_CHECKING:  # imported where they are used, since that takes seconds: `--help` answers at once
+    import numpy as np
+
+    from lemer import LemerPipeline
 
 MAX_SECONDS, MIN_SECONDS = 30.0, 0.1  # what Whisper hears at once; no word is shorter
 SILENCE = 1e-4  # of full scale, -80 dB: a muted microphone stays below
@@ -69,9 +65,7 @@ class Refused(ValueError):
 
 
 def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    parser = argparse.ArgumentParser(
-        prog="app.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = command_parser("app.py", "CHECKPOINT", __doc__)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="folder, or name on the Hub")
     parser.add_argument("--asr", metavar="MODEL", help="speech recognition model that transcribes where no words are given")
     parser.add_argument("--examples", metavar="FILE", help="examples to click on, .csv or .jsonl")
@@ -79,13 +73,14 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument("--port", type=int, help="default: GRADIO_SERVER_PORT, else the first free one from 7860")
     parser.set_defaults(**{name: os.environ.get(f"LEMER_{name.upper()}") for name in ("checkpoint", "asr", "examples")})
     args = parser.parse_args(argv)
-    if not args.checkpoint:
-        parser.error("name a CHECKPOINT, here or as LEMER_CHECKPOINT in the environment")
+    check_checkpoint(parser, args.checkpoint, "LEMER_CHECKPOINT in the environment may name it too")
     return parser, args
 
 
 def read_examples(path: Path) -> list[dict]:
-    """Rows of a manifest -> what fills the page's inputs: `audio`, `text`, `history`."""
+    """Rows of a table -> what fills the page's inputs: `audio`, `text`, `history`."""
+    from lemer.corpora.manifest import read_manifest
+
     examples = []
     for number, row in enumerate(read_manifest(path), 1):
         audio, text = row["audio"], row["text"]
@@ -99,35 +94,43 @@ def read_examples(path: Path) -> list[dict]:
     return examples
 
 
-def read_recording(path: str, rate: int, longest: float) -> np.ndarray:
+def read_recording(path: str, rate: int, longest: float) -> "np.ndarray":
     """Samples (N,) at `rate` Hz of a recording of at most `longest` seconds that has something in it."""
+    import numpy as np
+
+    from lemer.audio_lemer import TooLong, load_audio
+
     try:
-        seconds = soundfile.info(path).duration
-        if seconds <= longest:  # nothing longer is decoded: a small file can hold hours
-            samples = load_audio(path, target_rate=rate)
-            seconds = len(samples) / rate
-    except (soundfile.LibsndfileError, OSError, ValueError) as error:
-        raise Refused("That file cannot be read as a recording. WAV, FLAC, OGG and MP3 can.") from error
-    if seconds > longest:
-        raise Refused(f"The recording has {seconds:.1f} seconds, this page takes {longest:g}: cut out one utterance.")
-    if seconds < MIN_SECONDS:
+        samples = load_audio(path, target_rate=rate, max_seconds=longest)  # nothing longer is decoded to its end
+    except TooLong as error:
+        raise Refused(
+            f"The recording is longer than the {longest:g} seconds that this page takes: cut out one utterance."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise Refused(
+            "That file cannot be read as a recording. WAV, FLAC, OGG and MP3 can, and m4a, webm and others where this page "
+            "runs with PyAV."
+        ) from error
+    if len(samples) / rate < MIN_SECONDS:
         raise Refused("The recording is too short to hear anything in it: less than a tenth of a second.")
     if np.ptp(samples) < SILENCE:
         raise Refused("The recording is silent. Is the microphone on, and may the browser use it?")
     return samples
 
 
-def recognise(pipe: LemerPipeline, asr, audio: str | None = None, text: str = "", history: str = "") -> dict:
+def recognise(pipe: "LemerPipeline", asr, audio: str | None = None, text: str = "", history: str = "") -> dict:
     """
-    Answer what stands on the page: a file, its words, earlier turns one a line.
+    Answer the inputs of the page: a recording, its words, and earlier turns, one on each line.
 
     Returns:
-        `scores` as the pipeline gives them; `audio`, `text` and `history` as the model got them; `answered`, what answered,
-        and `warnings`, both in plain words.
+        `scores` as the pipeline returns them; `audio`, `text` and `history` as the model got them; `answered` says which
+        inputs answered; `warnings` name inputs that had no effect.
 
     Raises:
         Refused: there is nothing to answer, or the recording cannot be heard.
     """
+    from lemer.pipeline_lemer import transcribe
+
     config, processor = pipe.model.config, pipe.processor
     text, history = (text or "").strip(), (history or "").strip()
     if len(text) + len(history) > MAX_CHARACTERS:
@@ -167,7 +170,7 @@ def has_labels(config) -> bool:
     return getattr(config, "use_label_embeddings", False)
 
 
-def make_page(pipe: LemerPipeline, asr=None, examples: list[dict] | None = None):
+def make_page(pipe: "LemerPipeline", asr=None, examples: list[dict] | None = None):
     """The page, a `gradio.Blocks` that is not served yet."""
     import gradio as gr
 
@@ -220,39 +223,61 @@ def make_page(pipe: LemerPipeline, asr=None, examples: list[dict] | None = None)
     return page.queue(default_concurrency_limit=1, max_size=32)  # one answer at a time uses every core
 
 
+def serve(args: argparse.Namespace):
+    """
+    Load the checkpoint and serve the page.
+
+    Returns:
+        The page, which is served until the process ends, and its address.
+
+    Raises:
+        ImportError: gradio or matplotlib is missing.
+        OSError, ValueError, RuntimeError: an input cannot be used, or the port is taken.
+    """
+    import gradio as gr
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    from lemer import LemerPipeline
+    from lemer.runtime.onednn import multiply_by_onednn
+    from lemer.runtime.process import set_up_process
+
+    logging.disable_progress_bar()
+    set_up_process(None)
+    examples = read_examples(Path(args.examples)) if args.examples else None
+    asr = args.asr and pipeline("automatic-speech-recognition", model=args.asr)
+    pipe = pipeline("speech-emotion-recognition", model=args.checkpoint, pipeline_class=LemerPipeline)
+    multiply_by_onednn(pipe.model)
+    page = make_page(pipe, asr, examples)
+    _, url, _ = page.launch(
+        server_name=args.host,
+        server_port=args.port,
+        max_file_size=MAX_UPLOAD,
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        css=CSS,
+        footer_links=[],
+        run_history=False,  # nothing is kept in the browser
+        enable_monitoring=False,
+        share=False,
+        ssr_mode=False,
+        prevent_thread_lock=True,
+        quiet=True,
+    )
+    return page, url
+
+
 def main(argv=None) -> int:
     parser, args = parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder is removed then too
     with tempfile.TemporaryDirectory(prefix="lemer_app_") as folder:
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
-        logging.disable_progress_bar()
-        set_up_process(None)
+        # gradio, which `serve` imports, reads the environment.
         try:
-            import gradio as gr  # reads the environment
-
-            examples = read_examples(Path(args.examples)) if args.examples else None
-            asr = args.asr and pipeline("automatic-speech-recognition", model=args.asr)
-            pipe = pipeline("speech-emotion-recognition", model=args.checkpoint, pipeline_class=LemerPipeline)
-            multiply_by_onednn(pipe.model)
-            page = make_page(pipe, asr, examples)
-            _, url, _ = page.launch(
-                server_name=args.host,
-                server_port=args.port,
-                max_file_size=MAX_UPLOAD,
-                theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-                css=CSS,
-                footer_links=[],
-                run_history=False,  # nothing is kept in the browser
-                enable_monitoring=False,
-                share=False,
-                ssr_mode=False,
-                prevent_thread_lock=True,
-                quiet=True,
-            )
+            page, url = serve(args)
         except ImportError as error:
             parser.error(f"{error}: the page needs gradio and matplotlib (pip install 'lemer[app]')")
         except (OSError, ValueError, RuntimeError) as error:
-            parser.error(str(error))
+            parser.error(" ".join(str(error).split()))
         print(f"The page is at {url} until Ctrl-C.", flush=True)
         page.block_thread()
     return 0

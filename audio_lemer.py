@@ -39,6 +39,10 @@ PROBLEMS = {
 }
 
 
+class TooLong(ValueError):
+    """A recording lasts longer than it may."""
+
+
 def load_audio(
     audio, sampling_rate: float | None = None, target_rate: int = SAMPLING_RATE, max_seconds: float = MAX_SECONDS
 ) -> np.ndarray:
@@ -183,7 +187,7 @@ def _limited(blocks: Iterable, name: str, max_seconds: float) -> Iterator[tuple[
     for rate, samples in blocks:
         seconds += len(samples) / max(rate, 1)
         if seconds > max_seconds + 1e-6:  # seconds are summed up in floats
-            raise ValueError(
+            raise TooLong(
                 f"{name} lasts more than {max_seconds:g} s: cut it into shorter files, or raise the limit (max_seconds of "
                 "load_audio, max_audio_seconds of the processor)"
             )

@@ -1,17 +1,17 @@
-"""A checkpoint as an ONNX file, for machines without torch.
+"""Write a checkpoint as an ONNX file, for machines without torch.
 
     python export.py CHECKPOINT model.onnx
 
-Needs the extra onnx. The file takes what the checkpoint's processor gives, with batch, samples and tokens of any number, and
-returns the logits, and those of the label branches where there are any. Only a clip too short for one frame has to be padded
-to it, under a mask of 0. Its metadata has the labels in their order, the sampling rate and that least number of samples.
+This needs the extra onnx. The file takes what the checkpoint's processor returns, with any number of utterances, samples and
+tokens, and returns the logits, and those of the label branches where the model has them. A recording too short for one frame
+must be padded to one, with a mask of 0 there. The metadata of the file has the labels in their order (labels), the sampling
+rate in Hz (sampling_rate) and the number of samples of one frame (least_samples).
 
-Before the file gets its name it is run in onnxruntime on random batches, alone and padded, and compared with the checkpoint:
-the largest differences are printed, and a file that differs by more than 1e-4 is refused. Above 2 GB the weights stand in a
-second file beside it, FILE.onnx.data.
+Before the file gets its name, onnxruntime runs it on random batches, with and without padding, and the logits are compared
+with the checkpoint's. The largest differences are printed, and a file that differs by more than 1e-4 is not written. Above
+2 GB the weights are in a second file beside it, FILE.onnx.data.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -19,34 +19,47 @@ import tempfile
 import warnings
 from logging import ERROR, getLogger
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from transformers import AutoModel
-from transformers.utils import logging
-
-from lemer import LemerProcessor
+from lemer.runtime.command import check_checkpoint, command_parser
 from lemer.runtime.files import writing
-from lemer.speech_encoder_lemer import receptive_field
+
+if TYPE_CHECKING:  # imported where they are used, since that takes seconds: `--help` answers at once
+    import torch
 
 TOLERANCE = 1e-4
 OUTPUTS = ("logits", "text_label_logits", "speech_label_logits")
+# Samples and tokens of each utterance of the batch that is exported.
+EXAMPLE_SIZES = ([9000, 16000, 4000], [12, 7, 3])
 
 
-class Answer(torch.nn.Module):
-    """A model that takes its inputs by position and returns the outputs that are exported, as the exporter wants it."""
+def by_position(model, inputs: list[str]) -> "torch.nn.Module":
+    """Wrap a model for the exporter: it takes these inputs by position and returns the outputs that are exported."""
+    import torch
 
-    def __init__(self, model, inputs: list[str]):
-        super().__init__()
-        self.model, self.inputs = model, inputs
+    class ByPosition(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
 
-    def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        out = self.model(**dict(zip(self.inputs, values, strict=True)))
-        return tuple(out[name] for name in OUTPUTS if name in out)
+        def forward(self, *values):
+            outputs = self.model(**dict(zip(inputs, values, strict=True)))
+            return tuple(outputs[name] for name in OUTPUTS if name in outputs)
+
+    return ByPosition()
 
 
-def random_batch(model, processor, samples: list[int], tokens: list[int]) -> dict[str, torch.Tensor]:
-    """Noise of so many samples and tokens an utterance, padded on the right; the second half of the tokens is the turn."""
-    config, given = model.config, processor.model_input_names  # a RoBERTa's has no token types
+def random_batch(model, processor, samples: list[int], tokens: list[int]) -> dict[str, "torch.Tensor"]:
+    """
+    Make a batch of noise and random tokens, padded on the right; the second half of the tokens is the current turn.
+
+    Args:
+        samples: the number of samples of each of the B utterances; the longest has S.
+        tokens: the number of tokens of each; the longest has T.
+    """
+    import torch
+
+    config, given = model.config, processor.model_input_names  # a RoBERTa takes no token types
     generator, batch = torch.Generator().manual_seed(0), {}
     if config.uses_speech:
         mask = (torch.arange(max(samples)) < torch.tensor(samples)[:, None]).long()  # (B, S)
@@ -59,52 +72,75 @@ def random_batch(model, processor, samples: list[int], tokens: list[int]) -> dic
     return {name: values for name, values in batch.items() if name in given}
 
 
+def to_onnx(model, processor, outputs: list[str], least: int):
+    """Convert a model to an ONNX program that takes any number of utterances, samples and tokens."""
+    import torch
+
+    batch = random_batch(model, processor, *EXAMPLE_SIZES)
+    sizes = ({0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO},) * len(batch)
+    with torch.no_grad():
+        wrapped = by_position(model, list(batch))
+        program = torch.export.export(wrapped, tuple(batch.values()), dynamic_shapes={"values": sizes})
+        exported = torch.onnx.export(program, input_names=list(batch), output_names=outputs, verbose=False)
+    metadata = {
+        "labels": json.dumps(list(model.config.id2label.values())),
+        "sampling_rate": str(processor.feature_extractor.sampling_rate),
+        "least_samples": str(least),
+    }
+    exported.model.metadata_props.update(metadata)
+    return exported
+
+
+def compare(model, processor, path: Path, outputs: list[str], least: int) -> dict[str, float]:
+    """Return the largest absolute difference of each output between the file and the model, over several batches."""
+    import onnxruntime
+    import torch
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    worst = dict.fromkeys(outputs, 0.0)
+    for samples, tokens in (EXAMPLE_SIZES, ([least], [2]), ([50000, 10], [3, 40])):
+        batch = random_batch(model, processor, samples, tokens)
+        answers = session.run(outputs, {name: value.numpy() for name, value in batch.items()})
+        with torch.no_grad():
+            expected = model(**batch)
+        for name, answer in zip(outputs, answers, strict=True):
+            worst[name] = max(worst[name], (expected[name] - torch.from_numpy(answer)).abs().max().item())
+    return worst
+
+
 def export(model, processor, path: Path) -> dict[str, float]:
     """
-    Write the model as ONNX, and compare the file's answers with the model's.
+    Write the model as ONNX, after the file's answers were compared with the model's.
 
     Returns:
-        The largest absolute difference of every output, over the batches compared.
+        The largest absolute difference of each output, over the batches compared.
 
     Raises:
-        ValueError: something stands between the model's towers and an answer (`untrained`), or the file's answers differ by
-            more than 1e-4.
+        ValueError: weights that the answer depends on were never trained (`untrained`), or the file's answers differ by more
+            than 1e-4.
     """
-    import onnxruntime
+    import onnxruntime  # noqa: F401  where it is missing, that is said before the work
+    import torch
+
+    from lemer.speech_encoder_lemer import receptive_field
 
     if model.untrained:
         raise ValueError(
             f"{', '.join(model.untrained)} of this checkpoint are untrained: train it, or set its labels, first"
         )
     config, model = model.config, model.float().cpu().eval()
-    model.set_attn_implementation("eager")  # the fused attention's memory layout is none that the exporter can follow
+    model.set_attn_implementation("eager")  # the exporter cannot follow the memory layout of the fused attention
     least = receptive_field(config.speech_config) if config.uses_speech else 1
-    batch = random_batch(model, processor, [9000, 16000, 4000], [12, 7, 3])
-    sizes = ({0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO},) * len(batch)
     with torch.no_grad():
-        outputs = [name for name in OUTPUTS if name in model(**batch)]
-        program = torch.export.export(Answer(model, list(batch)), tuple(batch.values()), dynamic_shapes={"values": sizes})
-        exported = torch.onnx.export(program, input_names=list(batch), output_names=outputs, verbose=False)
-    described = {
-        "labels": json.dumps(list(config.id2label.values())),
-        "sampling_rate": processor.feature_extractor.sampling_rate,
-        "least_samples": least,
-    }
-    exported.model.metadata_props.update({name: str(value) for name, value in described.items()})
+        answered = model(**random_batch(model, processor, *EXAMPLE_SIZES))
+    outputs = [name for name in OUTPUTS if name in answered]
+    exported = to_onnx(model, processor, outputs, least)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as staging, writing(path):
         exported.save(Path(staging) / path.name)
-        session = onnxruntime.InferenceSession(Path(staging) / path.name, providers=["CPUExecutionProvider"])
-        worst = dict.fromkeys(outputs, 0.0)
-        for samples, tokens in (([9000, 16000, 4000], [12, 7, 3]), ([least], [2]), ([50000, 10], [3, 40])):
-            batch = random_batch(model, processor, samples, tokens)
-            answers = session.run(outputs, {name: value.numpy() for name, value in batch.items()})
-            with torch.no_grad():
-                expected = model(**batch)
-            for name, answer in zip(outputs, answers, strict=True):
-                worst[name] = max(worst[name], (expected[name] - torch.from_numpy(answer)).abs().max().item())
-        if not max(worst.values()) <= TOLERANCE:
+        worst = compare(model, processor, Path(staging) / path.name, outputs, least)
+        if not max(worst.values()) <= TOLERANCE:  # also where a difference is not a number
             raise ValueError(f"the ONNX model's answers differ from the checkpoint's, by {worst}: not written")
         files = {file.name: file for file in Path(staging).iterdir()}
         if len(files) > 1:  # weights beside it: a kill between the two must not leave an older model over newer weights
@@ -115,31 +151,39 @@ def export(model, processor, path: Path) -> dict[str, float]:
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="export.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, or name on the Hub")
-    parser.add_argument("output", metavar="FILE.onnx", type=Path, help="what is written")
+    parser = command_parser("export.py", "CHECKPOINT model.onnx", __doc__)
+    # Optional for argparse alone: without them `check_checkpoint` says how to get a checkpoint.
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="folder, or name on the Hub")
+    parser.add_argument("output", metavar="FILE.onnx", type=Path, nargs="?", help="the file to write")
     args = parser.parse_args(argv)
+    check_checkpoint(parser, args.checkpoint)
+    if args.output is None:
+        parser.error("name the file to write after the checkpoint, such as model.onnx")
+
+    import torch
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    from lemer import LemerProcessor
+
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     for library in ("torch.onnx", "onnxscript", "onnx_ir"):
         getLogger(library).setLevel(ERROR)
-    warnings.simplefilter("ignore")  # of the exporter about itself
+    warnings.simplefilter("ignore")  # the exporter warns about its own code
     try:
         model = AutoModel.from_pretrained(args.checkpoint)
         processor = LemerProcessor.from_pretrained(args.checkpoint)
         worst = export(model, processor, args.output)
     except ImportError as error:
-        print(f"export.py: {error}; it needs the extra onnx: pip install -c constraints.txt -e '.[onnx]'", file=sys.stderr)
+        print(f"{parser.prog}: {error}: exporting needs the extra onnx (pip install 'lemer[onnx]')", file=sys.stderr)
         return 1
     except (ValueError, OSError, torch.onnx.OnnxExporterError) as error:
-        print(f"export.py: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     differences = ", ".join(f"{name} {value:.1e}" for name, value in worst.items())
-    print(
-        f"{args.output}: {args.output.stat().st_size / 2**20:.1f} MiB; largest difference from the checkpoint: {differences}"
-    )
+    size = args.output.stat().st_size / 2**20
+    print(f"{args.output}: {size:.1f} MiB; largest difference from the checkpoint: {differences}")
     return 0
 
 

@@ -39,31 +39,24 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from lemer.corpora.manifest import MANIFEST_SUFFIXES, Utterance, printable, read_inputs
+from lemer.runtime.command import check_checkpoint, command_parser
 from lemer.runtime.locks import hold
 
 if TYPE_CHECKING:
     from lemer import LemerPipeline
+    from lemer.corpora.manifest import Utterance
 
 SHARD_BATCHES, SHARD_SECONDS = 8, 2_100  # of recordings that are in memory at once: batches, and seconds of speech
 # Utterances of one forward pass, and seconds of speech with their padding, by device. On a CPU more is slower and takes
 # gigabytes. A GPU waits for its next kernel with less (benchmarks/LOG.md).
 LARGEST = {"cpu": (8, 60.0), "cuda": (64, 240.0)}
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
-HOW_TO_GET_ONE = (
-    "give the folder of a checkpoint, or a name on the Hub. `make demo` makes one in minutes "
-    "(demo/runs/speech_and_words/fold5/seed0/checkpoint), and `lemer train` trains one"
-)
 
 
-def parse_args(argv=None, prog: str = "predict.py") -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        usage=f"{'python ' * prog.endswith('.py')}{prog} CHECKPOINT recording.wav [INPUT ...] [options]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Read and check the options; a mistake ends the process with a message."""
+    parser = command_parser("predict.py", "CHECKPOINT INPUT", __doc__)
+    # Optional for argparse alone: without them `check_checkpoint` says how to get a checkpoint.
     parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="folder, or name on the Hub")
     parser.add_argument("inputs", metavar="INPUT", nargs="*", help="audio file, folder, or table")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write a .csv or .jsonl instead of printing a table")
@@ -93,18 +86,17 @@ def parse_args(argv=None, prog: str = "predict.py") -> tuple[argparse.ArgumentPa
         "changes scores in the second or third digit (default: float32)",
     )
     args = parser.parse_intermixed_args(argv)
-    if args.checkpoint in (None, "CHECKPOINT") and not os.path.exists("CHECKPOINT"):
-        parser.error(f"no checkpoint: {HOW_TO_GET_ONE}")
+    check_checkpoint(parser, args.checkpoint)
     if not args.inputs:
         parser.error(f"no input: give recordings, folders or tables after the checkpoint {args.checkpoint}")
     if args.batch_size is not None and args.batch_size < 1:
         parser.error(f"--batch_size must be at least 1, got {args.batch_size}")
-    if args.output is not None and args.output.suffix not in MANIFEST_SUFFIXES:
+    if args.output is not None and args.output.suffix not in (".csv", ".jsonl"):
         parser.error(f"--output must end with .csv or .jsonl, got {args.output}")
     return parser, args
 
 
-def shards(dialogs: list[list[Utterance]], batch_size: int) -> Iterator[list[list[Utterance]]]:
+def shards(dialogs: "list[list[Utterance]]", batch_size: int) -> "Iterator[list[list[Utterance]]]":
     """
     Groups of whole dialogs whose decoded recordings fit into memory together.
 
@@ -305,9 +297,11 @@ def answer(pipe, batch: list[dict]) -> list[dict | None]:
 
 
 def predict_shard(
-    pipe, dialogs: list[list[Utterance]], settings: dict, batch_size: int, failed: dict[str, str], bar
+    pipe, dialogs: "list[list[Utterance]]", settings: dict, batch_size: int, failed: dict[str, str], bar
 ) -> dict[str, list[dict]]:
     """Pieces of every utterance that can be answered, with `scores`; `failed` gets the reasons of the others."""
+    from lemer.corpora.recordings import printable
+
     pieces = {}
     for dialog in dialogs:
         history = []
@@ -392,7 +386,7 @@ class Job:
         answered: how many utterances were answered now.
     """
 
-    dialogs: list[list[Utterance]]
+    dialogs: "list[list[Utterance]]"
     pipe: "LemerPipeline"
     settings: dict
     batch_size: int
@@ -417,7 +411,7 @@ class Job:
         self._report(count)
         return 1 if self.failed else 0
 
-    def _answer(self, shard: list[list[Utterance]], turns: list[Utterance], number: int, bar) -> None:
+    def _answer(self, shard: "list[list[Utterance]]", turns: "list[Utterance]", number: int, bar) -> None:
         """Answer the dialogs of a shard, whose first utterance has `number` others before it, and write their rows."""
         pieces = predict_shard(self.pipe, shard, self.settings, self.batch_size, self.failed, bar)
         labels, rows = list(self.pipe.model.config.id2label.values()), []
@@ -487,6 +481,9 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
     Raises:
         OSError, ValueError, RuntimeError, ImportError: an input, the checkpoint or the output is none.
     """
+    from lemer.corpora.manifest import read_inputs
+    from lemer.pipeline_lemer import WINDOW_SECONDS
+
     dialogs = read_inputs(args.inputs, args.dialog)
     utterances = [turn for dialog in dialogs for turn in dialog]
     if args.output is not None:
@@ -494,7 +491,6 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
             raise ValueError(f"--output {args.output} is a folder: name a file in it")
         locks.enter_context(hold(args.output))  # before the model is loaded: a place that cannot be written is found here
     pipe, settings = open_pipeline(args, has_words=any(turn.text for turn in utterances))
-    from lemer.pipeline_lemer import WINDOW_SECONDS
 
     window = args.window_seconds or min(WINDOW_SECONDS, pipe.processor.max_audio_seconds)
     made = {"checkpoint": args.checkpoint, "dtype": args.dtype, "asr": args.asr or "none", "window_seconds": f"{window:g}"}
@@ -508,8 +504,8 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
     return Job(dialogs, pipe, settings, args.batch_size or largest(pipe)[0], made, output, args.figure)
 
 
-def main(argv=None, prog: str = "predict.py") -> int:
-    parser, args = parse_args(argv, prog)
+def main(argv=None) -> int:
+    parser, args = parse_args(argv)
     # Loaded after the options are read: this takes seconds.
     from transformers.utils import logging
 
@@ -528,7 +524,7 @@ def main(argv=None, prog: str = "predict.py") -> int:
             return job.run()
 
         safe = f"The rows in {args.output} are whole" if args.output else "Nothing was written to a file"
-        return run_command(prog, predict, f"{safe}, and the same command goes on from there")
+        return run_command(parser.prog, predict, f"{safe}, and the same command goes on from there")
 
 
 if __name__ == "__main__":

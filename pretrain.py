@@ -17,18 +17,14 @@ import argparse
 import sys
 
 from lemer.corpora.options import add_corpus_options
+from lemer.runtime.command import command_parser, program
 from lemer.training.settings import SECOND_STAGE, SECOND_STAGE_HELP, SMALL_SPEECH_TOWERS, second_stage_defaults
 
 
 def parse_args(argv=None) -> argparse.Namespace:
     """Read and check the options; `settings` holds those of the training. A mistake ends the process with a message."""
-    parser = argparse.ArgumentParser(
-        prog="pretrain.py",
-        usage="python pretrain.py --data_dir IEMOCAP_full_release --output_dir runs/second_stage [options]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    example = "--data_dir IEMOCAP_full_release --output_dir runs/second_stage"
+    parser = command_parser("pretrain.py", example, __doc__)
     add_corpus_options(parser.add_argument_group("data"))
     parser.add_argument("--output_dir", required=True, help="folder of the second stage, one for each tower and setting")
     parser.add_argument(
@@ -81,7 +77,7 @@ def main(argv=None) -> int:
     from lemer.training.run import CONTINUE, run_second_stage
 
     set_up_process()
-    return run_command("pretrain.py", lambda: run_second_stage(args), CONTINUE)
+    return run_command(program("pretrain.py"), lambda: run_second_stage(args), CONTINUE)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@
     python publish.py runs/C1 user/name --private        publishes it
     python publish.py runs/C1/fold3/seed0 user/name      publishes that fold and seed
 
-Published are the weights (safetensors), the configuration, the processor, every file of code that they need, and README.md:
-the model card, rendered from model_card.md with numbers of the run's results.json files alone. Predictions, recordings,
-transcripts and logs stay here. Of a run with several checkpoints the one of the lowest fold is taken, and of its seeds the
-lowest: a rule that looks at no number, so that nothing is picked on a test session.
+The weights (safetensors), the configuration, the processor, every file of code that they need, and README.md are published.
+README.md is the model card, rendered from model_card.md. All of its numbers come from the results.json files of the run.
+Predictions, recordings, transcripts and logs are not published. Of a run with several checkpoints, that of the lowest fold
+and seed is taken. This rule looks at no number, so nothing is picked on a test session.
 
-The same command updates a repository: one commit, or none where nothing has changed. README.md is written anew; files that
-this command does not write stay. A publication that fails leaves the repository as it was, a new one empty, and can be
-repeated. Exit status: 0 done, 1 failed, with one line that says why, 2 wrong usage.
+The same command updates a repository, in one commit, or in none where nothing has changed. README.md is overwritten; files
+that this command does not write are kept. A publication that fails leaves an old repository as it was and a new one empty;
+the command can then be repeated. Exit status: 0 done; 1 failed, with one line that says why; 2 wrong usage.
 """
 
 import argparse
@@ -37,16 +37,14 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx, validate_repo_id
 from safetensors import SafetensorError
-from transformers import AutoModel, AutoProcessor
-from transformers.utils import logging
 
-from lemer import LemerModel  # noqa: F401  importing a class makes the Auto classes know the package's models
-from lemer.evaluation.report.rows import recipe_changes
-from lemer.evaluation.run_folder import read_json, read_run
-from lemer.evaluation.summary import summarise
 from lemer.recipes import get_recipe
+from lemer.runtime.command import command_parser, program
 from lemer.runtime.files import whole_folder
-from lemer.training.small_towers import SMALL_SPEECH_TOWERS
+from lemer.training.settings import SMALL_SPEECH_TOWERS
+
+# transformers and the parts of lemer that need it are imported where they are used, since that takes seconds: `--help`
+# answers at once.
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 FIGURE = "attention.png"
@@ -74,14 +72,14 @@ class FinishedRun:
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="publish.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    parser = command_parser("publish.py", "runs/C1 user/name --dry-run", __doc__)
+    parser.add_argument(
+        "run", metavar="RUN", help="--output_dir of train.py, or the folder of one fold and seed in it, RUN/fold<k>/seed<s>"
     )
-    parser.add_argument("run", metavar="RUN", help="--output_dir of train.py, or RUN/fold<k>/seed<s>")
-    parser.add_argument("repository", metavar="user/name", help="repository on the Hub, made where there is none")
+    parser.add_argument("repository", metavar="user/name", help="repository on the Hub; a new one is made")
     parser.add_argument("--fold", type=int, help="publish the checkpoint of this fold (default: the lowest)")
     parser.add_argument("--seed", type=int, help="publish the checkpoint of this seed (default: the lowest)")
-    parser.add_argument("--private", action="store_true", help="a new repository is seen by its owners only")
+    parser.add_argument("--private", action="store_true", help="make a new repository that only its owners can see")
     parser.add_argument("--token", help="default: HF_TOKEN, or that of `hf auth login`; both are safer than a command line")
     parser.add_argument("--dry-run", action="store_true", help="write the folder, print the card, send nothing")
     parser.add_argument("--output_dir", help="of --dry-run: an empty or new folder (default: a new temporary one)")
@@ -134,6 +132,9 @@ def find_run(path: str, fold: int | None = None, seed: int | None = None) -> Fin
     Raises:
         ValueError: there is no finished run, it has not that fold and seed, or its results do not fit together.
     """
+    from lemer.evaluation.run_folder import read_json, read_run
+    from lemer.evaluation.summary import summarise
+
     path = Path(path).resolve()
     single = ONE_SEED.fullmatch(path.name) is not None
     run = read_run(path.parents[1] if single else path)
@@ -171,6 +172,10 @@ def write_folder(run: FinishedRun, args: argparse.Namespace, folder: Path) -> No
     Raises:
         ValueError: the checkpoint was not trained, or a folder of this machine would be published.
     """
+    from transformers import AutoModel, AutoProcessor
+
+    from lemer import LemerModel  # noqa: F401  tells the Auto classes about the package's models
+
     checkpoint = run.folder / "checkpoint"
     model, loading = AutoModel.from_pretrained(checkpoint, trust_remote_code=False, output_loading_info=True)
     untrained = getattr(model, "untrained", None) or sorted(loading["missing_keys"])
@@ -193,7 +198,7 @@ def write_folder(run: FinishedRun, args: argparse.Namespace, folder: Path) -> No
 
 
 def check_folder(folder: Path, run: FinishedRun) -> None:
-    """Every file of code that the configurations name is there, and no file has a path of this machine in it."""
+    """Check that every file of code that the configurations name is there, and that no file has a path of this machine."""
     places = [Path.home(), Path.cwd(), run.folder, Path(sys.prefix), Path(__file__).resolve().parent]
     here = "|".join(re.escape(str(place)) for place in places if len(place.parts) > 1)
     for path in sorted(folder.iterdir()):
@@ -255,8 +260,28 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
+def evaluations_of(run: FinishedRun, task: str, corpus: dict, of_the_row: str, of_this: str) -> list[EvalResult]:
+    """The scores for the metadata of the card, in per cent: those of the row, and those of this checkpoint."""
+    return [
+        EvalResult(
+            task_type=task,
+            task_name="Speech emotion recognition",
+            dataset_type=corpus["id"],
+            dataset_name=corpus["name"],
+            dataset_split=split,
+            metric_type=metric,
+            metric_name=f"{name}, per cent, {split}",
+            metric_value=float(percent(scores[key])),
+        )
+        for split, scores in ((of_the_row, run.row["mean"]), (of_this, run.results))
+        for metric, name, key in METRICS
+    ]
+
+
 def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figure: dict | None) -> ModelCard:
     """The model card: model_card.md with the run's numbers, in per cent."""
+    from lemer.evaluation.report.rows import recipe_changes
+
     protocol, row, results, config = run.protocol, run.row, run.results, model.config
     recipe, corpus = get_recipe(row["recipe"]), corpus_of(run, args.corpus_name)
     towers = [protocol.get(f"{kind}_model") for kind in ("speech", "text") if config.modality in ("multimodal", kind)]
@@ -265,20 +290,6 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
     of_the_row = f"mean of folds {folds}" if len(row["folds"]) > 1 else f"fold {folds} alone"
     of_this = f"this checkpoint: fold {fold}{f', session {fold}' if corpus['in_layout'] else ''} held out"
     task = "text-classification" if config.modality == "text" else "audio-classification"
-    evaluations = [
-        EvalResult(
-            task_type=task,
-            task_name="Speech emotion recognition",
-            dataset_type=corpus["id"],
-            dataset_name=corpus["name"],
-            dataset_split=what,
-            metric_type=metric,
-            metric_name=f"{name}, per cent, {what}",
-            metric_value=float(percent(figures[key])),
-        )
-        for what, figures in ((of_the_row, row["mean"]), (of_this, results))
-        for metric, name, key in METRICS
-    ]
     data = ModelCardData(
         model_name=args.repository.split("/")[1],
         language=args.language or ("en" if corpus["in_layout"] else None),
@@ -289,19 +300,15 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
         datasets=[corpus["dataset"]] if corpus["dataset"] else None,
         metrics=[metric for metric, _, _ in METRICS],
         base_model=bases or None,
-        eval_results=evaluations,
+        eval_results=evaluations_of(run, task, corpus, of_the_row, of_this),
     )
-    example = {"audio": "recording.wav"} if config.modality != "text" else {}
-    if config.modality != "speech":
-        example.update(text="I was so happy!", history=["Did they call you?"])
     return ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
         name=data.model_name,
         repository=args.repository,
         source={"speech": "speech", "text": "words"}.get(config.modality, "speech and its words"),
-        arguments=", ".join(f"{name}={json.dumps(value)}" for name, value in example.items()),
-        utterance=json.dumps(example),
+        **example_inputs(config.modality),
         of_the_row=of_the_row,
         of_this=of_this,
         config=config,
@@ -323,20 +330,29 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
     )
 
 
+def example_inputs(modality: str) -> dict[str, str]:
+    """Inputs for the snippets of the card: `arguments` of the processor, and an `utterance` for the pipeline."""
+    example = {"audio": "recording.wav"} if modality != "text" else {}
+    if modality != "speech":
+        example.update(text="I was so happy!", history=["Did they call you?"])
+    arguments = ", ".join(f"{name}={json.dumps(value)}" for name, value in example.items())
+    return {"arguments": arguments, "utterance": json.dumps(example)}
+
+
 # ------------------------------------------------------------------------------------------------------- the Hub
 
 
 def is_transient(error: Exception) -> bool:
-    """A fault of the moment, which the client does not repeat by itself."""
+    """Whether an error may go away by itself, and is not repeated by the client."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in TRANSIENT
-    if isinstance(error, json.JSONDecodeError):  # a gateway's page in the place of an answer
+    if isinstance(error, json.JSONDecodeError):  # a page of a gateway instead of an answer
         return True
     return isinstance(error, (httpx.TransportError, ConnectionError)) and not isinstance(error, OfflineModeIsEnabled)
 
 
 def insist(what: str, call: Callable):
-    """The result of `call()`, tried again after faults of the moment."""
+    """Return the result of `call()`, which is tried again after errors that may go away by themselves."""
     for wait in (*WAITS, None):
         try:
             return call()
@@ -463,12 +479,14 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
+    from transformers.utils import logging
+
     logging.set_verbosity_error()  # what is wrong is said below
     logging.disable_progress_bar()
     try:
         run(args)
     except (httpx.HTTPError, OSError, RuntimeError, ValueError, ImportError, SafetensorError, StrictDataclassError) as error:
-        print(f"publish.py: {explain(error, args.repository)}", file=sys.stderr)
+        print(f"{program('publish.py')}: {explain(error, args.repository)}", file=sys.stderr)
         return 1
     return 0
 

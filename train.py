@@ -16,6 +16,7 @@ import shlex
 import sys
 
 from lemer.recipes import format_recipes
+from lemer.runtime.command import program
 from lemer.training.options import parse_args
 
 
@@ -30,8 +31,8 @@ def main(argv=None) -> int:
     from lemer.training.run import CONTINUE, run_recipe
 
     set_up_process()
-    command = shlex.join(["python", "train.py", *(sys.argv[1:] if argv is None else argv)])
-    return run_command("train.py", lambda: run_recipe(args, command), CONTINUE)
+    command = shlex.join([*program("python train.py").split(), *(sys.argv[1:] if argv is None else argv)])
+    return run_command(program("train.py"), lambda: run_recipe(args, command), CONTINUE)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..runtime.command import command_parser
 from .demo_lines import LineWriter
 
 RECIPE = 2  # raise it whenever the same settings give another corpus
@@ -428,11 +429,7 @@ def _write_wav(path: str, sound: np.ndarray) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lemer.corpora.demo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("python -m lemer.corpora.demo", "OUT_DIR", __doc__)
     parser.error = lambda message: parser.exit(2, f"error: {message} (--help tells more)\n")
     parser.add_argument("out_dir", metavar="OUT_DIR", nargs="?", help="a new folder for the corpus")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")

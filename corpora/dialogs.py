@@ -12,13 +12,13 @@ and makes the others history only, which the classifier then hears as context an
 kept depends on the texts alone, so the same command writes the same file.
 """
 
-import argparse
 import hashlib
 import json
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from ..runtime.command import command_parser
 from ..runtime.files import write_atomically
 
 SHARED_LINES = 2  # dialogs with so many long lines in common are told twice
@@ -142,9 +142,8 @@ def make_turns(
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="lemer.corpora.dialogs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    example = "DIALOGS.jsonl TURNS.jsonl --labels ang hap neu sad"
+    parser = command_parser("python -m lemer.corpora.dialogs", example, __doc__)
     parser.add_argument("dialogs", type=Path, help="file of dialogs, one a line")
     parser.add_argument("turns", type=Path, help="file to write, one turn a line")
     parser.add_argument("--labels", nargs="+", help="emotions to tell apart; other turns are history only (default: all)")
@@ -158,7 +157,7 @@ def main(argv=None) -> int:
         rows = make_turns(dialogs, args.labels, args.folds, args.max_per_class)
         write_atomically(args.turns, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     except (OSError, ValueError) as error:
-        print(f"lemer.corpora.dialogs: {error}", file=sys.stderr)
+        print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     counts = Counter((row["fold"], row["label"]) for row in rows)
     names = sorted({row["label"] for row in rows} - {None})

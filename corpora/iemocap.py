@@ -28,7 +28,6 @@ Rows are ordered by session, dialog, and then (start, end, id).
 Prepared once under the cache of `datasets`; a changed corpus is noticed and read again.
 """
 
-import argparse
 import hashlib
 import io
 import json
@@ -42,6 +41,7 @@ import pyarrow as pa
 from datasets.exceptions import DatasetsError, ManualDownloadError
 
 from ..audio_lemer import SAMPLING_RATE
+from ..runtime.command import command_parser
 from ..runtime.files import replace_files
 from .release import (
     CLASS_OF,
@@ -319,12 +319,13 @@ def manifest(dataset: datasets.Dataset) -> Iterator[dict]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit status: 0, or 2 after one line on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lemer.corpora.iemocap",
-        description="Reads an IEMOCAP release and reports what is in it, what is damaged, and whether it gives the "
+    parser = command_parser(
+        "python -m lemer.corpora.iemocap",
+        "IEMOCAP_full_release",
+        "Reads an IEMOCAP release and reports what is in it, what is damaged, and whether it gives the\n"
         "5,531 utterances of the literature. The recordings are decoded once; the second run is fast.",
-        epilog="IEMOCAP cannot be downloaded: USC SAIL gives it out on request (https://sail.usc.edu/iemocap).",
     )
+    parser.epilog = "IEMOCAP cannot be downloaded: USC SAIL gives it out on request (https://sail.usc.edu/iemocap)."
     parser.add_argument("data_dir", metavar="DIR", help="the folder that holds Session1 to Session5")
     parser.add_argument(
         "--manifest",

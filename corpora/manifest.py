@@ -21,7 +21,6 @@ from .recordings import AUDIO_SUFFIXES, choose_part, cut_part, is_hidden, load_k
 from .sources import list_recordings, metadata_tables
 from .tables import is_table, read_table
 
-MANIFEST_SUFFIXES = {".csv", ".jsonl"}  # in which predict.py writes
 USES = ("audio", "text", "id", "start", "end", "duration", "dialog", "order", "history")
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ the cosine between each frame or token and the label embeddings, averaged over t
 Shapes: N samples, F frames, T tokens, C classes.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from transformers.utils import logging
 
 from .. import LemerModel, LemerProcessor
 from ..audio_lemer import load_audio
+from ..runtime.command import command_parser
 from ..runtime.files import write_atomically
 from ..speech_encoder_lemer import receptive_field
 from .plots import BLUE, GREY, ORANGE, new_figure, npz, plain, png
@@ -174,11 +174,8 @@ def load_checkpoint(folder: str):
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m lemer.evaluation.attention_figure",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    example = 'CHECKPOINT recording.wav --text "I was so happy!" --output attention.png'
+    parser = command_parser("python -m lemer.evaluation.attention_figure", example, __doc__)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub name of a LE-MER checkpoint")
     parser.add_argument("recording", metavar="RECORDING", nargs="?", help="audio file; leave it out to draw the text only")
     parser.add_argument("--text", help="transcript of the current utterance; leave it out to draw the speech only")

@@ -11,7 +11,6 @@ differ from those from which the label embeddings were made, and some key frames
 Shapes: N samples, F frames, G groups of the codebook, C labels.
 """
 
-import argparse
 import io
 import re
 import sys
@@ -25,6 +24,7 @@ from tqdm.auto import tqdm
 
 from ..audio_lemer import load_audio
 from ..labels_lemer import frame_codes
+from ..runtime.command import command_parser
 from ..runtime.files import write_atomically
 from ..speech_encoder_lemer import receptive_field
 from .attention_figure import load_checkpoint
@@ -238,12 +238,9 @@ def training_recordings(data_dir: Path, held_out: int, count: int) -> list[Path]
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m lemer.evaluation.label_figure",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="The sounds are parts of the recordings, so the licence of the corpus applies to them.",
-    )
+    example = "runs/C1/fold5/seed0/checkpoint --data_dir IEMOCAP_full_release --output figure1"
+    parser = command_parser("python -m lemer.evaluation.label_figure", example, __doc__)
+    parser.epilog = "The sounds are parts of the recordings, so the licence of the corpus applies to them."
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub name of a LE-MER checkpoint")
     parser.add_argument("--data_dir", metavar="CORPUS", help="folder of the release; not needed by a text-only model")
     parser.add_argument(

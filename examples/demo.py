@@ -1,8 +1,8 @@
-"""The main job from end to end, on a corpus of its own: `python demo.py [FOLDER]`, in minutes on two cores.
+"""Make a small spoken corpus, train on it, and use the checkpoint: `python examples/demo.py [FOLDER]`, minutes on two cores.
 
-Makes the spoken demo corpus, trains LE-MER and its two halves from scratch for one fold (session 5 held out), prints the
-three side by side, and opens the checkpoint with `AutoModel` in a fresh process outside the project. A second call goes on
-where the first one stopped.
+LE-MER, its speech branch and text branch are trained from scratch for one fold, with session 5 held out, and their scores
+are printed side by side. A fresh process outside the project then opens the checkpoint with `AutoModel`. A second call goes
+on where the first one stopped.
 """
 
 import json
@@ -30,7 +30,7 @@ ROWS = {  # the same recipe and settings, with both modalities and with one
 
 
 def train_command(name: str, folder: Path) -> list[str]:
-    """What anybody would type; the results of the fold stand in `results_file`."""
+    """The command that trains one of the rows; the results are in `results_file`."""
     command = [sys.executable, str(HERE / "train.py"), "--recipe", "C1", *ROWS[name], *SETTINGS]
     command += ["--data_dir", str(folder / "corpus"), "--cache_dir", str(folder / "cache"), "--folds", str(FOLD)]
     command += ["--validation_share", "0", "--speech_model", "small-log-mel", "--text_model", "small"]
@@ -43,9 +43,9 @@ def results_file(name: str, folder: Path) -> Path:
 
 def train_all(folder: Path) -> dict[str, dict]:
     """
-    Train both modalities together on one core and each alone on another, which is faster than one after the other on two.
+    Train both modalities together on one core, and each alone on another one. This is faster than both cores for each.
 
-    One thread each also gives the same figures on any number of cores.
+    With one thread each, the scores are the same on any number of cores.
     """
     both, *halves = ROWS
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -67,7 +67,7 @@ def train_all(folder: Path) -> dict[str, dict]:
 
 
 def recognise(checkpoint: Path, corpus: Path, cache: Path) -> None:
-    """A few recordings of the held-out session through examples/recognise.py, which does not know this project."""
+    """Answer eight recordings of the held-out session with examples/recognise.py, which does not import this project."""
     dataset, _ = load_iemocap(corpus, cache_dir=cache)
     names = dataset.features["label"].names
     rows = [row for row in dataset.filter(lambda s, y: s == FOLD and y >= 0, input_columns=["session", "label"])]

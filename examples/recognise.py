@@ -1,9 +1,9 @@
-"""Emotions of recordings, from a checkpoint folder or Hub name, with nothing but transformers installed.
+"""Recognise the emotions of utterances with a checkpoint folder or Hub name; of libraries, only transformers is needed.
 
     python recognise.py CHECKPOINT < utterances.jsonl
 
-One JSON object a line: {"audio": path, "text": words, "history": [earlier turns, oldest first]}; "truth" is printed beside
-the answer where it is given. Decoding needs soundfile, and soxr where a recording is not at 16 kHz.
+Each line is a JSON object: {"audio": path, "text": words, "history": [earlier turns, oldest first]}. Where "truth" is given,
+it is printed beside the answer. Decoding needs soundfile, and soxr where a recording is not at 16 kHz.
 """
 
 import json

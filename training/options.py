@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..corpora import options as corpus_options
 from ..recipes import SEMANTIC, TONAL
+from ..runtime.command import command_parser
 from .settings import FINE_TUNING, SMALL_SPEECH_TOWERS
 
 # Options that do not change the results. They are not compared when a run goes on.
@@ -23,13 +24,8 @@ def parse_args(argv=None, description: str | None = None) -> argparse.Namespace:
         argv: the command line, None for that of the process.
         description: text at the head of `--help`.
     """
-    parser = argparse.ArgumentParser(
-        prog="train.py",
-        usage="python train.py --recipe C1 --data_dir IEMOCAP_full_release --output_dir runs/C1 [options]",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    example = "--recipe C1 --data_dir IEMOCAP_full_release --output_dir runs/C1"
+    parser = command_parser("train.py", example, description)
     _add_run_options(parser.add_argument_group("run"))
     _add_data_options(parser.add_argument_group("data"))
     _add_tower_options(parser.add_argument_group("towers"))

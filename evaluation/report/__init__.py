@@ -11,11 +11,11 @@ a table of their own, and the report says what differs. Unfinished and damaged r
 stages below RUNS_DIR follow with what they learned.
 """
 
-import argparse
 import re
 import sys
 from pathlib import Path
 
+from ...runtime.command import command_parser
 from ...runtime.files import replace_files
 from .figures import draw_figures
 from .page import Page, Section, figure_paths, render_html, render_markdown
@@ -112,12 +112,10 @@ def _figures_of(report: Path) -> set[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m lemer.evaluation.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="report.html loads nothing from the network and runs no script, so it can be sent by mail. Figures need "
-        "matplotlib (pip install 'lemer[plot]'); without it only the tables are written.",
+    parser = command_parser("python -m lemer.evaluation.report", "runs", __doc__)
+    parser.epilog = (
+        "report.html loads nothing from the network and runs no script, so it can be sent by mail. Figures need\n"
+        "matplotlib (pip install 'lemer[plot]'); without it only the tables are written."
     )
     parser.add_argument("runs_dir", metavar="RUNS_DIR", help="a run folder, or a folder with run folders at any depth")
     parser.add_argument(

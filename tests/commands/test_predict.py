@@ -19,6 +19,7 @@ from transformers import pipeline
 
 import lemer.predict
 from lemer import LemerPipeline
+from lemer.corpora.manifest import Utterance
 from lemer.runtime.locks import hold
 from lemer.runtime.stopping import Terminated
 
@@ -298,7 +299,7 @@ def test_what_cannot_begin_ends_with_status_2(place, capsys, tmp_path, arguments
 def test_help_ends_with_status_0(capsys):
     with pytest.raises(SystemExit) as stopped:
         predict("--help")
-    assert stopped.value.code == 0 and "CHECKPOINT recording.wav [INPUT ...]" in capsys.readouterr().out
+    assert stopped.value.code == 0 and "CHECKPOINT INPUT" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------------------------ resuming
@@ -522,6 +523,6 @@ def test_no_cell_is_a_formula_and_every_text_comes_back(tmp_path):
 def test_a_shard_counts_decoded_seconds(tmp_path, monkeypatch):
     for name in "abc":  # small files of long silence
         soundfile.write(tmp_path / f"{name}.flac", np.zeros(600 * 8_000, dtype=np.int16), 8_000)
-    dialogs = [[lemer.predict.Utterance(name, str(tmp_path / f"{name}.flac"))] for name in "abc"]
+    dialogs = [[Utterance(name, str(tmp_path / f"{name}.flac"))] for name in "abc"]
     monkeypatch.setattr(lemer.predict, "SHARD_SECONDS", 1_300)
     assert [len(shard) for shard in lemer.predict.shards(dialogs, 8)] == [2, 1]
