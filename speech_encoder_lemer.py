@@ -52,20 +52,23 @@ PACKED_FROM = 0.1  # share of padded frames from which feed-forward modules run 
 
 
 class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
-    """Convolution module of a conformer block whose depthwise convolution reads zeros where padding is."""
+    """Convolution module of a conformer block whose depthwise convolution reads zeros at padded frames."""
 
-    padding = None  # (B, F), True where no frame is real; set by the layer in each call
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden_states: torch.Tensor, padding: torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Args:
+            hidden_states: (B, F, D).
+            padding: (B, F), True at padded frames. `None`: all frames are real.
+        """
         hidden_states = self.layer_norm(hidden_states)
         own = type(self.depthwise_conv) is type(self.pointwise_conv1) is type(self.pointwise_conv2) is nn.Conv1d
         compiling = is_torchdynamo_compiling() and not is_torchdynamo_exporting()
         on_gpu = hidden_states.is_cuda and channels_last(self.depthwise_conv, hidden_states, in_32_bits=False)
         if own and (compiling or on_gpu):
-            return self.dropout(self._by_frames(hidden_states, compiling))
+            return self.dropout(self._by_frames(hidden_states, padding, compiling))
         hidden_states = self.glu(pointwise(self.pointwise_conv1, hidden_states.transpose(1, 2)))  # (B, D, F)
-        if self.padding is not None:
-            hidden_states = hidden_states.masked_fill(self.padding[:, None], 0.0)
+        if padding is not None:
+            hidden_states = hidden_states.masked_fill(padding[:, None], 0.0)
         # Copied where channels lie last: oneDNN's depthwise convolution of those never returns with 16 of them, in bf16.
         hidden_states = self._norm(depthwise(self.depthwise_conv, hidden_states.contiguous()))
         hidden_states = pointwise(self.pointwise_conv2, self.activation(hidden_states))
@@ -77,12 +80,12 @@ class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
             hidden_states, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
         )
 
-    def _by_frames(self, hidden_states: torch.Tensor, compiling: bool) -> torch.Tensor:
+    def _by_frames(self, hidden_states: torch.Tensor, padding: torch.Tensor | None, compiling: bool) -> torch.Tensor:
         """The same with the channels of a frame beside each other throughout, (B, F, D), and no convolution to compile."""
         hidden_states = nn.functional.linear(hidden_states, self.pointwise_conv1.weight[:, :, 0])  # (B, F, 2D)
         hidden_states = nn.functional.glu(hidden_states, -1)  # (B, F, D)
-        if self.padding is not None:
-            hidden_states = hidden_states.masked_fill(self.padding[..., None], 0.0)
+        if padding is not None:
+            hidden_states = hidden_states.masked_fill(padding[..., None], 0.0)
         depthwise = depthwise_operation if compiling else depthwise_by_frames
         hidden_states = depthwise(hidden_states, self.depthwise_conv.weight.to(hidden_states.dtype))
         image = self._norm(hidden_states.transpose(1, 2)[:, :, None])  # (B, D, 1, F), and as it lies (B, 1, F, D)
@@ -91,48 +94,77 @@ class PaddingSafeConvolutionModule(Wav2Vec2ConformerConvolutionModule):
 
 
 class PackedFeedForward(Wav2Vec2ConformerFeedForward):
-    """Feed-forward module, two thirds of a conformer block's arithmetic, that can be run on real frames alone."""
+    """Feed-forward module that can leave out padded frames. The two of a block are two thirds of its arithmetic."""
 
-    real_frames = None  # (N,) their indices among the B F frames, None: all are run; set by the layer in each call
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if self.real_frames is None:
+    def forward(self, hidden_states: torch.Tensor, real_frames: torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Args:
+            hidden_states: (B, F, D).
+            real_frames: (N,) indices of the real frames among all B * F frames. The result is 0 at the other frames.
+                `None`: the module is run on all frames.
+        """
+        if real_frames is None:
             return super().forward(hidden_states)
         flat = hidden_states.flatten(0, 1)  # (B F, D)
-        packed = super().forward(flat.index_select(0, self.real_frames))  # (N, D)
-        return torch.zeros_like(flat, dtype=packed.dtype).index_copy(0, self.real_frames, packed).view_as(hidden_states)
+        packed = super().forward(flat.index_select(0, real_frames))  # (N, D)
+        return torch.zeros_like(flat, dtype=packed.dtype).index_copy(0, real_frames, packed).view_as(hidden_states)
 
 
 class PaddingSafeConformerLayer(Wav2Vec2ConformerEncoderLayer):
-    """Conformer block that takes `padding` (B, F) and `real_frames` (N,), handed through by the stock encoder."""
+    """Conformer block that gives its modules the masks of the call. The stock encoder hands them on as keyword arguments."""
 
     takes_padding = True
 
-    def forward(self, hidden_states: torch.Tensor, *args, padding=None, real_frames=None, **kwargs):
-        # Set in every call, so that they are right again when checkpointing runs this forward a second time.
-        self.conv_module.padding = padding
-        self.ffn1.real_frames = self.ffn2.real_frames = real_frames
-        return super().forward(hidden_states, *args, **kwargs)
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        relative_position_embeddings: torch.Tensor | None = None,
+        padding: torch.Tensor | None = None,
+        real_frames: torch.Tensor | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """The stock block's arithmetic; `padding` and `real_frames` are those of the two modules above."""
+        residual = hidden_states
+        hidden_states = self.ffn1(self.ffn1_layer_norm(hidden_states), real_frames)
+        hidden_states = hidden_states * 0.5 + residual
+
+        residual = hidden_states
+        hidden_states, _ = self.self_attn(
+            hidden_states=self.self_attn_layer_norm(hidden_states),
+            attention_mask=attention_mask,
+            relative_position_embeddings=relative_position_embeddings,
+            **kwargs,
+        )
+        hidden_states = self.self_attn_dropout(hidden_states) + residual
+        hidden_states = hidden_states + self.conv_module(hidden_states, padding)
+
+        residual = hidden_states
+        hidden_states = self.ffn2(self.ffn2_layer_norm(hidden_states), real_frames)
+        return self.final_layer_norm(hidden_states * 0.5 + residual)
 
 
 class ExactRelativePositions(Wav2Vec2ConformerRelPositionalEmbedding):
-    """Relative positions from a table that stays in float32; the stock one keeps the precision of the last input it saw."""
+    """Relative positions from a float32 table. The stock table takes on the precision of the last input."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        frames = hidden_states.shape[1]
-        if self.pe.dtype != torch.float32 or self.pe.device != hidden_states.device or self.pe.shape[1] < 2 * frames - 1:
+        frames, table = hidden_states.shape[1], self.pe
+        if table.dtype != torch.float32 or table.device != hidden_states.device or table.shape[1] < 2 * frames - 1:
             with torch.inference_mode(False):  # the table outlives this call, and may be trained with later
-                self.pe = self.extend_pe(torch.empty(1, max(frames, self.max_len), device=hidden_states.device))
-        middle = self.pe.shape[1] // 2
-        return self.pe[:, middle - frames + 1 : middle + frames].to(hidden_states.dtype)  # (1, 2F - 1, D)
+                table = self.extend_pe(torch.empty(1, max(frames, self.max_len), device=hidden_states.device))
+            self.pe = table  # only whole tables are assigned, and this call reads its own: another thread may assign one too
+        middle = table.shape[1] // 2
+        return table[:, middle - frames + 1 : middle + frames].to(hidden_states.dtype)  # (1, 2F - 1, D)
 
 
 class UncachedRotaryPositions(Wav2Vec2ConformerRotaryPositionalEmbedding):
-    """Rotary positions made in each call; the stock cache knows its length only and hands out another dtype or mode."""
+    """Rotary positions made in each call. The stock cache ignores dtype and inference mode, and threads would share it."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        self.cached_rotary_positional_embedding = None
-        return super().forward(hidden_states)  # (2, F, 1, 1, head size)
+        times = torch.arange(hidden_states.shape[1]).type_as(self.inv_freq)  # (F,)
+        angles = times[:, None] * self.inv_freq
+        angles = torch.cat((angles, angles), dim=-1)[:, None, None, :]  # (F, 1, 1, head size)
+        return torch.stack([angles.cos(), angles.sin()]).type_as(hidden_states)  # (2, F, 1, 1, head size)
 
 
 class PaddingSafeGroupNormConvLayer(GradientCheckpointingLayer):
