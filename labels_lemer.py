@@ -67,7 +67,7 @@ def frame_codes(model, input_values: torch.Tensor, input_values_mask: torch.Tens
 
 
 @torch.no_grad()
-def tonal_label_embeddings(model, codes: Mapping[str, Sequence], label_names: Sequence[str]) -> torch.Tensor:
+def tonal_label_embeddings(model, codes: Mapping[str, Sequence | np.ndarray], label_names: Sequence[str]) -> torch.Tensor:
     """L_s (C, d_q): the mean code vector of each label's codes (K, G), projected where frames are compared projected."""
     check_quantizer(model)
     quantizer = model.speech_quantizer
@@ -108,7 +108,11 @@ def semantic_label_embeddings(
 
 @torch.no_grad()
 def set_labels(model, labels: Sequence[str], words: Mapping, recordings: Mapping, processor) -> None:
-    """What `LemerModel.set_labels` does; its documentation is there."""
+    """
+    Give a model other labels, as `LemerModel.set_labels` documents.
+
+    It changes the model, so no other thread may use the model at the same time.
+    """
     labels, config = list(labels), model.config
     words = {name: list(given) if not isinstance(given, str) else given for name, given in (words or {}).items()}
     recordings = dict(recordings or {})
@@ -132,10 +136,11 @@ def set_labels(model, labels: Sequence[str], words: Mapping, recordings: Mapping
 
     for field, rows in new_rows.items():
         _replace_rows(model, field, labels, kept, rows)
-    if None in kept:
+    rows_kept = [index for index in kept if index is not None]
+    if len(rows_kept) < len(labels):
         _new_classifier(model, len(labels))
     else:
-        _select_classes(model.classifier, kept)
+        _select_classes(model.classifier, rows_kept)
     described = {"label_words": words, "label_codes": {name: _commonest(found) for name, found in codes.items()}}
     described = {field: {**(getattr(config, field) or {}), **new} for field, new in described.items()}
     config.label_words = config.label_codes = None  # of other labels than the next line names
