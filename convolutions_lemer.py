@@ -4,6 +4,8 @@ This file travels with every checkpoint. Shapes: B batch, P positions after the 
 K positions of a kernel.
 """
 
+from typing import cast
+
 import torch
 from torch import nn
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
@@ -43,7 +45,8 @@ def depthwise(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
         return conv(hidden_states)
     # torch makes an image of one row of it, for which oneDNN is several times slower than for one of one column.
     column = hidden_states[..., None], conv.weight[..., None]  # (B, D, F, 1), (D, 1, kernel, 1)
-    return nn.functional.conv2d(*column, conv.bias, padding=(conv.padding[0], 0), groups=conv.groups)[..., 0]
+    padding = cast(int, conv.padding[0]), 0
+    return nn.functional.conv2d(*column, conv.bias, padding=padding, groups=conv.groups)[..., 0]
 
 
 def _as_images(kernel: torch.Tensor, *frames: torch.Tensor) -> tuple[int, list[int], list[torch.Tensor]]:

@@ -7,13 +7,15 @@ space in which frames meet tonal labels.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import nn
 from transformers.utils import logging
 
+from .processing_lemer import encode
 from .speech_encoder_lemer import extract_features
 
 logger = logging.get_logger(__name__)
@@ -21,7 +23,21 @@ logger = logging.get_logger(__name__)
 SHOWN_CODES = 100  # of a label made from recordings, written to the configuration
 
 
-def check_quantizer(model):
+@contextmanager
+def _in_evaluation(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode for a while. One that is in it is not written to: other threads may be using it."""
+    was_training = module.training
+    if was_training:
+        module.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            module.train()
+
+
+def check_quantizer(model) -> None:
+    """Raise a `ValueError` where a model has no codebook, and so frames have no codes."""
     if model.speech_quantizer is None:
         raise ValueError(
             "the model has no quantizer, so frames have no codes: start from a ...ForPreTraining checkpoint of wav2vec 2.0, "
@@ -42,20 +58,16 @@ def frame_codes(model, input_values: torch.Tensor, input_values_mask: torch.Tens
     """
     check_quantizer(model)
     quantizer = model.speech_quantizer
-    encoder = model.speech_model.feature_extractor  # all that trains otherwise; the model has a thousand modules to set
-    was_training = encoder.training
-    if was_training:
-        encoder.eval()
-    features, frame_mask = extract_features(model.speech_model, input_values, input_values_mask)  # (B, F, conv_dim)
+    # Only the CNN encoder computes differently in training; to set the mode of the whole model takes long.
+    with _in_evaluation(model.speech_model.feature_extractor):
+        features, frame_mask = extract_features(model.speech_model, input_values, input_values_mask)  # (B, F, conv_dim)
     scores = quantizer.weight_proj(features)  # (B, F, G * V)
     codes = scores.unflatten(-1, (quantizer.num_groups, quantizer.num_vars)).argmax(-1).cpu().numpy()  # (B, F, G)
-    if was_training:
-        encoder.train()
     return [row[:length] for row, length in zip(codes, frame_mask.sum(-1).tolist(), strict=True)]
 
 
 @torch.no_grad()
-def tonal_label_embeddings(model, codes: Mapping[str, Sequence], label_names: Sequence[str]) -> torch.Tensor:
+def tonal_label_embeddings(model, codes: Mapping[str, Sequence | np.ndarray], label_names: Sequence[str]) -> torch.Tensor:
     """L_s (C, d_q): the mean code vector of each label's codes (K, G), projected where frames are compared projected."""
     check_quantizer(model)
     quantizer = model.speech_quantizer
@@ -80,15 +92,14 @@ def semantic_label_embeddings(
 
     Special tokens are left out of the average. One sequence at a time, so that no class depends on the others.
     """
-    was_training = text_model.training
-    text_model.eval()
     rows = []
-    for name in label_names:
-        encoded = tokenizer(" ".join(words[name]), truncation=True, return_special_tokens_mask=True, return_tensors="pt")
-        word_pieces = ~encoded.pop("special_tokens_mask")[0].bool()  # (T,)
-        hidden = text_model(**encoded.to(text_model.device)).last_hidden_state[0]  # (T, d_t)
-        rows.append(hidden[word_pieces.to(hidden.device)].mean(0))
-    text_model.train(was_training)
+    with _in_evaluation(text_model):
+        for name in label_names:
+            row = encode(tokenizer, [" ".join(words[name])], limit=tokenizer.model_max_length)[0]
+            inputs = {field: torch.tensor([values], device=text_model.device) for field, values in row.items()}  # (1, T)
+            word_pieces = inputs.pop("special_tokens_mask")[0] == 0  # (T,)
+            hidden = text_model(**inputs).last_hidden_state[0]  # (T, d_t)
+            rows.append(hidden[word_pieces].mean(0))
     return torch.stack(rows)
 
 
@@ -97,7 +108,11 @@ def semantic_label_embeddings(
 
 @torch.no_grad()
 def set_labels(model, labels: Sequence[str], words: Mapping, recordings: Mapping, processor) -> None:
-    """What `LemerModel.set_labels` does; its documentation is there."""
+    """
+    Give a model other labels, as `LemerModel.set_labels` documents.
+
+    It changes the model, so no other thread may use the model at the same time.
+    """
     labels, config = list(labels), model.config
     words = {name: list(given) if not isinstance(given, str) else given for name, given in (words or {}).items()}
     recordings = dict(recordings or {})
@@ -121,10 +136,11 @@ def set_labels(model, labels: Sequence[str], words: Mapping, recordings: Mapping
 
     for field, rows in new_rows.items():
         _replace_rows(model, field, labels, kept, rows)
-    if None in kept:
+    rows_kept = [index for index in kept if index is not None]
+    if len(rows_kept) < len(labels):
         _new_classifier(model, len(labels))
     else:
-        _select_classes(model.classifier, kept)
+        _select_classes(model.classifier, rows_kept)
     described = {"label_words": words, "label_codes": {name: _commonest(found) for name, found in codes.items()}}
     described = {field: {**(getattr(config, field) or {}), **new} for field, new in described.items()}
     config.label_words = config.label_codes = None  # of other labels than the next line names

@@ -19,6 +19,7 @@ from transformers.pipelines.pt_utils import PipelineChunkIterator
 from transformers.utils import logging
 
 from .audio_lemer import GPU_MULTIPLE, knows_its_rate, load_audio
+from .processing_lemer import check_text
 
 logger = logging.get_logger(__name__)
 
@@ -160,7 +161,7 @@ class LemerPipeline(ChunkPipeline):
                 self._pieces({**turn, "history": history}, turn=number, is_last=number == len(one["turns"]) - 1, **settings)
             )
             yield from pieces
-            spoken = nonblank(turn.get("text")) or " ".join(piece["text"] for piece in pieces if piece["text"])
+            spoken = self._nonempty(turn.get("text")) or " ".join(piece["text"] for piece in pieces if piece["text"])
             history = [*history, spoken] if spoken else history
 
     def _pieces(self, one, turn, is_last, sampling_rate, window_seconds, asr) -> Iterator[dict]:
@@ -183,7 +184,7 @@ class LemerPipeline(ChunkPipeline):
             if samples is not None:
                 piece["audio"] = self._utterance(samples, part["start"], part["end"])
             if config.uses_text and piece["text"] is None and samples is not None and asr is not None:
-                piece["text"] = transcribe(asr, piece["audio"], rate)
+                piece["text"] = self._nonempty(transcribe(asr, piece["audio"], rate))
             if not config.uses_text:
                 piece["text"] = None
             if not config.uses_speech:
@@ -196,10 +197,17 @@ class LemerPipeline(ChunkPipeline):
         segments = one.get("segments")
         if segments is not None and not (isinstance(segments, (list, tuple)) and segments):
             raise ValueError(f"segments must be a list of (start, end) or dicts, with at least one, got {segments!r:.80}")
-        text = nonblank(one.get("text"))
+        text = self._nonempty(one.get("text"))
         if text is not None and segments is not None:
             raise ValueError("got text for a whole recording in segments: put each segment's words into it, as 'text'")
         return text, earlier_turns(one.get("history")), segments
+
+    def _nonempty(self, text) -> str | None:
+        """A text, checked, or None where it is blank or the tokenizer leaves nothing of it."""
+        text = nonblank(text)
+        if text is None or (self.model.config.uses_text and not self.processor.has_words(text)):
+            return None
+        return text
 
     def _samples(self, audio, sampling_rate) -> np.ndarray:
         rate = self.processor.feature_extractor.sampling_rate
@@ -226,7 +234,7 @@ class LemerPipeline(ChunkPipeline):
                 "a segment must be (start, end) or {'start', 'end', 'text', 'history'} with 0 <= start < end <= "
                 f"{seconds:.3f} s, which the recording has, got {given!r:.120}"
             )
-        part = {"start": float(start), "end": min(float(end), seconds), "text": nonblank(segment.get("text"))}
+        part = {"start": float(start), "end": min(float(end), seconds), "text": self._nonempty(segment.get("text"))}
         return part if segment.get("history") is None else {**part, "history": earlier_turns(segment["history"])}
 
     def _utterance(self, samples: np.ndarray, start: float, end: float) -> np.ndarray:
@@ -247,7 +255,7 @@ class LemerPipeline(ChunkPipeline):
         given = {"speech": piece["audio"] is not None, "words": piece["text"] is not None}
         if all(given.values()) or (any(given.values()) and config.answers_from_one_modality):
             return
-        if one.get("audio") is None and nonblank(one.get("text")) is None:
+        if one.get("audio") is None and self._nonempty(one.get("text")) is None:
             raise ValueError("got neither audio nor words: give at least one")
         takes = "speech and words together" if config.modality == "multimodal" else "words" if config.uses_text else "speech"
         missing = " and ".join(name for name in given if not given[name] and name in takes)
@@ -328,15 +336,17 @@ def nonblank(text) -> str | None:
         return None
     if not isinstance(text, str):
         raise ValueError(f"text must be a string, got {text!r:.80}")
-    text.encode("utf-8")  # half a surrogate pair, which no tokenizer takes, is a ValueError here
+    check_text(text)
     return text if text.strip() else None
 
 
 def earlier_turns(history) -> list[str | None]:
-    """A history, checked; empty for None."""
-    if isinstance(history, str) or not isinstance(history, Iterable | None):
+    """The turns of a history in any container, checked; empty for None."""
+    if history is None:
+        return []
+    if isinstance(history, (str, bytes, dict)) or not isinstance(history, Iterable):
         raise ValueError(f"history must be a list of earlier turns, each a string, got {history!r:.80}")
-    return [nonblank(turn) for turn in history or ()]
+    return [nonblank(turn) for turn in history]
 
 
 def cut_evenly(length: int, longest: int, rate: int) -> list[dict]:

@@ -1,10 +1,12 @@
-"""Speech, words and earlier turns -> one padded batch.
+"""Turn recordings, words and earlier turns of a dialog into one padded batch.
 
-This file travels with every checkpoint.
+This file travels with every checkpoint. Shapes: B batch, S samples, T text tokens, N samples of one clip.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable
 from numbers import Real
+from threading import Lock
 
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
@@ -14,13 +16,80 @@ from .audio_lemer import SAMPLING_RATE, knows_its_rate, load_audio
 
 logger = logging.get_logger(__name__)
 
+# A fast tokenizer keeps the settings of the last call in its state, so two threads must not call one at the same time.
+TOKENIZER_LOCK = Lock()
+
+
+def check_text(text: str) -> None:
+    """Raise a `ValueError` where a text has half a surrogate pair, which is no character and no tokenizer takes."""
+    half = re.search("[\ud800-\udfff]", text)
+    if half:
+        raise ValueError(
+            f"the text {text!r:.80} has half a surrogate pair ({half[0]!r} at position {half.start()}), which is no "
+            "character: decode the text again from its source, or remove it with "
+            "text.encode('utf-8', 'ignore').decode('utf-8')"
+        )
+
+
+def tokenize(tokenizer, *texts: list[str], **settings) -> dict[str, list[list[int]]]:
+    """
+    Encode texts, or pairs of texts from two lists, whole and without padding.
+
+    Several threads may call this with the same tokenizer. A text like "[SEP]" is encoded as plain text, not as the special
+    token of that name.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        texts: One list of texts, or two lists of the same length for pairs.
+        **settings: Further arguments of the tokenizer.
+    """
+    with TOKENIZER_LOCK:
+        return dict(tokenizer(*texts, split_special_tokens=True, verbose=False, **settings))
+
+
+def encode(tokenizer, *texts: list[str], limit: int) -> list[dict[str, list[int]]]:
+    """
+    Encode texts with special tokens and cut each to a number of tokens.
+
+    A single text is cut at its end. Of a pair, the first text is cut at its beginning and the second one stays whole.
+    Tokenizers can cut by themselves, but they keep the side in their state, and they encode all that is cut off as further
+    pieces, which takes time with the square of a long text's length.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        texts: One list of texts, or two lists of the same length for pairs.
+        limit: Tokens that an encoded text or pair may have, special tokens counted.
+
+    Returns:
+        For every text or pair the inputs of a text tower by their names, and `special_tokens_mask`, 1 at special tokens.
+    """
+    encoded = tokenize(tokenizer, *texts, return_special_tokens_mask=True)
+    rows = []
+    for index, special_mask in enumerate(encoded["special_tokens_mask"]):
+        row = {name: values[index] for name, values in encoded.items()}
+        excess = len(special_mask) - limit
+        if excess > 0:
+            words = [position for position, special in enumerate(special_mask) if not special]
+            cut = set(words[:excess] if len(texts) == 2 else words[-excess:])
+            kept = [position for position in range(len(special_mask)) if position not in cut]
+            row = {name: [values[position] for position in kept] for name, values in row.items()}
+        rows.append(row)
+    return rows
+
 
 def pad_clips(feature_extractor, clips: list[np.ndarray], pad_to_multiple_of: int | None = None) -> dict[str, np.ndarray]:
     """
-    Clips (N,) at the extractor's rate -> what it makes of them, padded on the right: `input_values` (B, S) and
-    `input_values_mask` (B, S), with S a multiple of `pad_to_multiple_of`.
+    Normalise clips with a feature extractor, each clip alone, and pad them on the right.
 
-    It normalises each clip alone. By itself it would copy and normalise the padding too, which takes several times as long.
+    The extractor can pad by itself, but it then copies and normalises the padding too, which takes several times as long.
+
+    Args:
+        feature_extractor: A `Wav2Vec2FeatureExtractor`.
+        clips: Samples (N,) of every clip at the extractor's rate.
+        pad_to_multiple_of: Number of samples of which S is a multiple.
+
+    Returns:
+        `input_values` (B, S), and `input_values_mask` (B, S) which is 1 where a sample is real.
     """
     rate = feature_extractor.sampling_rate
     clips = feature_extractor(clips, sampling_rate=rate, padding=False, return_attention_mask=False)["input_values"]
@@ -34,18 +103,21 @@ def pad_clips(feature_extractor, clips: list[np.ndarray], pad_to_multiple_of: in
 
 class LemerProcessor(ProcessorMixin):
     r"""
-    Brings speech to 16 kHz mono, normalised per utterance, and splices the earlier turns before the current one (paper,
-    section 3.1): `[CLS] oldest ... newest [SEP] current [SEP]`, or `[CLS] current [SEP]` where there are none.
+    Processor of both models: resamples and normalises speech, and puts the earlier turns before the current one.
+
+    Speech becomes mono samples at 16 kHz, normalised per utterance. Text becomes the tokens of section 3.1 of the paper:
+    `[CLS]`, the earlier turns from the oldest to the newest, `[SEP]`, the current turn, `[SEP]`. Without earlier turns they
+    are `[CLS]`, the current turn, `[SEP]`. Several threads may use one processor.
 
     Args:
         feature_extractor: The speech tower's `Wav2Vec2FeatureExtractor`.
         tokenizer: The text tower's tokenizer.
-        max_history (`int`, defaults to 10): Number of earlier turns spliced in, the newest ones; 0 for none.
+        max_history (`int`, defaults to 10): Number of earlier turns that are used, the newest ones. 0 uses none.
         max_text_length (`int`, defaults to 150):
-            Tokens a text may have, special ones counted. The oldest history is cut first, token by token; only a current
-            utterance that is longer by itself is cut, at its end.
+            Tokens that a text may have, special tokens counted. The history is cut first, from its oldest token on. The
+            current turn is cut only if it is too long without any history, and then at its end.
         max_audio_seconds (`float`, defaults to 120):
-            Longest clip taken. The speech tower's memory grows with the square of it, and an utterance is not that long.
+            Length of the longest clip that is taken. The memory that the speech tower needs grows with its square.
     """
 
     def __init__(
@@ -70,12 +142,18 @@ class LemerProcessor(ProcessorMixin):
 
     def check_fits(self, config) -> None:
         """
-        Raise a `ValueError` if a model of this configuration cannot have been trained with this processor: another sampling
-        rate, more tokens than the text tower knows, or longer texts than it has positions for.
+        Check that a model of this configuration can have been trained with this processor.
+
+        Raises:
+            ValueError: the processor has another sampling rate, its tokenizer has more tokens than the text tower or gives
+                no token types where the model needs them, or its texts are longer than the text tower has positions.
         """
         rate = self.feature_extractor.sampling_rate
         if config.uses_speech and rate != SAMPLING_RATE:
-            raise ValueError(f"the processor gives {rate} Hz, and speech towers hear {SAMPLING_RATE}: use the model's own")
+            raise ValueError(
+                f"the processor gives {rate} Hz, and the speech tower takes {SAMPLING_RATE} Hz: use the processor that was "
+                "saved with the model"
+            )
         if not config.uses_text:
             return
         known, tokens = config.text_config.vocab_size, len(self.tokenizer)
@@ -83,6 +161,11 @@ class LemerProcessor(ProcessorMixin):
             raise ValueError(
                 f"the processor's tokenizer has {tokens} tokens and the model's text tower knows {known}: they belong to "
                 "different checkpoints"
+            )
+        if getattr(config, "pooled_tokens", "all") == "current" and "token_type_ids" not in self.tokenizer.model_input_names:
+            raise ValueError(
+                'pooled_tokens="current" needs token_type_ids to find the current turn, and the tokenizer '
+                f'{type(self.tokenizer).__name__} gives none: use pooled_tokens="all", or a text tower with token types'
             )
         positions = getattr(config.text_config, "max_position_embeddings", self.max_text_length)
         if self.max_text_length > positions:
@@ -108,28 +191,33 @@ class LemerProcessor(ProcessorMixin):
         **kwargs,
     ):
         r"""
-        One utterance or a batch of them -> one padded batch.
+        Process one utterance or several into one padded batch.
 
         Args:
-            audio: One clip in any form of [`load_audio`], or a list of them. A bare array is always one clip.
-            text (`str` or `list[str]`): The current utterance.
-            history (`list[str]` or `list[list[str]]`): Earlier turns of the dialog, oldest first.
-            sampling_rate (`int`): Rate of bare samples in Hz, for all of them.
-            return_tensors (`str`): `"pt"` or `"np"`; without it, lists.
-            padding: `True` or `"longest"` may be said; a batch is padded to its longest in any case.
+            audio: One clip in any form that [`load_audio`] takes, or a list of clips. An array is always one clip.
+            text (`str` or `list[str]`): The current turn of every utterance. An empty text becomes its special tokens alone.
+            history (`list[str]` or `list[list[str]]`):
+                Earlier turns of the dialog, oldest first. Tuples, arrays and columns of strings are taken as lists are.
+                Turns that are `None` or of which the tokenizer leaves nothing are left out.
+            sampling_rate (`int`): Rate in Hz of clips that are arrays or lists of samples.
+            return_tensors (`str`): `"pt"` or `"np"`. Without it, the batch has lists.
+            padding: `True` or `"longest"`, which change nothing: a batch is always padded to its longest utterance.
             pad_to_multiple_of (`int`):
-                Number of samples to a multiple of which a batch is padded. Answers stay the same; a GPU, which plans its
-                convolutions anew for every length, meets fewer lengths. The scripts pad to `GPU_MULTIPLE` there.
+                Number of samples of which the padded length is a multiple. The answers stay the same, and a GPU, which plans
+                its convolutions for every length anew, meets fewer lengths. The scripts use `GPU_MULTIPLE` on a GPU.
 
         Returns:
-            `BatchFeature` with `input_values` and `input_values_mask` (B, S) where there is audio, `input_ids`,
-            `attention_mask` and, for BERT, `token_type_ids` (B, T) where there is text. A mask is 1 where it is real.
+            `BatchFeature` with `input_values` and `input_values_mask` (B, S) for audio, and with `input_ids`,
+            `attention_mask` and, for BERT, `token_type_ids` (B, T) for text. A mask is 1 at real samples and tokens.
 
         Raises:
-            ValueError: counts of clips and texts differ, or anything else that would change the answer silently.
+            ValueError: the numbers of clips, texts and histories differ, or one of them is not of a form named here.
         """
         if padding not in (None, True, "longest"):
-            raise ValueError(f"padding={padding!r}: a batch is always padded to its longest, padding=True")
+            raise ValueError(
+                f"padding must be True or 'longest', got {padding!r}: a batch is always padded to its longest utterance, "
+                "which is padding=True"
+            )
         if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
             raise ValueError(f"pad_to_multiple_of must be a number of samples, at least 1, got {pad_to_multiple_of}")
         if kwargs:
@@ -137,8 +225,8 @@ class LemerProcessor(ProcessorMixin):
                 f"LemerProcessor takes no {', '.join(sorted(kwargs))}: max_history, max_text_length and "
                 "max_audio_seconds are settings of the processor"
             )
-        clips = None if audio is None else self._as_batch_of_clips(audio)
-        texts, histories = self._as_batch_of_texts(text, history)
+        clips = None if audio is None else _as_batch_of_clips(audio)
+        texts, histories = _as_batch_of_texts(text, history)
         if clips is None and texts is None:
             raise ValueError("got neither audio nor text: give at least one")
         if clips is not None and texts is not None and len(clips) != len(texts):
@@ -151,37 +239,6 @@ class LemerProcessor(ProcessorMixin):
         if return_tensors is None:
             data = {name: values.tolist() for name, values in data.items()}
         return BatchFeature(data, tensor_type=return_tensors)
-
-    @staticmethod
-    def _as_batch_of_clips(audio) -> list:
-        if isinstance(audio, (list, tuple)) and not (audio and isinstance(audio[0], Real)):
-            if not audio:
-                raise ValueError("got an empty list of audio")
-            if any(clip is None for clip in audio):
-                raise ValueError("some utterances of the batch have audio and some have none: process them separately")
-            return list(audio)
-        return [audio]
-
-    def _as_batch_of_texts(self, text, history) -> tuple[list[str] | None, list[list[str]] | None]:
-        if text is None or (isinstance(text, (list, tuple)) and text and all(one is None for one in text)):
-            if history:
-                raise ValueError("got history without the current text: history only goes before a text")
-            return None, None
-        single = isinstance(text, str)
-        texts = [text] if single else text
-        if not isinstance(texts, Sequence) or not len(texts) or not all(isinstance(one, str) for one in texts):
-            raise ValueError(
-                f"text must be a string or a list of strings, got {text!r:.80}; where only some utterances of a batch have "
-                "words, process them separately"
-            )
-        histories = [history or []] if single else (history or [[]] * len(texts))
-        if len(histories) != len(texts):
-            raise ValueError(f"got {len(texts)} texts and {len(histories)} histories: give one list of turns for each text")
-        histories = [turns or [] for turns in histories]
-        for turns in histories:
-            if isinstance(turns, str) or not all(turn is None or isinstance(turn, str) for turn in turns):
-                raise ValueError(f"history must be a list of turns for each text, each a string, got {turns!r:.80}")
-        return list(texts), histories
 
     def _process_clips(self, clips: list, sampling_rate: int | None, pad_to_multiple_of: int | None) -> dict:
         rate = self.feature_extractor.sampling_rate
@@ -203,31 +260,82 @@ class LemerProcessor(ProcessorMixin):
                 )
         return pad_clips(self.feature_extractor, samples, pad_to_multiple_of)
 
-    def _process_texts(self, texts: list[str], histories: list[list[str]]) -> dict:
+    def has_words(self, text: str) -> bool:
+        """Whether the tokenizer leaves a token of a text; of zero-width and control characters alone BERT's leaves none."""
+        if any(character.isalnum() for character in text):  # no tokenizer drops a letter or a digit, and this is much faster
+            return True
+        return len(tokenize(self.tokenizer, [text], add_special_tokens=False)["input_ids"][0]) > 0
+
+    def _process_texts(self, texts: list[str], histories: list[list[str]]) -> dict[str, np.ndarray]:
+        """Encode every text behind the turns of its history, as many as there is room for, and pad the rows, (B, T)."""
         tokenizer = self.tokenizer
         limit = min(self.max_text_length, tokenizer.model_max_length)
-        # What the current utterance leaves of the limit belongs to the history; without room for a token there is none.
-        current = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        room = [limit - tokenizer.num_special_tokens_to_add(pair=True) - len(tokens) for tokens in current]
-        side = tokenizer.truncation_side
-        rows = []
-        try:
-            for one, turns, tokens_left in zip(texts, histories, room, strict=True):
-                turns = [turn for turn in turns if turn and turn.strip()]
-                turns = turns[-self.max_history :] if self.max_history else []
-                if turns and tokens_left > 0:
-                    tokenizer.truncation_side = "left"
-                    # As a batch of one: a lone empty string would count as no second segment.
-                    pair = tokenizer([" ".join(turns)], [one], truncation="only_first", max_length=limit)
-                    rows.append({name: values[0] for name, values in pair.items()})
-                else:
-                    tokenizer.truncation_side = "right"
-                    rows.append(tokenizer(one, truncation=True, max_length=limit))
-        finally:
-            tokenizer.truncation_side = side
-        return dict(tokenizer.pad(rows, padding=True, return_tensors="np"))
+        # The tokens that the current turn leaves of the limit are for the history. It is left out if that is not even one.
+        room = limit - tokenizer.num_special_tokens_to_add(pair=True)
+        lengths = [len(tokens) for tokens in tokenize(tokenizer, texts, add_special_tokens=False)["input_ids"]]
+        spoken = []
+        for turns in histories:
+            turns = [turn for turn in turns if turn.strip() and self.has_words(turn)]
+            spoken.append(" ".join(turns[-self.max_history :] if self.max_history else []))
+        alone = [index for index, length in enumerate(lengths) if not spoken[index] or length >= room]
+        with_history = sorted(set(range(len(texts))) - set(alone))
+        rows: dict[int, dict[str, list[int]]] = {}
+        if alone:
+            encoded = encode(tokenizer, [texts[index] for index in alone], limit=limit)
+            rows.update(zip(alone, encoded, strict=True))
+        if with_history:
+            pairs = [spoken[index] for index in with_history], [texts[index] for index in with_history]
+            rows.update(zip(with_history, encode(tokenizer, *pairs, limit=limit), strict=True))
+        for row in rows.values():
+            del row["special_tokens_mask"]
+        return dict(tokenizer.pad([rows[index] for index in range(len(texts))], padding=True, return_tensors="np"))
+
+
+def _as_batch_of_clips(audio) -> list:
+    """The clips of a batch from one clip or a list of clips; a list of numbers is one clip."""
+    if isinstance(audio, (list, tuple)) and not (audio and isinstance(audio[0], Real)):
+        if not audio:
+            raise ValueError("got an empty list of audio")
+        if any(clip is None for clip in audio):
+            raise ValueError("some utterances of the batch have audio and some have none: process them separately")
+        return list(audio)
+    return [audio]
+
+
+def _as_list(values) -> list | None:
+    """The items of a list, tuple, array or column; `None` for a text, a dict or what has no items."""
+    scalar = isinstance(values, (str, bytes, dict)) or not isinstance(values, Iterable)
+    return None if scalar or getattr(values, "ndim", 1) == 0 else list(values)
+
+
+def _as_batch_of_texts(text, history) -> tuple[list[str] | None, list[list[str]]]:
+    """The texts of a batch, `None` where there are none, and the earlier turns of each text, checked."""
+    texts = [text] if isinstance(text, str) else _as_list(text)
+    if text is None or (texts and all(value is None for value in texts)):
+        if history is not None and _as_list(history) != []:
+            raise ValueError("got history without the current text: history only goes before a text")
+        return None, []
+    if not texts or not all(isinstance(value, str) for value in texts):
+        raise ValueError(
+            f"text must be a string or a list of strings, got {text!r:.80}; where only some utterances of a batch have "
+            "words, process them separately"
+        )
+    histories: list = [history] if isinstance(text, str) else [None] * len(texts)
+    if not isinstance(text, str) and history is not None:
+        histories = _as_list(history) or histories
+    if len(histories) != len(texts):
+        raise ValueError(f"got {len(texts)} texts and {len(histories)} histories: give one list of turns for each text")
+    checked = []
+    for given in histories:
+        turns = [] if given is None else _as_list(given)
+        if turns is None or not all(turn is None or isinstance(turn, str) for turn in turns):
+            raise ValueError(f"history must be a list of turns for each text, each a string, got {given!r:.80}")
+        checked.append([turn for turn in turns if turn is not None])
+    for value in [*texts, *(turn for turns in checked for turn in turns)]:
+        check_text(value)
+    return texts, checked
 
 
 LemerProcessor.register_for_auto_class()
 
-__all__ = ["LemerProcessor", "pad_clips"]
+__all__ = ["LemerProcessor", "check_text", "encode", "pad_clips", "tokenize"]

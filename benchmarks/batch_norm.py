@@ -16,12 +16,12 @@ import lemer.train
 from lemer.speech_encoder_lemer import PaddingSafeConvolutionModule
 
 
-def forward_with_batch_statistics(self, hidden_states: torch.Tensor) -> torch.Tensor:
+def forward_with_batch_statistics(self, hidden_states: torch.Tensor, padding: torch.Tensor | None = None) -> torch.Tensor:
     """The convolution module, (B, F, D) -> (B, F, D), whose batch norm uses the statistics of the batch in training."""
     hidden_states = self.layer_norm(hidden_states)
     hidden_states = self.glu(self.pointwise_conv1(hidden_states.transpose(1, 2)))  # (B, D, F)
     real = torch.ones_like(hidden_states[:, :1], dtype=torch.bool)  # (B, 1, F)
-    real = real if self.padding is None else ~self.padding[:, None]
+    real = real if padding is None else ~padding[:, None]
     hidden_states = self.depthwise_conv(hidden_states.masked_fill(~real, 0.0))
     norm, mean, variance = self.batch_norm, self.batch_norm.running_mean, self.batch_norm.running_var
     if self.training:

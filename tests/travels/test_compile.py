@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tiny import alone, tiny_batch, tiny_model, tower_folders
 
 import lemer.train
-from lemer import convolutions_lemer, speech_encoder_lemer
+from lemer import convolutions_lemer
 
 LENGTHS = (((9000, 2500), (9, 4)), ((4000, 12000), (3, 14)), ((700, 8123), (6, 5)))  # samples and tokens of each row
 
@@ -89,11 +89,11 @@ def test_the_compiled_depthwise_convolution_is_the_convolution(dtype):
 
 
 def test_the_file_can_be_loaded_again_as_every_checkpoint_does():
-    source = Path(speech_encoder_lemer.__file__)
+    source = Path(convolutions_lemer.__file__)
     module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("a_copy_of_it", source))
     module.__spec__.loader.exec_module(module)
     frames, kernel = torch.randn(1, 4, 3), torch.randn(3, 1, 3)
-    again, first = (one._depthwise_operation(frames, kernel) for one in (module, speech_encoder_lemer))
+    again, first = (one.depthwise_operation(frames, kernel) for one in (module, convolutions_lemer))
     assert torch.equal(again, first)
 
 

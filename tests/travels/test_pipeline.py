@@ -8,6 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -100,9 +101,17 @@ def test_without_a_modality_the_branch_left_answers_with_its_cosines(pipe, one, 
     assert modalities(answer) == {modality}
 
 
-@pytest.mark.parametrize("blank", [None, "", "  \n"])
+@pytest.mark.parametrize("blank", [None, "", "  \n", "\u200b", "\x00\u200b \ufeff"])
 def test_blank_words_are_none(pipe, blank):
     assert_same(pipe({"audio": audio(CLIP), "text": blank, "history": ["hello"]}), pipe(audio(CLIP)))
+
+
+@pytest.mark.parametrize("make", [tuple, np.array, pd.Series])
+def test_a_history_may_be_any_container(pipe, make):
+    turns = ["i hate this", "great"]
+    expected = pipe({"text": TEXT, "history": turns})
+    assert pipe({"text": TEXT, "history": make(turns)}) == pipe({"text": TEXT}, history=make(turns)) == expected
+    assert pipe({"text": TEXT, "history": make([])}) == pipe({"text": TEXT}) != expected
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 9])
@@ -337,7 +346,7 @@ def test_an_asr_pipeline_of_transformers_is_taken(pipe, tmp_path):
         ("multimodal", {"audio": audio(CLIP), "txt": "hello"}, "got txt"),
         ("multimodal", {"text": ["hello"]}, "text must be a string"),
         ("multimodal", {"text": TEXT, "history": "hello"}, "history must be a list"),
-        ("multimodal", {"text": "half of \ud83d"}, "surrogates not allowed"),
+        ("multimodal", {"text": "half of \ud83d"}, "has half a surrogate pair .* at position 8"),
         ("multimodal", {"text": TEXT, "history": 3}, "history must be a list"),
         ("multimodal", {"text": TEXT, "history": [3]}, "must be a string"),
         ("multimodal", "gone.wav", "no audio file gone.wav"),

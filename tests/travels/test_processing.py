@@ -6,13 +6,15 @@ import re
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import WORDS, tiny_config, tiny_processor
+from tiny import WORDS, tiny_config, tiny_processor, tiny_tokenizer
 from transformers import AutoProcessor, Wav2Vec2FeatureExtractor
+from transformers.tokenization_utils_base import TruncationStrategy
 
 from lemer import LemerProcessor
 from lemer.audio_lemer import load_audio
@@ -318,6 +320,83 @@ def test_any_characters_make_a_text_and_a_history(text, history):
     assert len(batch["input_ids"][0]) == len(batch["token_type_ids"][0]) <= 12
 
 
+def cut_by_the_tokenizer(text: str, turns: list[str], limit: int) -> dict[str, list[int]]:
+    """A text behind its turns, which the tokenizer itself cuts to the limit."""
+    tokenizer = tiny_tokenizer()
+    spoken = " ".join(turn for turn in turns if turn)
+    if spoken and limit - 3 - len(ids_of(text)) > 0:
+        tokenizer.truncation_side = "left"
+        row = tokenizer([spoken], [text], truncation="only_first", max_length=limit)
+        return {name: values[0] for name, values in row.items()}
+    return dict(tokenizer(text, truncation=True, max_length=limit))
+
+
+@given(words, histories, lengths)
+def test_texts_are_cut_as_the_tokenizer_itself_cuts_them(text, history, limit):
+    row = tiny_processor(max_text_length=limit)(text=[text], history=[history])
+    assert {name: values[0] for name, values in row.items()} == cut_by_the_tokenizer(text, history, limit)
+
+
+def test_a_tokenizers_own_settings_change_no_text():
+    processor = tiny_processor()
+    expected = dict(processor(text="hello you [SEP]", history=["so late"]))
+    processor.tokenizer(["hello you are", "i"], padding=True, truncation=True, max_length=3)
+    assert dict(processor(text="hello you [SEP]", history=["so late"])) == expected
+
+
+@pytest.mark.parametrize("name", ["[MASK]", "[SEP]", "[CLS]", "[PAD]", "[UNK]"])
+def test_the_name_of_a_special_token_in_a_text_is_plain_text(name):
+    row = tiny_processor()(text=f"you {name} won", history=[f"{name} hate"], return_tensors="np")
+    tokens = TOKENIZER.convert_ids_to_tokens(row["input_ids"][0])
+    assert tokens.count("[CLS]") == 1 and tokens.count("[SEP]") == 2 and not {"[MASK]", "[PAD]"} & set(tokens)
+    assert tokens.count(name[1].lower()) == 2  # its first letter is a piece of its own
+
+
+@pytest.mark.parametrize("empty", ["\u200b", "\u200b\ufeff \u00ad", "\x00\x07", " ", ""])
+def test_turns_of_which_no_token_is_left_are_left_out(empty):
+    processor = tiny_processor(max_history=2)
+    expected = dict(processor(text="hello", history=["you won", "again"]))
+    assert dict(processor(text="hello", history=["you won", empty, "again", empty, empty])) == expected
+    assert dict(processor(text="hello", history=[empty])) == dict(processor(text="hello"))
+    assert not processor.has_words(empty)
+
+
+@pytest.mark.parametrize("text", ["a", "7", "!", "😀", "你", "\u200bhello"])
+def test_a_text_with_a_token_has_words(text):
+    assert tiny_processor().has_words(text) and ids_of(text)
+
+
+@pytest.mark.parametrize("make", [tuple, np.array, pd.Series, lambda turns: np.array(turns, dtype=object), list])
+def test_a_history_may_be_any_container(make):
+    turns, none = ["i hate this", "great"], make([])
+    processor = tiny_processor()
+    expected = dict(processor(text="hello", history=turns))
+    assert dict(processor(text="hello", history=make(turns))) == expected
+    several = dict(processor(text=["hello", "you"], history=[turns, None]))
+    assert dict(processor(text=make(["hello", "you"]), history=[make(turns), none])) == several
+    assert dict(processor(text="hello", history=none)) == dict(processor(text="hello"))
+    assert set(processor(audio=SAMPLES, sampling_rate=RATE, history=none)) == {"input_values", "input_values_mask"}
+    with pytest.raises(ValueError, match="history without the current text"):
+        processor(audio=SAMPLES, sampling_rate=RATE, history=make(turns))
+
+
+@pytest.mark.parametrize("inputs", [{"text": "half \ud83d"}, {"text": "hello", "history": ["half \ud83d"]}])
+def test_half_a_surrogate_pair_is_refused_with_its_place(inputs):
+    with pytest.raises(ValueError, match="half a surrogate pair .* at position 5"):
+        tiny_processor()(**inputs)
+
+
+def test_a_long_history_before_a_long_text_is_encoded_once(monkeypatch):
+    """With room for one token, a tokenizer that cuts makes one more encoding of every token that it cuts off."""
+    processor = tiny_processor()
+    text, turn = "hello " * 146, "so late again " * 3000
+    calls = []
+    monkeypatch.setattr(type(processor.tokenizer), "set_truncation_and_padding", lambda self, **given: calls.append(given))
+    row = processor(text=text, history=[turn])
+    assert row["input_ids"][0] == [2, *ids_of("again"), 3, *ids_of(text), 3]
+    assert calls and {given["truncation_strategy"] for given in calls} == {TruncationStrategy.DO_NOT_TRUNCATE}
+
+
 # ---------------------------------------------------------------------------------------------------------- batches
 
 
@@ -437,6 +516,10 @@ def test_a_processor_of_another_vocabulary_rate_or_length_does_not_fit():
     with pytest.raises(ValueError, match="max_text_length is 150, and the text tower has 40"):
         processor.check_fits(tiny_config(text={"max_position_embeddings": 40}))
     tiny_processor().check_fits(tiny_config(modality="speech"))
+    processor.tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    processor.check_fits(config)
+    with pytest.raises(ValueError, match="needs token_type_ids .* BertTokenizer gives none"):
+        processor.check_fits(tiny_config(pooled_tokens="current"))
     processor.feature_extractor.sampling_rate = 8000
     with pytest.raises(ValueError, match="gives 8000 Hz"):
         processor.check_fits(config)
