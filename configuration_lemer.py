@@ -53,6 +53,14 @@ def _check_front_end(speech: PreTrainedConfig, padding_safe: bool) -> None:
         )
 
 
+def _as_index(index: int | str) -> int:
+    """The index of a class, which may be written as a string."""
+    try:
+        return int(index)
+    except (TypeError, ValueError):
+        raise ValueError(f"id2label and label2id must number the classes from 0, got the index {index!r}") from None
+
+
 class TowersAndLabels:
     """
     Part of both papers' configurations: the towers that `modality` needs, and the classes.
@@ -62,6 +70,14 @@ class TowersAndLabels:
     """
 
     auto_classes: ClassVar[dict[str, str]]
+
+    def __setattr__(self, name, value):
+        # Indices are strings in JSON and in the examples of transformers' own guide.
+        if name == "id2label" and isinstance(value, dict):
+            value = {_as_index(index): label for index, label in value.items()}
+        elif name == "label2id" and isinstance(value, dict):
+            value = {label: _as_index(index) for label, index in value.items()}
+        super().__setattr__(name, value)
 
     def __post_init__(self, **kwargs):
         auto_map = kwargs.pop("auto_map", None)
