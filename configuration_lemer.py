@@ -201,6 +201,7 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
             For every label its key words, best first. Written when the label embeddings are built.
         label_codes (`dict[str, list[list[int]]]`, *optional*):
             For every label its key frames' codes, best first; a code is one index for each group of the codebook.
+        checksums (`dict`, *optional*): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
         id2label, label2id (`dict`, *optional*, default to `ang, hap, neu, sad`): The classes, in the order of the logits.
     """
 
@@ -247,6 +248,7 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     speech_label_loss_weight: float | int = 0.2
     label_words: dict[str, list] | None = None
     label_codes: dict[str, list] | None = None
+    checksums: dict | None = None
 
     def __post_init__(self, **kwargs):
         labels = self.label2id if self.id2label is None else self.id2label
@@ -255,8 +257,8 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
         label_scale = kwargs.pop("label_scale", 1.0)  # a field of checkpoints saved by earlier versions
         if label_scale != 1.0:
             logger.warning(
-                f"label_scale={label_scale!r} of this configuration is not applied any more: the label branches return plain "
-                "mean cosines (eq. 2 and 5)"
+                f"label_scale={label_scale!r} of this configuration is not applied any more: the label branches return "
+                "plain mean cosines (eq. 2 and 5)"
             )
         super().__post_init__(**kwargs)
         if not hasattr(self.speech_config, "num_codevector_groups"):

@@ -25,6 +25,7 @@ from transformers import AutoModel
 from transformers.utils import logging
 
 from lemer import LemerProcessor
+from lemer.integrity_lemer import refusal
 from lemer.runtime.files import writing
 from lemer.speech_encoder_lemer import receptive_field
 
@@ -72,6 +73,8 @@ def export(model, processor, path: Path) -> dict[str, float]:
     """
     import onnxruntime
 
+    if model.damage:
+        raise ValueError(refusal(model.damage))
     if model.untrained:
         raise ValueError(
             f"{', '.join(model.untrained)} of this checkpoint are untrained: train it, or set its labels, first"

@@ -12,6 +12,7 @@ from transformers import BatchFeature, ProcessorMixin
 from transformers.utils import logging
 
 from .audio_lemer import SAMPLING_RATE, load_audio
+from .integrity_lemer import PROCESSOR_FILES, write_checksums
 
 logger = logging.get_logger(__name__)
 
@@ -69,6 +70,12 @@ class LemerProcessor(ProcessorMixin):
         self.max_text_length = max_text_length
         super().__init__(feature_extractor, tokenizer, **kwargs)
 
+    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
+        """As in transformers; the `config.json` of a model in the folder gets the new files' checksums."""
+        files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        write_checksums(save_directory, PROCESSOR_FILES)
+        return files
+
     def check_fits(self, config) -> None:
         """
         Raise a `ValueError` if a model of this configuration cannot have been trained with this processor: another sampling
@@ -84,6 +91,11 @@ class LemerProcessor(ProcessorMixin):
             raise ValueError(
                 f"the processor's tokenizer has {tokens} tokens and the model's text tower knows {known}: they belong to "
                 "different checkpoints"
+            )
+        if tokens < known / 2:  # without tokenizer.json, transformers makes a tokenizer of the special tokens alone
+            raise ValueError(
+                f"the processor's tokenizer has only {tokens} tokens and the model's text tower knows {known}: files of the "
+                "tokenizer are missing, or it belongs to another checkpoint"
             )
         positions = getattr(config.text_config, "max_position_embeddings", self.max_text_length)
         if self.max_text_length > positions:

@@ -44,6 +44,7 @@ from lemer import LemerModel  # noqa: F401  importing a class makes the Auto cla
 from lemer.evaluation.report.rows import recipe_changes
 from lemer.evaluation.run_folder import read_json, read_run
 from lemer.evaluation.summary import summarise
+from lemer.integrity_lemer import refusal
 from lemer.recipes import get_recipe
 from lemer.runtime.files import whole_folder
 from lemer.training.small_towers import SMALL_SPEECH_TOWERS
@@ -173,6 +174,8 @@ def write_folder(run: FinishedRun, args: argparse.Namespace, folder: Path) -> No
     """
     checkpoint = run.folder / "checkpoint"
     model, loading = AutoModel.from_pretrained(checkpoint, trust_remote_code=False, output_loading_info=True)
+    if getattr(model, "damage", None):
+        raise ValueError(f"{checkpoint}: {refusal(model.damage)}")
     untrained = getattr(model, "untrained", None) or sorted(loading["missing_keys"])
     if untrained:
         raise ValueError(f"{checkpoint} is not trained: {', '.join(untrained)} have no weights or still those of the start")

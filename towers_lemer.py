@@ -4,6 +4,7 @@ This file travels with every checkpoint.
 """
 
 import inspect
+import os
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
+from .integrity_lemer import PROCESSOR_FILES, WEIGHT_FILES, changed_files, not_finite, refusal, write_checksums
 from .log_mel_lemer import LogMelLayer
 from .speech_encoder_lemer import encode_speech, make_padding_safe
 
@@ -33,6 +35,10 @@ class TwoTowerModel(PreTrainedModel):
 
     A subclass builds the rest, ends its constructor with `finish()`, and initialises only with functions that leave loaded
     tensors alone.
+
+    Attributes:
+        damage: One sentence for everything that was found wrong with the checkpoint that the model was loaded from. A model
+            with any gives answers that mean nothing: pipeline, export and publishing refuse it.
     """
 
     main_input_name = "input_values"
@@ -49,6 +55,7 @@ class TwoTowerModel(PreTrainedModel):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__(config)
+        self.damage: list[str] = []
         # A checkpoint may have been loaded with other labels than its own.
         config.label2id = {label: index for index, label in config.id2label.items()}
         self.text_model = self.speech_model = None
@@ -144,8 +151,8 @@ class TwoTowerModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        with_info = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         model.freeze_unused()  # loading puts new parameters in the place of the frozen ones
         names, saved = list(model.config.id2label.values()), _saved_labels(cls, pretrained_model_name_or_path, kwargs)
         if len(saved) == len(names) and saved != names:
@@ -156,7 +163,25 @@ class TwoTowerModel(PreTrainedModel):
             model.forget_labels()
         if model.untrained:
             logger.warning(f"never trained or set, so this model's scores mean nothing yet: {', '.join(model.untrained)}")
-        return loaded
+        model.damage = [*_damaged_tensors(model, info), *changed_files(pretrained_model_name_or_path, kwargs)]
+        model.config.checksums = None  # they are of the files, and the model may change from here on
+        if model.damage:
+            logger.warning(refusal(model.damage))
+        return (model, info) if with_info else model
+
+    def save_pretrained(self, save_directory, is_main_process: bool = True, push_to_hub: bool = False, **kwargs):
+        """As in transformers; `config.json` gets the checksums of everything that was saved."""
+        names = ("repo_id", "commit_message", "private", "create_pr", "revision")
+        hub = {name: kwargs.pop(name) for name in names if push_to_hub and name in kwargs}
+        if "max_shard_size" in kwargs:
+            hub["max_shard_size"] = kwargs["max_shard_size"]
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if not self.should_save_on_this_rank(is_main_process):
+            return
+        write_checksums(save_directory, (*WEIGHT_FILES, *PROCESSOR_FILES), with_settings=True)
+        if push_to_hub:  # only now, with the checksums
+            hub = {"repo_id": os.path.basename(os.path.abspath(save_directory)), "token": kwargs.get("token"), **hub}
+            self.push_to_hub(**hub)
 
     @torch.no_grad()
     def forget_labels(self):
@@ -182,6 +207,33 @@ class TwoTowerModel(PreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module):
         self.text_model.set_input_embeddings(value)
+
+
+# Not read by `forward`, so a model may be loaded without them.
+QUANTIZER = ("speech_quantizer.", "speech_code_projection.")
+# Sized by the labels: they start anew where a model is loaded for other labels, and `untrained` names them then.
+OF_LABELS = ("classifier.", "semantic_label_embeddings", "tonal_label_embeddings")
+
+
+def _damaged_tensors(model: TwoTowerModel, info: dict) -> list[str]:
+    """One sentence for each kind of wrong tensors that transformers' loading report or the weights themselves show."""
+    wrong = {
+        "the weights lack": info["missing_keys"],
+        "the weights have other sizes than the configuration says in": [
+            key for key, *_ in info["mismatched_keys"] if not key.startswith(OF_LABELS)
+        ],
+        "the weights have what the configuration has no place for": [
+            key for key in info["unexpected_keys"] if not key.startswith(QUANTIZER)
+        ],
+        "NaN or infinity stands in": not_finite(model),
+    }
+    return [f"{what} {_some(sorted(names))}" for what, names in wrong.items() if names]
+
+
+def _some(names: list[str]) -> str:
+    """The first three names, and how many more there are."""
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def _saved_labels(model_class: type, checkpoint, kwargs: dict) -> list[str]:
