@@ -9,7 +9,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .configuration_lemer import TowersAndLabels
+from .configuration_lemer import TowerConfig, TowersAndLabels
 
 
 @strict
@@ -61,8 +61,8 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
         "speech_model_output",
     ]
 
-    speech_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
+    speech_config: TowerConfig = None
+    text_config: TowerConfig = None
     modality: Literal["multimodal", "speech", "text"] = "multimodal"
     attention: Literal["cross", "self"] = "cross"
     hidden_size: int = 256
