@@ -173,7 +173,7 @@ class TwoTowerModel(PreTrainedModel):
             model.forget_labels()
         if model.untrained:
             logger.warning(
-                f"this model's scores mean nothing yet, since these were never trained or set: {', '.join(model.untrained)}"
+                f"these were never trained or set, so this model's scores mean nothing yet: {', '.join(model.untrained)}"
             )
         model.damage = [*_damaged_tensors(model, info), *changed_files(pretrained_model_name_or_path, kwargs)]
         model.config.checksums = None  # they are of the files, and the model may change from here on
