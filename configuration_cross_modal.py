@@ -9,7 +9,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .configuration_lemer import TowersAndLabels
+from .configuration_lemer import TowerConfig, TowersAndLabels
 
 
 @strict
@@ -34,6 +34,7 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
         padding_safe (`bool`, defaults to `True`):
             Keep padding out of every speech frame (see `speech_encoder_lemer.py`). `False` restores the stock encoder,
             in which an utterance's answer depends on the batch it is in.
+        checksums (`dict`, *optional*): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
         id2label, label2id (`dict`, *optional*, default to `ang, hap, neu, sad`): The classes, in the order of the logits.
     """
 
@@ -60,8 +61,8 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
         "speech_model_output",
     ]
 
-    speech_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
+    speech_config: TowerConfig = None
+    text_config: TowerConfig = None
     modality: Literal["multimodal", "speech", "text"] = "multimodal"
     attention: Literal["cross", "self"] = "cross"
     hidden_size: int = 256
@@ -69,6 +70,7 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
     num_attention_heads: int = 8
     dropout: float | int = 0.1
     padding_safe: bool = True
+    checksums: dict | None = None
 
     def validate_branches(self):
         """Part of `@strict` validation: the sizes of the branches can be built."""

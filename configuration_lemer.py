@@ -3,7 +3,7 @@
 This file travels with every checkpoint.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -12,6 +12,13 @@ from transformers.utils import logging
 
 if TYPE_CHECKING:  # a checkpoint gets the files that its configuration's file names, and so the pipeline too
     from .pipeline_lemer import LemerPipeline  # noqa: F401
+
+    # A type checker cannot know a tower's fields: they depend on its model_type.
+    TowerConfig = Any
+    ConfigBase = PreTrainedConfig  # what `TowersAndLabels` is mixed into
+else:
+    TowerConfig = dict | PreTrainedConfig | None
+    ConfigBase = object
 
 logger = logging.get_logger(__name__)
 
@@ -53,7 +60,15 @@ def _check_front_end(speech: PreTrainedConfig, padding_safe: bool) -> None:
         )
 
 
-class TowersAndLabels:
+def _as_index(index: int | str) -> int:
+    """The index of a class, which may be written as a string."""
+    try:
+        return int(index)
+    except (TypeError, ValueError):
+        raise ValueError(f"id2label and label2id must number the classes from 0, got the index {index!r}") from None
+
+
+class TowersAndLabels(ConfigBase):
     """
     Part of both papers' configurations: the towers that `modality` needs, and the classes.
 
@@ -62,6 +77,22 @@ class TowersAndLabels:
     """
 
     auto_classes: ClassVar[dict[str, str]]
+    if TYPE_CHECKING:  # at run time they would be fields
+        speech_config: TowerConfig
+        text_config: TowerConfig
+        modality: Any
+        padding_safe: bool
+        id2label: Any = None  # a dict once it is made
+        label2id: Any = None
+        num_labels: Any
+
+    def __setattr__(self, name, value):
+        # Indices are strings in JSON and in the examples of transformers' own guide.
+        if name == "id2label" and isinstance(value, dict):
+            value = {_as_index(index): label for index, label in value.items()}
+        elif name == "label2id" and isinstance(value, dict):
+            value = {label: _as_index(index) for label, index in value.items()}
+        super().__setattr__(name, value)
 
     def __post_init__(self, **kwargs):
         auto_map = kwargs.pop("auto_map", None)
@@ -185,6 +216,7 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
             For every label its key words, best first. Written when the label embeddings are built.
         label_codes (`dict[str, list[list[int]]]`, *optional*):
             For every label its key frames' codes, best first; a code is one index for each group of the codebook.
+        checksums (`dict`, *optional*): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
         id2label, label2id (`dict`, *optional*, default to `ang, hap, neu, sad`): The classes, in the order of the logits.
     """
 
@@ -214,8 +246,8 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
         "speech_model_output",
     ]
 
-    speech_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
+    speech_config: TowerConfig = None
+    text_config: TowerConfig = None
     modality: Literal["multimodal", "speech", "text"] = "multimodal"
     fusion: Literal["constraint", "sum", "label", "cross"] = "constraint"
     use_label_embeddings: bool = True
@@ -231,6 +263,7 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     speech_label_loss_weight: float | int = 0.2
     label_words: dict[str, list] | None = None
     label_codes: dict[str, list] | None = None
+    checksums: dict | None = None
 
     def __post_init__(self, **kwargs):
         labels = self.label2id if self.id2label is None else self.id2label
@@ -255,7 +288,7 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
         return [field for field, lists in described.items() if lists is not None and set(lists) != labels]
 
     @property
-    def tonal_label_size(self) -> int:
+    def tonal_label_size(self) -> Any:
         """d_q: width of the space in which frames are compared with tonal labels."""
         speech = self.speech_config
         if self.speech_label_space == "semantic":

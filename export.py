@@ -122,8 +122,11 @@ def export(model, processor, path: Path) -> dict[str, float]:
     import onnxruntime  # noqa: F401  where it is missing, that is said before the work
     import torch
 
+    from lemer.integrity_lemer import refusal
     from lemer.speech_encoder_lemer import receptive_field
 
+    if model.damage:
+        raise ValueError(refusal(model.damage))
     if model.untrained:
         raise ValueError(
             f"{', '.join(model.untrained)} of this checkpoint are untrained: train it, or set its labels, first"

@@ -10,6 +10,7 @@ C emotion classes, D `hidden_size`, d a tower's width.
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,13 +40,13 @@ class CrossModalOutput(ModelOutput):
         text_model_output, speech_model_output: what the towers returned, `last_hidden_state` (B, T, d) and (B, F, d).
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    classification_loss: torch.FloatTensor | None = None
-    pooler_output: torch.FloatTensor | None = None
-    frame_mask: torch.BoolTensor | None = None
-    text_attentions: torch.FloatTensor | None = None
-    speech_attentions: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    classification_loss: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
+    frame_mask: torch.Tensor | None = None
+    text_attentions: torch.Tensor | None = None
+    speech_attentions: torch.Tensor | None = None
     text_model_output: BaseModelOutput | None = None
     speech_model_output: BaseModelOutput | None = None
 
@@ -108,6 +109,12 @@ class CrossModalModel(TwoTowerModel):
     """
 
     config: CrossModalConfig
+    # None where the modality has none.
+    text_convolution: Any
+    text_attends: Any
+    speech_convolution: Any
+    speech_attends: Any
+    classifier: nn.Sequential
     config_class = CrossModalConfig
     base_model_prefix = "cross_modal"
 
@@ -162,7 +169,7 @@ class CrossModalModel(TwoTowerModel):
         labels: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        **kwargs: Unpack[TransformersKwargs],  # pyright: ignore[reportGeneralTypeIssues]  # it names output_attentions too
     ) -> CrossModalOutput:
         r"""
         Args:
@@ -179,7 +186,7 @@ class CrossModalModel(TwoTowerModel):
         """
         self.check_inputs(input_values, input_ids)
         output_attentions, output_hidden_states = self.resolve_outputs(output_attentions, output_hidden_states)
-        out = CrossModalOutput()
+        out: Any = CrossModalOutput()
         out.text_model_output, token_mask, out.speech_model_output, out.frame_mask = self.run_towers(
             input_values,
             input_ids,
@@ -188,11 +195,12 @@ class CrossModalModel(TwoTowerModel):
             token_type_ids,
             output_attentions,
             output_hidden_states,
-            **kwargs,
+            **kwargs,  # pyright: ignore[reportCallIssue]  # it names output_attentions too
         )
 
         # Each branch has hidden states (B, N, D), and a mask (B, N) of the positions that are real.
-        text = speech = None
+        text: Any = None
+        speech: Any = None
         if input_ids is not None:
             text = self.text_convolution(out.text_model_output.last_hidden_state, token_mask), token_mask
         if input_values is not None:
@@ -200,6 +208,7 @@ class CrossModalModel(TwoTowerModel):
 
         # Attention of each branch onto the other one or itself, then statistics pooling.
         crossed = self.config.modality == "multimodal" and self.config.attention == "cross"
+        others: Any
         pooled = []
         if text is not None:
             others = speech if crossed else text

@@ -9,6 +9,7 @@ L label embeddings, G label attention, A_r cross-modal attention, A_l label-guid
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import nn
@@ -46,21 +47,21 @@ class LemerOutput(ModelOutput):
             H_s (B, F, d_s).
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    text_label_logits: torch.FloatTensor | None = None
-    speech_label_logits: torch.FloatTensor | None = None
-    classification_loss: torch.FloatTensor | None = None
-    constraint_loss: torch.FloatTensor | None = None
-    text_label_loss: torch.FloatTensor | None = None
-    speech_label_loss: torch.FloatTensor | None = None
-    pooler_output: torch.FloatTensor | None = None
-    label_token_attentions: torch.FloatTensor | None = None
-    label_frame_attentions: torch.FloatTensor | None = None
-    token_mask: torch.BoolTensor | None = None
-    frame_mask: torch.BoolTensor | None = None
-    cross_attentions: torch.FloatTensor | None = None
-    label_guided_attentions: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    text_label_logits: torch.Tensor | None = None
+    speech_label_logits: torch.Tensor | None = None
+    classification_loss: torch.Tensor | None = None
+    constraint_loss: torch.Tensor | None = None
+    text_label_loss: torch.Tensor | None = None
+    speech_label_loss: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
+    label_token_attentions: torch.Tensor | None = None
+    label_frame_attentions: torch.Tensor | None = None
+    token_mask: torch.Tensor | None = None
+    frame_mask: torch.Tensor | None = None
+    cross_attentions: torch.Tensor | None = None
+    label_guided_attentions: torch.Tensor | None = None
     text_model_output: BaseModelOutput | None = None
     speech_model_output: BaseModelOutput | None = None
 
@@ -69,6 +70,11 @@ class LemerOutput(ModelOutput):
 
 
 # --------------------------------------------------------------------- sections 2.1 and 2.2: attention to the labels
+
+
+def _hidden_states(tower_output: Any) -> torch.Tensor:
+    """The last hidden states (B, N, d) of a tower that ran."""
+    return tower_output.last_hidden_state
 
 
 def label_attention(hidden_states: torch.Tensor, label_embeddings: torch.Tensor) -> torch.Tensor:
@@ -127,7 +133,7 @@ def attention_constraint(
 
 class LemerModel(TwoTowerModel):
     """
-    LE-MER, whole: a wav2vec 2.0 tower, a BERT tower, attention of both to the labels, fusion, classifier and losses.
+    The LE-MER model: a wav2vec 2.0 tower, a BERT tower, attention of both to the labels, fusion, classifier and losses.
 
     Modules and buffers (None where the configuration does not need them):
         speech_model, text_model: the towers.
@@ -141,13 +147,23 @@ class LemerModel(TwoTowerModel):
     """
 
     config: LemerConfig
+    # None where the configuration does not need them.
+    speech_label_projection: nn.Linear | None
+    speech_quantizer: Wav2Vec2GumbelVectorQuantizer | None
+    speech_code_projection: nn.Linear | None
+    cross_attention: BilinearAlignment | None
+    classifier: nn.Linear
+    semantic_label_embeddings: torch.Tensor
+    tonal_label_embeddings: torch.Tensor
     config_class = LemerConfig
     base_model_prefix = "lemer"
 
     def __init__(self, config: LemerConfig):
         super().__init__(config)
         for field in config.wrongly_described():
-            logger.warning(f"{field} of the configuration are of other labels and dropped: build the label embeddings anew")
+            logger.warning(
+                f"{field} of the configuration describes other labels and is dropped: build the label embeddings anew"
+            )
             setattr(config, field, None)
         text_size = config.text_config.hidden_size if config.uses_text else 0
         speech_size = config.speech_config.hidden_size if config.uses_speech else 0
@@ -210,9 +226,10 @@ class LemerModel(TwoTowerModel):
     @property
     def untrained(self) -> list[str]:
         """
-        Names of what stands between the towers and an answer and was never trained or set: a model with any is not for use.
+        Names of the parts on top of the towers that were never trained or set. A model with any is not ready for use.
 
-        A new classifier has a bias of exactly 0, which the first update ends; a label embedding that was not set is 0.
+        A new classifier is known by its bias, which is exactly 0 until the first update. A label embedding is 0 until it is
+        set.
         """
         rows = self._label_embeddings().items()
         return super().untrained + [name for name, embeddings in rows if not embeddings.detach().any(1).all()]
@@ -250,7 +267,7 @@ class LemerModel(TwoTowerModel):
             ValueError: a new label without a description, a description without a label, or of a modality that the model
                 does not have; the model has no label embeddings, or no quantizer to hear recordings with.
         """
-        set_labels(self, labels, words, recordings, processor)
+        set_labels(self, labels, words or {}, recordings or {}, processor)
 
     def _register_labels(self, name: str, labels: int, size: int):
         if size == 0:
@@ -304,7 +321,7 @@ class LemerModel(TwoTowerModel):
         labels: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        **kwargs: Unpack[TransformersKwargs],  # pyright: ignore[reportGeneralTypeIssues]  # it names output_attentions too
     ) -> LemerOutput:
         r"""
         Args:
@@ -334,58 +351,59 @@ class LemerModel(TwoTowerModel):
             token_type_ids,
             output_attentions,
             output_hidden_states,
-            **kwargs,
+            **kwargs,  # pyright: ignore[reportCallIssue]  # it names output_attentions too
         )
         if input_ids is not None:
             self._compare_tokens_with_labels(out, token_mask, token_type_ids)  # section 2.1
         if input_values is not None:
-            self._compare_frames_with_labels(out)  # section 2.2
+            self._compare_frames_with_labels(out, out.frame_mask)  # section 2.2
         self._fuse_and_classify(out, with_constraint=labels is not None, with_attentions=output_attentions)  # section 2.3
         if labels is not None:
             self._add_losses(out, labels)  # section 2.4
         # A ModelOutput keeps the order of assignment; as a tuple it has to begin with the loss and the logits.
         return LemerOutput(**{field.name: getattr(out, field.name) for field in fields(out)})
 
-    def _compare_tokens_with_labels(
-        self, out: LemerOutput, token_mask: torch.Tensor, token_type_ids: torch.Tensor | None
-    ) -> None:
+    def _compare_tokens_with_labels(self, out: LemerOutput, token_mask: Any, token_type_ids: Any) -> None:
         """Section 2.1: attention of the tokens to the semantic labels, and its mean over the tokens (eq. 1 and 2)."""
         if self.config.pooled_tokens == "current":
             token_mask = current_tokens(token_mask, token_type_ids)
         out.token_mask = token_mask  # (B, T)
         if self.config.use_label_embeddings:
-            text = out.text_model_output.last_hidden_state  # H_t (B, T, d_t)
+            text = _hidden_states(out.text_model_output)  # H_t (B, T, d_t)
             out.label_token_attentions = label_attention(text, self.semantic_label_embeddings)  # G_t (B, T, C)
             out.text_label_logits = masked_mean(out.label_token_attentions, token_mask)  # (B, C)
 
-    def _compare_frames_with_labels(self, out: LemerOutput) -> None:
+    def _compare_frames_with_labels(self, out: LemerOutput, frame_mask: Any) -> None:
         """Section 2.2: attention of the frames to the tonal labels, and its mean over the frames (eq. 4 and 5)."""
         if self.config.use_label_embeddings:
-            frames = out.speech_model_output.last_hidden_state  # H_s (B, F, d_s)
+            frames = _hidden_states(out.speech_model_output)  # H_s (B, F, d_s)
             if self.speech_label_projection is not None:
                 frames = self.speech_label_projection(frames)  # (B, F, d_q)
             out.label_frame_attentions = label_attention(frames, self.tonal_label_embeddings)  # G_s (B, F, C)
-            out.speech_label_logits = masked_mean(out.label_frame_attentions, out.frame_mask)  # (B, C)
+            out.speech_label_logits = masked_mean(out.label_frame_attentions, frame_mask)  # (B, C)
 
-    def _fuse_and_classify(self, out: LemerOutput, with_constraint: bool, with_attentions: bool) -> None:
+    def _fuse_and_classify(self, out: Any, with_constraint: bool, with_attentions: bool) -> None:
         """Section 2.3: the vector v of both modalities and its classification; of one modality, what it can answer alone."""
         if out.text_model_output is not None and out.speech_model_output is not None:
             out.pooler_output = self._fuse(out, with_constraint, with_attentions)  # v (B, d_t + d_s)
         elif self.config.modality == "text":
-            out.pooler_output = masked_max(out.text_model_output.last_hidden_state, out.token_mask)  # (B, d_t)
+            out.pooler_output = masked_max(_hidden_states(out.text_model_output), out.token_mask)  # (B, d_t)
         elif self.config.modality == "speech":
-            out.pooler_output = masked_max(out.speech_model_output.last_hidden_state, out.frame_mask)  # (B, d_s)
+            out.pooler_output = masked_max(_hidden_states(out.speech_model_output), out.frame_mask)  # (B, d_s)
         else:  # one modality of a multimodal model was not given: the label branch of the other one answers
             out.logits = out.speech_label_logits if out.text_model_output is None else out.text_label_logits
             return
         out.logits = self.classifier(out.pooler_output)  # (B, C)
 
-    def _fuse(self, out: LemerOutput, with_constraint: bool, with_attentions: bool) -> torch.Tensor:
+    def _fuse(self, out: Any, with_constraint: bool, with_attentions: bool) -> torch.Tensor:
         """Eq. 7 to 10: align the speech frames with the tokens and pool both, (B, d_t + d_s)."""
-        fusion, token_mask, frame_mask = self.config.fusion, out.token_mask, out.frame_mask
-        text, speech = out.text_model_output.last_hidden_state, out.speech_model_output.last_hidden_state
+        fusion = self.config.fusion
+        token_mask: Any = out.token_mask
+        frame_mask: Any = out.frame_mask
+        text, speech = _hidden_states(out.text_model_output), _hidden_states(out.speech_model_output)
         with_constraint = with_constraint and fusion == "constraint"
-        cross = guided = None
+        cross: Any = None
+        guided: Any = None
         if self.cross_attention is not None:
             cross = self.cross_attention(text, speech, frame_mask)  # A_r (B, T, F)
         if self.config.use_label_embeddings and (with_attentions or with_constraint or fusion in ("sum", "label")):
@@ -404,10 +422,10 @@ class LemerModel(TwoTowerModel):
             out.cross_attentions, out.label_guided_attentions = cross, guided
         return masked_max(torch.cat([text, aligned], dim=-1), token_mask)  # v (B, d_t + d_s)
 
-    def _add_losses(self, out: LemerOutput, labels: torch.Tensor) -> None:
+    def _add_losses(self, out: Any, labels: torch.Tensor) -> None:
         """Section 2.4: the losses of the branches that answered, and their weighted sum (eq. 3, 6, 11 and 12)."""
         config = self.config
-        loss = 0.0
+        loss: Any = 0.0
         if out.pooler_output is not None:
             out.classification_loss = nn.functional.cross_entropy(out.logits.float(), labels)
             loss = config.classification_loss_weight * out.classification_loss

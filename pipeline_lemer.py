@@ -19,6 +19,7 @@ from transformers.pipelines.pt_utils import PipelineChunkIterator
 from transformers.utils import logging
 
 from .audio_lemer import GPU_MULTIPLE, knows_its_rate, load_audio
+from .integrity_lemer import refusal
 from .processing_lemer import check_text
 
 logger = logging.get_logger(__name__)
@@ -77,6 +78,8 @@ class LemerPipeline(ChunkPipeline):
     def __init__(self, model, processor=None, **kwargs):
         if processor is None:
             raise ValueError("LemerPipeline needs the checkpoint's processor beside the model: processor=...")
+        if getattr(model, "damage", None):
+            raise ValueError(refusal(model.damage))
         untrained = getattr(model, "untrained", None)
         if untrained:
             raise ValueError(
@@ -305,6 +308,8 @@ class LemerPipeline(ChunkPipeline):
     def scores(self, piece: dict) -> list[dict]:
         """What `forward` returned for one piece -> `{"label", "score", "modality"}` for every label, highest first."""
         scores = piece["logits"].softmax(-1).tolist()
+        if not all(math.isfinite(score) for score in scores):
+            raise ValueError(f"the model's scores are not finite: {scores}. Give dtype='float32', or another recording")
         labelled = [
             {"label": self.model.config.id2label[index], "score": score, "modality": piece["modality"]}
             for index, score in enumerate(scores)

@@ -324,11 +324,20 @@ def predict_shard(
     rate = pipe.processor.feature_extractor.sampling_rate
     for batch in batches(order, batch_size, largest(pipe)[1] * rate):
         for piece, answered in zip(batch, answer(pipe, batch), strict=True):
-            piece.update(scores=None) if answered is None else piece.update(answered, scores=pipe.scores(answered))
+            piece.update(
+                scores=None, reason=f"too long for the memory of {pipe.device}: give --device cpu, or shorter windows"
+            )
+            try:
+                if answered is not None:
+                    piece.update(answered, scores=pipe.scores(answered))
+            except ValueError as error:  # scores that are not finite
+                piece.update(reason=printable(error))
             bar.update(piece["is_last"])
-    for name in [name for name, windows in pieces.items() if any(piece["scores"] is None for piece in windows)]:
-        failed[name] = f"too long for the memory of {pipe.device}: give --device cpu, or a lower --window_seconds"
-        del pieces[name]
+    for name in list(pieces):
+        reasons = [piece["reason"] for piece in pieces[name] if piece["scores"] is None]
+        if reasons:
+            failed[name] = reasons[0]
+            del pieces[name]
     return pieces
 
 

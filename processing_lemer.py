@@ -13,6 +13,7 @@ from transformers import BatchFeature, ProcessorMixin
 from transformers.utils import logging
 
 from .audio_lemer import SAMPLING_RATE, knows_its_rate, load_audio
+from .integrity_lemer import PROCESSOR_FILES, write_checksums
 
 logger = logging.get_logger(__name__)
 
@@ -140,6 +141,12 @@ class LemerProcessor(ProcessorMixin):
         self.max_text_length = max_text_length
         super().__init__(feature_extractor, tokenizer, **kwargs)
 
+    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
+        """As in transformers; the `config.json` of a model in the folder gets the new files' checksums."""
+        files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        write_checksums(save_directory, PROCESSOR_FILES)
+        return files
+
     def check_fits(self, config) -> None:
         """
         Check that a model of this configuration can have been trained with this processor.
@@ -161,6 +168,11 @@ class LemerProcessor(ProcessorMixin):
             raise ValueError(
                 f"the processor's tokenizer has {tokens} tokens and the model's text tower knows {known}: they belong to "
                 "different checkpoints"
+            )
+        if tokens < known / 2:  # without tokenizer.json, transformers makes a tokenizer of the special tokens alone
+            raise ValueError(
+                f"the processor's tokenizer has only {tokens} tokens and the model's text tower knows {known}: files of the "
+                "tokenizer are missing, or it belongs to another checkpoint"
             )
         if getattr(config, "pooled_tokens", "all") == "current" and "token_type_ids" not in self.tokenizer.model_input_names:
             raise ValueError(

@@ -175,9 +175,12 @@ def write_folder(run: FinishedRun, args: argparse.Namespace, folder: Path) -> No
     from transformers import AutoModel, AutoProcessor
 
     from lemer import LemerModel  # noqa: F401  tells the Auto classes about the package's models
+    from lemer.integrity_lemer import refusal
 
     checkpoint = run.folder / "checkpoint"
     model, loading = AutoModel.from_pretrained(checkpoint, trust_remote_code=False, output_loading_info=True)
+    if getattr(model, "damage", None):
+        raise ValueError(f"{checkpoint}: {refusal(model.damage)}")
     untrained = getattr(model, "untrained", None) or sorted(loading["missing_keys"])
     if untrained:
         raise ValueError(f"{checkpoint} is not trained: {', '.join(untrained)} have no weights or still those of the start")

@@ -1,11 +1,13 @@
-"""The two towers: made from a configuration, or loaded from checkpoints. Shared by both papers' models.
+"""The speech tower and the text tower, made from a configuration or loaded from checkpoints, for both papers' models.
 
 This file travels with every checkpoint.
 """
 
 import inspect
+import os
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +23,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
+from .integrity_lemer import PROCESSOR_FILES, WEIGHT_FILES, changed_files, not_finite, refusal, write_checksums
 from .log_mel_lemer import LogMelLayer
 from .speech_encoder_lemer import encode_speech, make_padding_safe
 
@@ -29,14 +32,24 @@ logger = logging.get_logger(__name__)
 
 class TwoTowerModel(PreTrainedModel):
     """
-    What both papers' models are: a speech and a text tower (None where the modality has none), and a classifier on top.
+    Base class of both papers' models: a speech tower and a text tower, and a classifier on top.
 
-    A subclass builds the rest, ends its constructor with `finish()`, and initialises only with functions that leave loaded
-    tensors alone.
+    A tower that the modality does not need is None. A subclass builds the rest, ends its constructor with `finish()`, and
+    initialises only with the functions of `transformers.initialization`, which leave loaded tensors alone.
+
+    Attributes:
+        damage: One sentence for everything that was found wrong with the checkpoint that the model was loaded from. A model
+            with any gives answers that mean nothing: pipeline, export and publishing refuse it.
     """
 
+    config: Any  # of either paper: a PreTrainedConfig with TowersAndLabels
+    # None where the modality has none. Which class it is depends on the tower's model_type.
+    text_model: Any
+    speech_model: Any
+    classifier: Any  # a linear layer, or a sequence that ends with one
+
     main_input_name = "input_values"
-    input_modalities = ("audio", "text")
+    input_modalities = ["audio", "text"]
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the losses are means over the batch: Trainer has to divide by accumulation steps
     _supports_sdpa = True
@@ -47,8 +60,9 @@ class TwoTowerModel(PreTrainedModel):
     def is_custom_code(cls) -> bool:
         return False  # else the towers' own initialisation is skipped for modules that own no tensor themselves
 
-    def __init__(self, config: PreTrainedConfig):
+    def __init__(self, config: Any):
         super().__init__(config)
+        self.damage: list[str] = []
         # A checkpoint may have been loaded with other labels than its own.
         config.label2id = {label: index for index, label in config.id2label.items()}
         self.text_model = self.speech_model = None
@@ -60,7 +74,7 @@ class TwoTowerModel(PreTrainedModel):
                 make_padding_safe(self.speech_model)
 
     def finish(self):
-        """Initialise; the last line of a constructor."""
+        """Initialise the weights. A constructor ends with this call."""
         self.main_input_name = "input_values" if self.config.uses_speech else "input_ids"
         self.post_init()
         self.freeze_unused()
@@ -144,19 +158,42 @@ class TwoTowerModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        with_info = kwargs.pop("output_loading_info", False)
+        model: Any
+        model, info = super().from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]  # two with output_loading_info
+            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+        )
         model.freeze_unused()  # loading puts new parameters in the place of the frozen ones
         names, saved = list(model.config.id2label.values()), _saved_labels(cls, pretrained_model_name_or_path, kwargs)
         if len(saved) == len(names) and saved != names:
             logger.warning(
-                f"the checkpoint tells {saved} apart, is loaded for {names}: what belongs to a label starts anew. To give "
-                "the same labels other names, load it as it is and change id2label and label2id of its configuration"
+                f"the checkpoint tells {saved} apart and is loaded for {names}, so all that belongs to a label starts "
+                "anew. To give the same labels other names, load it as it is and change id2label and label2id of its config"
             )
             model.forget_labels()
         if model.untrained:
-            logger.warning(f"never trained or set, so this model's scores mean nothing yet: {', '.join(model.untrained)}")
-        return loaded
+            logger.warning(
+                f"these were never trained or set, so this model's scores mean nothing yet: {', '.join(model.untrained)}"
+            )
+        model.damage = [*_damaged_tensors(model, info), *changed_files(pretrained_model_name_or_path, kwargs)]
+        model.config.checksums = None  # they are of the files, and the model may change from here on
+        if model.damage:
+            logger.warning(refusal(model.damage))
+        return (model, info) if with_info else model
+
+    def save_pretrained(self, save_directory, is_main_process: bool = True, push_to_hub: bool = False, **kwargs):
+        """As in transformers; `config.json` gets the checksums of everything that was saved."""
+        names = ("repo_id", "commit_message", "private", "create_pr", "revision")
+        hub = {name: kwargs.pop(name) for name in names if push_to_hub and name in kwargs}
+        if "max_shard_size" in kwargs:
+            hub["max_shard_size"] = kwargs["max_shard_size"]
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if not self.should_save_on_this_rank(is_main_process):
+            return
+        write_checksums(save_directory, (*WEIGHT_FILES, *PROCESSOR_FILES), with_settings=True)
+        if push_to_hub:  # only now, with the checksums
+            hub = {"repo_id": os.path.basename(os.path.abspath(save_directory)), "token": kwargs.get("token"), **hub}
+            self.push_to_hub(**hub)
 
     @torch.no_grad()
     def forget_labels(self):
@@ -166,14 +203,16 @@ class TwoTowerModel(PreTrainedModel):
         last.bias.zero_()
 
     def _last_layer(self) -> nn.Linear:
-        return self.classifier[-1] if isinstance(self.classifier, nn.Sequential) else self.classifier
+        last = self.classifier[-1] if isinstance(self.classifier, nn.Sequential) else self.classifier
+        assert isinstance(last, nn.Linear)
+        return last
 
     @property
     def untrained(self) -> list[str]:
         """
-        Names of what stands between the towers and an answer and was never trained or set: a model with any is not for use.
+        Names of the parts on top of the towers that were never trained or set. A model with any is not ready for use.
 
-        A new classifier has a bias of exactly 0, which the first update ends.
+        A new classifier is known by its bias, which is exactly 0 until the first update.
         """
         return [] if self._last_layer().bias.detach().any() else ["classifier"]
 
@@ -184,8 +223,35 @@ class TwoTowerModel(PreTrainedModel):
         self.text_model.set_input_embeddings(value)
 
 
+# Not read by `forward`, so a model may be loaded without them.
+QUANTIZER = ("speech_quantizer.", "speech_code_projection.")
+# Sized by the labels: they start anew where a model is loaded for other labels, and `untrained` names them then.
+OF_LABELS = ("classifier.", "semantic_label_embeddings", "tonal_label_embeddings")
+
+
+def _damaged_tensors(model: TwoTowerModel, info: dict) -> list[str]:
+    """One sentence for each kind of wrong tensors that transformers' loading report or the weights themselves show."""
+    wrong = {
+        "the weights lack": info["missing_keys"],
+        "the weights have other sizes than the configuration says in": [
+            key for key, *_ in info["mismatched_keys"] if not key.startswith(OF_LABELS)
+        ],
+        "the weights have what the configuration has no place for": [
+            key for key in info["unexpected_keys"] if not key.startswith(QUANTIZER)
+        ],
+        "NaN or infinity stands in": not_finite(model),
+    }
+    return [f"{what} {_some(sorted(names))}" for what, names in wrong.items() if names]
+
+
+def _some(names: list[str]) -> str:
+    """The first three names, and how many more there are."""
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
+
+
 def _saved_labels(model_class: type, checkpoint, kwargs: dict) -> list[str]:
-    """The labels that a checkpoint was saved with; empty where nobody asked for others."""
+    """The labels that a checkpoint was saved with. Empty if the caller did not ask for other labels."""
     if checkpoint is None or not {"config", "id2label", "label2id"} & {name for name in kwargs if kwargs[name] is not None}:
         return []
     hub = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
@@ -193,7 +259,7 @@ def _saved_labels(model_class: type, checkpoint, kwargs: dict) -> list[str]:
     return [name for _, name in sorted((saved.get("id2label") or {}).items(), key=lambda item: int(item[0]))]
 
 
-def freeze_unused_in_speech_tower(speech_model: nn.Module) -> None:
+def freeze_unused_in_speech_tower(speech_model: Any) -> None:
     """Freeze the parameters that a speech tower has and never uses."""
     config = speech_model.config
     first = speech_model.feature_extractor.conv_layers[0]
@@ -218,7 +284,7 @@ class Towers:
     text_config: PreTrainedConfig | None = None
     speech_model: nn.Module | None = None
     text_model: nn.Module | None = None
-    pretraining: nn.Module | SimpleNamespace | None = None
+    pretraining: Any = None
 
     def copy_into(self, model: nn.Module) -> None:
         """Copy the weights into a model's `speech_model` and `text_model`."""
@@ -227,7 +293,7 @@ class Towers:
                 getattr(model, name).load_state_dict(getattr(self, name).state_dict())
 
 
-def load_towers(speech: str | None, text: str | None, config: dict) -> Towers:
+def load_towers(speech: Any, text: Any, config: dict) -> Towers:
     """
     Load the towers that a modality needs, in float32.
 
@@ -260,16 +326,18 @@ def load_towers(speech: str | None, text: str | None, config: dict) -> Towers:
 
 
 def _is_finished(config: PreTrainedConfig) -> bool:
-    """Whether it is of a model of either paper, with towers in it, and not of a tower."""
+    """Whether a configuration is that of a whole model of either paper, and not of a tower alone."""
     return hasattr(config, "modality") and hasattr(config, "text_config")
 
 
 def tower_config(tower: str, kind: str, changes: dict | None = None) -> PreTrainedConfig:
     """
-    Configuration of a tower's checkpoint, or of the tower in a finished model's, with fields changed.
+    The configuration of a tower, with fields changed.
 
     Args:
+        tower: Folder or Hub name of the tower's checkpoint, or of a whole model that has such a tower.
         kind: "speech" or "text".
+        changes: Fields of the tower's configuration and their new values.
 
     Raises:
         ValueError: a field that it does not have; a finished model without such a tower.
@@ -299,15 +367,18 @@ def _without_pooler(config: PreTrainedConfig) -> dict:
 
 
 def _load_speech_tower(speech: str, config: PreTrainedConfig) -> tuple[nn.Module, nn.Module | SimpleNamespace | None]:
-    """The speech tower of a checkpoint, and what `Towers.pretraining` says."""
+    """The speech tower of a checkpoint, and the modules that it was pre-trained with, as in `Towers.pretraining`."""
     if _is_finished(AutoConfig.from_pretrained(speech)):
         model = AutoModel.from_pretrained(speech, dtype=torch.float32)
-        around = {"quantizer": "speech_quantizer", "project_hid": "speech_label_projection"}
-        around["project_q"] = "speech_code_projection"
-        found = {name: getattr(model, own, None) for name, own in around.items()}
-        missing = [name for name, module in found.items() if module is None]
+        # wav2vec 2.0's names of the modules. A model after Krishna 2021 has none of them.
+        modules = {
+            "quantizer": getattr(model, "speech_quantizer", None),
+            "project_hid": getattr(model, "speech_label_projection", None),
+            "project_q": getattr(model, "speech_code_projection", None),
+        }
+        missing = [name for name, module in modules.items() if module is None]
         if not missing:
-            return model.speech_model, SimpleNamespace(**found)
+            return model.speech_model, SimpleNamespace(**modules)
         tower = model.speech_model
     elif type(config) in MODEL_FOR_PRETRAINING_MAPPING and hasattr(config, "num_codevector_groups"):
         model, info = AutoModelForPreTraining.from_pretrained(

@@ -437,6 +437,15 @@ def test_somebody_elses_private_repository_is_not_shown(opened):
 
 def test_push_to_hub_writes_the_same_files_but_for_the_card(hub, originals):
     by_publish, by_push = hub.repositories["ann/c1"].files, hub.repositories["ann/pushed"].files
-    assert {name: content for name, content in by_push.items() if name != "README.md"} == {
-        name: content for name, content in by_publish.items() if name != "README.md"
+    changed = ("README.md", "config.json")
+    assert {name: content for name, content in by_push.items() if name not in changed} == {
+        name: content for name, content in by_publish.items() if name not in changed
     }
+
+
+def test_a_pushed_model_lists_the_checksums_of_what_was_pushed_with_it(hub, originals):
+    published, pushed = (json.loads(hub.repositories[name].files["config.json"]) for name in ("ann/c1", "ann/pushed"))
+    files, pushed_files = published["checksums"].pop("files"), pushed["checksums"].pop("files")
+    assert published == pushed  # the settings' checksum too
+    assert pushed_files == {"model.safetensors": files["model.safetensors"]}  # the processor was pushed by itself
+    assert {"tokenizer.json", "processor_config.json"} < set(files)

@@ -18,7 +18,7 @@ from transformers import (
     WavLMConfig,
 )
 
-from lemer import LemerConfig, LemerModel, LemerOutput
+from lemer import CrossModalConfig, LemerConfig, LemerModel, LemerOutput
 
 DEFAULTS = {
     "modality": "multimodal",
@@ -63,6 +63,25 @@ def test_default_labels_are_in_the_order_of_the_logits():
 
 def test_label2id_is_the_inverse_of_id2label():
     assert LemerConfig(id2label={0: "calm", 1: "cross"}).label2id == {"calm": 0, "cross": 1}
+
+
+@pytest.mark.parametrize("config_class", [LemerConfig, CrossModalConfig])
+def test_indices_may_be_strings(tmp_path, config_class):
+    names = {0: "calm", 1: "cross"}
+    given = {"id2label": {"0": "calm", "1": "cross"}, "label2id": {"calm": "0", "cross": "1"}}
+    for fields in (given, {"id2label": given["id2label"]}, {"label2id": given["label2id"]}):
+        config = config_class(**fields)
+        assert (config.id2label, config.label2id, config.num_labels) == (names, {"calm": 0, "cross": 1}, 2)
+    config.save_pretrained(tmp_path)
+    opened = config_class.from_pretrained(tmp_path)
+    assert (opened.id2label, opened.label2id) == (names, {"calm": 0, "cross": 1})
+    renamed = config_class.from_pretrained(tmp_path, id2label={"0": "no", "1": "yes"}, label2id={"no": 0, "yes": 1})
+    assert (renamed.id2label, renamed.label2id) == ({0: "no", 1: "yes"}, {"no": 0, "yes": 1})
+
+
+def test_an_index_that_is_no_number_is_named():
+    with pytest.raises(ValueError, match="'zero'"):
+        LemerConfig(id2label={"zero": "calm", "1": "cross"})
 
 
 def test_num_labels_alone_names_the_labels_by_number():
