@@ -281,9 +281,8 @@ def predict_shard(
             except ValueError as error:  # scores that are not finite
                 piece.update(reason=printable(error))
             bar.update(piece["is_last"])
-    for name, reasons in {
-        name: [piece["reason"] for piece in own if piece["scores"] is None] for name, own in pieces.items()
-    }.items():
+    for name in list(pieces):
+        reasons = [piece["reason"] for piece in pieces[name] if piece["scores"] is None]
         if reasons:
             failed[name] = reasons[0]
             del pieces[name]
