@@ -308,7 +308,7 @@ def test_a_checkpoint_that_lacks_a_weight(one, tmp_path, capsys):
     model = tiny_model()
     weights = {name: tensor for name, tensor in model.state_dict().items() if name != "cross_attention.weight"}
     model.save_pretrained(one / "fold5/seed0/checkpoint", state_dict=weights)
-    assert "is not trained: cross_attention.weight" in refusal(one, tmp_path, capsys)
+    assert "the weights lack cross_attention.weight" in refusal(one, tmp_path, capsys)
 
 
 def test_damaged_weights(one, tmp_path, capsys):
