@@ -1,4 +1,4 @@
-"""Recordings, words and dialogs -> emotions with scores: the pipeline "speech-emotion-recognition".
+"""The pipeline "speech-emotion-recognition": recordings, words and dialogs in, emotions with scores out.
 
     recognise = pipeline(model="user/name", trust_remote_code=True)        # a folder, or a name on the Hub
     recognise({"audio": "recording.wav", "text": "I was so happy!", "history": ["Did they call you?"]})
@@ -8,9 +8,10 @@ This file travels with every checkpoint.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from numbers import Real
+from typing import Any, cast
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
@@ -20,7 +21,7 @@ from transformers.utils import logging
 
 from .audio_lemer import GPU_MULTIPLE, knows_its_rate, load_audio
 from .integrity_lemer import refusal
-from .processing_lemer import check_text
+from .processing_lemer import LemerProcessor, check_text
 
 logger = logging.get_logger(__name__)
 
@@ -68,6 +69,9 @@ class LemerPipeline(ChunkPipeline):
         ValueError: the checkpoint is not trained, or the processor is not its own; an input is not one of these, or has
             nothing that the model takes.
     """
+
+    model: Any  # a LemerModel or a CrossModalModel
+    processor: LemerProcessor
 
     _load_processor = True
     _load_tokenizer = False
@@ -119,7 +123,7 @@ class LemerPipeline(ChunkPipeline):
             return super().__call__(inputs, **kwargs)
         if not hasattr(inputs, "__iter__"):
             raise ValueError(f"an input must be a recording or a dict, got {inputs!r:.80}")
-        answers = super().__call__((one for one in inputs), **kwargs)
+        answers = cast(Iterator, super().__call__((row for row in inputs), **kwargs))
         return answers if isinstance(inputs, Iterator) else list(answers)
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
@@ -128,7 +132,7 @@ class LemerPipeline(ChunkPipeline):
         loader = DataLoader(pieces, batch_size=batch_size, num_workers=min(num_workers, 1), collate_fn=list)
         done = []
         for batch in loader:
-            for piece in self.forward(batch, **forward_params):
+            for piece in cast(list[dict], self.forward(batch, **forward_params)):
                 done.append(piece)
                 if piece["is_last"]:
                     yield self.postprocess(done, **postprocess_params)
@@ -143,38 +147,41 @@ class LemerPipeline(ChunkPipeline):
         A piece has `audio` (samples at the processor's rate, or None), `text` (or None), `history`, `start` and `end`
         (seconds; None without audio), `cut` (if it is a part of its recording), `turn` (or None), `is_last`.
         """
-        one = as_input(inputs)
+        given = as_input(inputs)
         settings = {"sampling_rate": sampling_rate, "window_seconds": window_seconds, "asr": asr}
-        if one.get("turns") is None:
-            yield from self._pieces(one, turn=None, is_last=True, **settings)
+        if given.get("turns") is None:
+            yield from self._pieces(given, turn=None, is_last=True, **settings)
             return
-        extra = sorted(name for name in one if one[name] is not None and name != "turns")
-        if extra or not isinstance(one["turns"], (list, tuple)) or not one["turns"]:
+        extra = sorted(name for name in given if given[name] is not None and name != "turns")
+        turns = given["turns"]
+        if extra or not isinstance(turns, (list, tuple)) or not turns:
             raise ValueError(
-                f"a dialog is {{'turns': [turn, ...]}} with at least one turn, got {one['turns']!r:.80}"
+                f"a dialog is {{'turns': [turn, ...]}} with at least one turn, got {turns!r:.80}"
                 + (f" and beside it {', '.join(extra)}, which belong into the turns" if extra else "")
             )
         history = []
-        for number, turn in enumerate(one["turns"]):
+        for number, turn in enumerate(turns):
             turn = as_input(turn)
             wrong = sorted(name for name in ("history", "segments", "turns") if turn.get(name) is not None)
             if wrong:
                 raise ValueError(f"turn {number} of a dialog has {', '.join(wrong)}: a turn takes audio and text alone")
             pieces = list(
-                self._pieces({**turn, "history": history}, turn=number, is_last=number == len(one["turns"]) - 1, **settings)
+                self._pieces({**turn, "history": history}, turn=number, is_last=number == len(turns) - 1, **settings)
             )
             yield from pieces
             spoken = self._nonempty(turn.get("text")) or " ".join(piece["text"] for piece in pieces if piece["text"])
             history = [*history, spoken] if spoken else history
 
-    def _pieces(self, one, turn, is_last, sampling_rate, window_seconds, asr) -> Iterator[dict]:
+    def _pieces(self, given: dict, turn, is_last, sampling_rate, window_seconds, asr) -> Iterator[dict]:
         """Pieces of an input that is not a dialog."""
         config, rate = self.model.config, self.processor.feature_extractor.sampling_rate
-        text, history, segments = self._words(one)
+        text, history, segments = self._words(given)
         samples = None
-        if one.get("audio") is not None and (config.uses_speech or text is None):  # no text model decodes beside words
-            samples = self._samples(one["audio"], sampling_rate)
-        parts = [{"start": None, "end": None}]
+        if given.get("audio") is not None and (
+            config.uses_speech or text is None
+        ):  # a text model needs no audio beside words
+            samples = self._samples(given["audio"], sampling_rate)
+        parts: list[dict] = [{"start": None, "end": None}]
         if segments is not None:
             parts = [self._as_segment(segment, samples) for segment in segments]
         elif samples is not None:
@@ -192,18 +199,18 @@ class LemerPipeline(ChunkPipeline):
                 piece["text"] = None
             if not config.uses_speech:
                 piece["audio"] = None
-            self._check_enough(piece, one)
+            self._check_enough(piece, given)
             yield {**piece, "cut": cut, "turn": turn, "is_last": is_last and number == len(parts) - 1}
 
-    def _words(self, one) -> tuple[str | None, list[str | None], list | None]:
+    def _words(self, given: dict) -> tuple[str | None, list[str | None], Sequence | None]:
         """Text, history and segments of an input, checked."""
-        segments = one.get("segments")
+        segments = given.get("segments")
         if segments is not None and not (isinstance(segments, (list, tuple)) and segments):
             raise ValueError(f"segments must be a list of (start, end) or dicts, with at least one, got {segments!r:.80}")
-        text = self._nonempty(one.get("text"))
+        text = self._nonempty(given.get("text"))
         if text is not None and segments is not None:
             raise ValueError("got text for a whole recording in segments: put each segment's words into it, as 'text'")
-        return text, earlier_turns(one.get("history")), segments
+        return text, earlier_turns(given.get("history")), segments
 
     def _nonempty(self, text) -> str | None:
         """A text, checked, or None where it is blank or the tokenizer leaves nothing of it."""
@@ -226,19 +233,19 @@ class LemerPipeline(ChunkPipeline):
         if samples is None:
             raise ValueError("got segments without audio: give the recording that they are of")
         seconds = len(samples) / self.processor.feature_extractor.sampling_rate
-        given = segment
+        fields = {}
         if isinstance(segment, (list, tuple)) and len(segment) == 2:
-            segment = {"start": segment[0], "end": segment[1]}
-        fine = isinstance(segment, dict) and not set(segment) - {"start", "end", "text", "history"}
-        start, end = (segment.get("start"), segment.get("end")) if fine else (None, None)
-        fine = isinstance(start, Real) and isinstance(end, Real)
-        if not (fine and 0 <= start < end <= seconds + END_TOLERANCE and start < seconds):
+            fields = {"start": segment[0], "end": segment[1]}
+        elif isinstance(segment, dict) and not set(segment) - {"start", "end", "text", "history"}:
+            fields = segment
+        times = [float(time) for time in (fields.get("start"), fields.get("end")) if isinstance(time, Real)]
+        if len(times) != 2 or not (0 <= times[0] < times[1] <= seconds + END_TOLERANCE and times[0] < seconds):
             raise ValueError(
                 "a segment must be (start, end) or {'start', 'end', 'text', 'history'} with 0 <= start < end <= "
-                f"{seconds:.3f} s, which the recording has, got {given!r:.120}"
+                f"{seconds:.3f} s, which the recording has, got {segment!r:.120}"
             )
-        part = {"start": float(start), "end": min(float(end), seconds), "text": self._nonempty(segment.get("text"))}
-        return part if segment.get("history") is None else {**part, "history": earlier_turns(segment["history"])}
+        part = {"start": times[0], "end": min(times[1], seconds), "text": self._nonempty(fields.get("text"))}
+        return part if fields.get("history") is None else {**part, "history": earlier_turns(fields["history"])}
 
     def _utterance(self, samples: np.ndarray, start: float, end: float) -> np.ndarray:
         rate, longest = self.processor.feature_extractor.sampling_rate, self.processor.max_audio_seconds
@@ -252,16 +259,16 @@ class LemerPipeline(ChunkPipeline):
             )
         return samples
 
-    def _check_enough(self, piece: dict, one: dict):
-        """Can the model answer a piece of the input `one`?"""
+    def _check_enough(self, piece: dict, given: dict) -> None:
+        """Raise a `ValueError` if the model cannot answer a piece of the input `given`."""
         config = self.model.config
-        given = {"speech": piece["audio"] is not None, "words": piece["text"] is not None}
-        if all(given.values()) or (any(given.values()) and config.answers_from_one_modality):
+        has = {"speech": piece["audio"] is not None, "words": piece["text"] is not None}
+        if all(has.values()) or (any(has.values()) and config.answers_from_one_modality):
             return
-        if one.get("audio") is None and self._nonempty(one.get("text")) is None:
+        if given.get("audio") is None and self._nonempty(given.get("text")) is None:
             raise ValueError("got neither audio nor words: give at least one")
         takes = "speech and words together" if config.modality == "multimodal" else "words" if config.uses_text else "speech"
-        missing = " and ".join(name for name in given if not given[name] and name in takes)
+        missing = " and ".join(name for name in has if not has[name] and name in takes)
         raise ValueError(
             f"this model takes {takes}, and got no {missing}: give "
             + ("text beside the audio, or an asr that hears some" if missing == "words" else "audio")
@@ -271,7 +278,7 @@ class LemerPipeline(ChunkPipeline):
 
     def _forward(self, pieces: list[dict]) -> list[dict]:
         """Pieces, in a list -> the same without `audio` and `history`, with `modality` and `logits` (C,)."""
-        by_modality = {}  # who has no words cannot stand in a batch with who has
+        by_modality: dict[str, list[int]] = {}  # a batch has words in all of its rows or in none
         for index, piece in enumerate(pieces):
             modality = "text" if piece["audio"] is None else "speech" if piece["text"] is None else "multimodal"
             by_modality.setdefault(modality, []).append(index)
@@ -284,7 +291,7 @@ class LemerPipeline(ChunkPipeline):
             if modality != "speech":
                 inputs["text"] = [pieces[index]["text"] for index in indices]
                 inputs["history"] = [pieces[index]["history"] for index in indices]
-            # A batch has padding anyway; one alone would have to be masked for it.
+            # A batch has padding anyway. A single utterance has none, and padding would bring a mask with it.
             multiple = GPU_MULTIPLE if self.device.type != "cpu" and len(indices) > 1 else None
             batch = self.processor(**inputs, return_tensors="pt", pad_to_multiple_of=multiple)
             batch = batch.to(self.device, self.model.dtype)
@@ -314,7 +321,7 @@ class LemerPipeline(ChunkPipeline):
             {"label": self.model.config.id2label[index], "score": score, "modality": piece["modality"]}
             for index, score in enumerate(scores)
         ]
-        return sorted(labelled, key=lambda one: -one["score"])
+        return sorted(labelled, key=lambda label: -label["score"])
 
     def save_pretrained(self, save_directory, **kwargs):
         """Write model, processor and their code into a folder that `pipeline` opens."""

@@ -399,8 +399,11 @@ def encode_speech(
     masks_time = speech_model.training and getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0
     masks_time = masks_time and kwargs.get("mask_time_indices") is None
     # The type that torch.compiler.disable declares for a function loses its parameters.
-    samples, lengths, attention_mask, frame_mask = _with_masks(  # pyright: ignore[reportCallIssue]
-        config, input_values, input_values_mask, config.mask_time_length if masks_time and padding_safe else 1
+    samples, lengths, attention_mask, frame_mask = _with_masks(
+        config,
+        input_values,  # pyright: ignore[reportCallIssue]
+        input_values_mask,
+        config.mask_time_length if masks_time and padding_safe else 1,
     )
     if padding_safe:
         # Attributes are read here, not classes, because a compiled layer is an instance of another class.
