@@ -126,5 +126,5 @@ class LineWriter:
 
     def _deal(self, deck: tuple[str, ...], cards: Sequence[str]) -> str:
         if deck not in self.decks:
-            self.decks[deck] = (cards[i] for _ in itertools.count() for i in self.rng.permutation(len(cards)))
+            self.decks[deck] = (cards[int(i)] for _ in itertools.count() for i in self.rng.permutation(len(cards)))
         return next(self.decks[deck])
