@@ -10,7 +10,8 @@ import shlex
 from pathlib import Path
 
 from ..runtime.files import whole_folder, write_atomically
-from .run_folder import Predictions, Run, format_predictions, read_json, read_run
+from .protocol import check_fusion_output
+from .run_folder import Predictions, Run, format_predictions, read_run
 from .ser_metrics import emotion_scores
 from .summary import format_summary, summarise
 
@@ -125,25 +126,3 @@ def check_fusable(first: Run, second: Run) -> None:
             f"{first.folder} and {second.folder} cannot be fused, they differ in {'; '.join(differing)}: train both on the "
             "same corpus with the same folds, seeds and rule of selection"
         )
-
-
-def check_fusion_output(output: Path, protocol: dict) -> None:
-    """
-    Check that a fusion may be written to a folder: it is new or empty, or holds an earlier fusion of the same runs.
-
-    Raises:
-        ValueError: the folder holds something else, which would be lost.
-    """
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise ValueError(f"{output} is not a folder: give another --output_dir")
-    known = {"protocol.json", "results.json", "results.md"}
-    foreign = [entry.name for entry in output.iterdir() if entry.name not in known and not entry.name.startswith("fold")]
-    path = output / "protocol.json"
-    old = read_json(path) if path.exists() else {}
-    if foreign or (any(output.iterdir()) and old.get("recipe") != "score_fusion"):
-        example = f" but {foreign[0]}" if foreign else ""
-        raise ValueError(f"{output} is not empty and holds no score fusion{example}: give another --output_dir")
-    if old and old["fused"] != json.loads(json.dumps(protocol["fused"])):
-        raise ValueError(f"{output} holds the fusion of other runs, {old['command']}: give another --output_dir")
