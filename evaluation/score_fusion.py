@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..runtime.files import whole_folder, write_atomically
 from .protocol import check_fusion_output
-from .run_folder import Predictions, Run, format_predictions, read_run
+from .run_folder import FoldRun, Predictions, Run, format_predictions, read_run
 from .ser_metrics import emotion_scores
 from .summary import format_summary, summarise
 
@@ -61,26 +61,7 @@ def fuse_runs(first: Path, second: Path, output: Path, paper: dict) -> dict:
     results, comparable = [], all(run.comparable for run in runs)
     with whole_folder(output) as folder:
         for (fold, seed), part in runs[0].parts.items():
-            other = runs[1].parts[fold, seed]
-            fused = add_logits(part.predictions, other.predictions)
-            result = {
-                "fold": fold,
-                "seed": seed,
-                **emotion_scores(fused.labels, fused.predicted, fused.names),
-                "labels": fused.names,
-                "selected": "nothing: the sum of two finished runs",
-                "split": part.results.get("split"),
-                **{
-                    name: part.results.get(name, 0) + other.results.get(name, 0)
-                    for name in ("parameters", "trained_parameters")
-                },
-            }
-            results.append(result)
-            fold_folder = folder / f"fold{fold}" / f"seed{seed}"
-            fold_folder.mkdir(parents=True)
-            lines = format_predictions(fused.ids, fused.labels, fused.logits, fused.names)
-            write_atomically(fold_folder / "predictions.csv", lines)
-            write_atomically(fold_folder / "results.json", json.dumps(result, indent=1))
+            results.append(_fuse_fold(part, runs[1].parts[fold, seed], fold, seed, folder / f"fold{fold}" / f"seed{seed}"))
         summary = summarise(results, paper)
         row = {"recipe": "score_fusion", "comparable": comparable, **summary}
         title = f"score_fusion: sum of the logits of {described[0]['recipe']} and {described[1]['recipe']}"
@@ -88,6 +69,25 @@ def fuse_runs(first: Path, second: Path, output: Path, paper: dict) -> dict:
         write_atomically(folder / "results.json", json.dumps(row, indent=1))
         write_atomically(folder / "results.md", format_summary(title, results, summary, comparable))
     return summary
+
+
+def _fuse_fold(first: FoldRun, second: FoldRun, fold: int, seed: int, folder: Path) -> dict:
+    """Add the logits of one fold and seed, write predictions.csv and results.json to a new folder; return the results."""
+    fused = add_logits(first.predictions, second.predictions)
+    results = {
+        "fold": fold,
+        "seed": seed,
+        **emotion_scores(fused.labels, fused.predicted, fused.names),
+        "labels": fused.names,
+        "selected": "nothing: the sum of two finished runs",
+        "split": first.results.get("split"),
+        **{name: first.results.get(name, 0) + second.results.get(name, 0) for name in ("parameters", "trained_parameters")},
+    }
+    folder.mkdir(parents=True)
+    lines = format_predictions(fused.ids, fused.labels, fused.logits, fused.names)
+    write_atomically(folder / "predictions.csv", lines)
+    write_atomically(folder / "results.json", json.dumps(results, indent=1))
+    return results
 
 
 def add_logits(first: Predictions, second: Predictions) -> Predictions:
