@@ -145,9 +145,9 @@ def label_figure(
         the figure and its axes, (C, 1) or (C, 2).
     """
     columns = [name for name, given in (("words", words), ("sounds", sounds)) if given]
-    if not columns:
+    labels = list(words or sounds or {})
+    if not labels:
         raise ValueError("the labels have neither key words nor key frames: there is nothing to draw")
-    labels = list(words or sounds)
     ratios = {"width_ratios": [1, 2]} if len(columns) == 2 else None
     size = (10.0 if sounds else 4.5, 1.75 * len(labels) + 0.5)
     fig, axes = new_figure(*size, len(labels), len(columns), squeeze=False, gridspec_kw=ratios)

@@ -9,8 +9,10 @@ Shapes: C classes, E epochs, V epochs with a validation score.
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,8 +26,8 @@ COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MAPS = "cividis"
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **settings):
-    """A new figure, its width and height in inches, and its axes, as `pyplot.subplots` gives them."""
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **settings) -> tuple[Figure, Any]:
+    """A new figure, its width and height in inches, and its axes: one, or an array, as `pyplot.subplots` gives them."""
     fig = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
     return fig, fig.subplots(rows, columns, **settings)
@@ -49,7 +51,7 @@ def with_palette(content: bytes) -> bytes:
 def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Arrays as the content of a .npz file."""
     file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
+    np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]  no array is called `allow_pickle`
     return file.getvalue()
 
 
@@ -58,7 +60,7 @@ def plain(text: str) -> str:
     return str(text).replace("$", r"\$")
 
 
-def confusion_matrix(confusion: np.ndarray, names: Sequence[str], title: str = ""):
+def confusion_matrix(confusion: ArrayLike, names: Sequence[str], title: str = ""):
     """
     Draw a confusion matrix, coloured by the share of each label's utterances.
 
@@ -66,14 +68,14 @@ def confusion_matrix(confusion: np.ndarray, names: Sequence[str], title: str = "
         confusion: (C, C) counts; rows are labels, columns are predictions. Means over seeds may have fractions.
         names: names of the C classes.
     """
-    confusion = np.asarray(confusion, dtype=np.float64)
-    totals = confusion.sum(1, keepdims=True)
-    shares = np.divide(confusion, totals, out=np.zeros_like(confusion), where=totals > 0)
+    counts = np.asarray(confusion, dtype=np.float64)
+    totals = counts.sum(1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     side = 1.6 + 0.62 * len(names)
     fig, ax = new_figure(side + 0.5, side)
     image = ax.imshow(shares, cmap=MAPS, vmin=0, vmax=1)
     for row, column in np.ndindex(shares.shape):
-        text = f"{100 * shares[row, column]:.0f}\n({confusion[row, column]:.4g})"
+        text = f"{100 * shares[row, column]:.0f}\n({counts[row, column]:.4g})"
         colour = "white" if shares[row, column] < 0.55 else "black"
         ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     labels = [plain(name) for name in names]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from ..runtime.files import write_atomically
+from .run_folder import read_json
 
 
 def check_unseen(tower: str, fold: int, fingerprint: str) -> None:
@@ -76,6 +77,28 @@ def check_second_stage(folder: Path, protocol: dict) -> dict:
     if changes:
         raise ValueError(f"{folder} holds another second stage ({changes}): give another folder")
     return old
+
+
+def check_fusion_output(output: Path, protocol: dict) -> None:
+    """
+    Check that a fusion may be written to a folder: it is new or empty, or holds an earlier fusion of the same runs.
+
+    Raises:
+        ValueError: the folder holds something else, which would be lost.
+    """
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise ValueError(f"{output} is not a folder: give another --output_dir")
+    known = {"protocol.json", "results.json", "results.md"}
+    foreign = [entry.name for entry in output.iterdir() if entry.name not in known and not entry.name.startswith("fold")]
+    path = output / "protocol.json"
+    old = read_json(path) if path.exists() else {}
+    if foreign or (any(output.iterdir()) and old.get("recipe") != "score_fusion"):
+        example = f" but {foreign[0]}" if foreign else ""
+        raise ValueError(f"{output} is not empty and holds no score fusion{example}: give another --output_dir")
+    if old and old["fused"] != json.loads(json.dumps(protocol["fused"])):
+        raise ValueError(f"{output} holds the fusion of other runs, {old['command']}: give another --output_dir")
 
 
 def _changes(old: dict, new: dict, names: set[str]) -> str:

@@ -116,14 +116,13 @@ def read_predictions(path: Path) -> Predictions:
     ids, labels, logits = [], [], []
     for number, row in enumerate(rows[1:], start=2):
         try:
-            name, label, prediction, *values = row
-            values = np.array([float(value) for value in values])
-            is_valid = len(values) == len(names) and np.isfinite(values).all() and index[prediction] == values.argmax()
+            name, label, prediction, *columns = row
+            values = np.array([float(column) for column in columns])
+            if len(values) != len(names) or not np.isfinite(values).all() or index[prediction] != values.argmax():
+                raise ValueError("the logits do not fit the header or the prediction")
             labels.append(index[label])
-        except (ValueError, KeyError):
-            is_valid = False
-        if not is_valid:
-            raise ValueError(f"{path}, line {number} is damaged: {','.join(row)[:100]}")
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{path}, line {number} is damaged: {','.join(row)[:100]}") from error
         ids.append(name)
         logits.append(values)
     if len(set(ids)) < len(ids):

@@ -10,7 +10,8 @@ import shlex
 from pathlib import Path
 
 from ..runtime.files import whole_folder, write_atomically
-from .run_folder import Predictions, Run, format_predictions, read_json, read_run
+from .protocol import check_fusion_output
+from .run_folder import FoldRun, Predictions, Run, format_predictions, read_run
 from .ser_metrics import emotion_scores
 from .summary import format_summary, summarise
 
@@ -60,26 +61,7 @@ def fuse_runs(first: Path, second: Path, output: Path, paper: dict) -> dict:
     results, comparable = [], all(run.comparable for run in runs)
     with whole_folder(output) as folder:
         for (fold, seed), part in runs[0].parts.items():
-            other = runs[1].parts[fold, seed]
-            fused = add_logits(part.predictions, other.predictions)
-            result = {
-                "fold": fold,
-                "seed": seed,
-                **emotion_scores(fused.labels, fused.predicted, fused.names),
-                "labels": fused.names,
-                "selected": "nothing: the sum of two finished runs",
-                "split": part.results.get("split"),
-                **{
-                    name: part.results.get(name, 0) + other.results.get(name, 0)
-                    for name in ("parameters", "trained_parameters")
-                },
-            }
-            results.append(result)
-            fold_folder = folder / f"fold{fold}" / f"seed{seed}"
-            fold_folder.mkdir(parents=True)
-            lines = format_predictions(fused.ids, fused.labels, fused.logits, fused.names)
-            write_atomically(fold_folder / "predictions.csv", lines)
-            write_atomically(fold_folder / "results.json", json.dumps(result, indent=1))
+            results.append(_fuse_fold(part, runs[1].parts[fold, seed], fold, seed, folder / f"fold{fold}" / f"seed{seed}"))
         summary = summarise(results, paper)
         row = {"recipe": "score_fusion", "comparable": comparable, **summary}
         title = f"score_fusion: sum of the logits of {described[0]['recipe']} and {described[1]['recipe']}"
@@ -87,6 +69,25 @@ def fuse_runs(first: Path, second: Path, output: Path, paper: dict) -> dict:
         write_atomically(folder / "results.json", json.dumps(row, indent=1))
         write_atomically(folder / "results.md", format_summary(title, results, summary, comparable))
     return summary
+
+
+def _fuse_fold(first: FoldRun, second: FoldRun, fold: int, seed: int, folder: Path) -> dict:
+    """Add the logits of one fold and seed, write predictions.csv and results.json to a new folder; return the results."""
+    fused = add_logits(first.predictions, second.predictions)
+    results = {
+        "fold": fold,
+        "seed": seed,
+        **emotion_scores(fused.labels, fused.predicted, fused.names),
+        "labels": fused.names,
+        "selected": "nothing: the sum of two finished runs",
+        "split": first.results.get("split"),
+        **{name: first.results.get(name, 0) + second.results.get(name, 0) for name in ("parameters", "trained_parameters")},
+    }
+    folder.mkdir(parents=True)
+    lines = format_predictions(fused.ids, fused.labels, fused.logits, fused.names)
+    write_atomically(folder / "predictions.csv", lines)
+    write_atomically(folder / "results.json", json.dumps(results, indent=1))
+    return results
 
 
 def add_logits(first: Predictions, second: Predictions) -> Predictions:
@@ -125,25 +126,3 @@ def check_fusable(first: Run, second: Run) -> None:
             f"{first.folder} and {second.folder} cannot be fused, they differ in {'; '.join(differing)}: train both on the "
             "same corpus with the same folds, seeds and rule of selection"
         )
-
-
-def check_fusion_output(output: Path, protocol: dict) -> None:
-    """
-    Check that a fusion may be written to a folder: it is new or empty, or holds an earlier fusion of the same runs.
-
-    Raises:
-        ValueError: the folder holds something else, which would be lost.
-    """
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise ValueError(f"{output} is not a folder: give another --output_dir")
-    known = {"protocol.json", "results.json", "results.md"}
-    foreign = [entry.name for entry in output.iterdir() if entry.name not in known and not entry.name.startswith("fold")]
-    path = output / "protocol.json"
-    old = read_json(path) if path.exists() else {}
-    if foreign or (any(output.iterdir()) and old.get("recipe") != "score_fusion"):
-        example = f" but {foreign[0]}" if foreign else ""
-        raise ValueError(f"{output} is not empty and holds no score fusion{example}: give another --output_dir")
-    if old and old["fused"] != json.loads(json.dumps(protocol["fused"])):
-        raise ValueError(f"{output} holds the fusion of other runs, {old['command']}: give another --output_dir")

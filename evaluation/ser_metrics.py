@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import datasets
 import evaluate
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics import confusion_matrix, f1_score
 
 
-def emotion_scores(references: Sequence[int], predictions: Sequence[int], label_names: Sequence[str]) -> dict:
+def emotion_scores(references: ArrayLike, predictions: ArrayLike, label_names: Sequence[str]) -> dict:
     """
     Score predicted classes.
 
@@ -36,28 +37,29 @@ def emotion_scores(references: Sequence[int], predictions: Sequence[int], label_
     Raises:
         ValueError: there is no utterance, the numbers of references and predictions differ, or an index is no class.
     """
-    references, predictions = np.asarray(references), np.asarray(predictions)
-    if references.shape != predictions.shape or references.ndim != 1 or not references.size:
+    labels, predicted = np.asarray(references), np.asarray(predictions)
+    if labels.shape != predicted.shape or labels.ndim != 1 or not labels.size:
         raise ValueError(
-            f"references and predictions must be equally long and not empty, got {references.shape}, {predictions.shape}"
+            f"references and predictions must be equally long and not empty, got {labels.shape}, {predicted.shape}"
         )
     classes = np.arange(len(label_names))
-    if not (np.isin(references, classes).all() and np.isin(predictions, classes).all()):
+    if not (np.isin(labels, classes).all() and np.isin(predicted, classes).all()):
         raise ValueError(f"classes must be 0 to {len(label_names) - 1} ({', '.join(label_names)}), got others")
-    confusion = confusion_matrix(references, predictions, labels=classes)
+    confusion = confusion_matrix(labels, predicted, labels=classes)
     counts = confusion.sum(axis=1)
     present = classes[counts > 0]
     recalls = np.diag(confusion)[present] / counts[present]
-    recall = {name: None for name in label_names}
-    recall.update({label_names[index]: float(value) for index, value in zip(present, recalls, strict=True)})
+    recall: dict[str, float | None] = dict.fromkeys(label_names)
+    recall.update({label_names[int(index)]: float(value) for index, value in zip(present, recalls, strict=True)})
     return {
-        "wa": float(np.mean(references == predictions)),
+        "wa": float(np.mean(labels == predicted)),
         "ua": float(recalls.mean()),
-        "macro_f1": float(f1_score(references, predictions, labels=present, average="macro", zero_division=0)),
+        # scikit-learn is not annotated, and the checker takes the type of `zero_division` from its default, "warn".
+        "macro_f1": float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0)),  # pyright: ignore[reportArgumentType]
         "recall": recall,
         "confusion": confusion.tolist(),
         "missing": [name for name, value in recall.items() if value is None],
-        "utterances": int(references.size),
+        "utterances": int(labels.size),
     }
 
 
@@ -68,7 +70,7 @@ class SerMetrics(evaluate.Metric):
         return evaluate.MetricInfo(
             description="Weighted and unweighted accuracy, macro-F1, recalls and confusion of emotion classes.",
             citation="",
-            inputs_description=emotion_scores.__doc__,
+            inputs_description=emotion_scores.__doc__ or "",
             features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
         )
 

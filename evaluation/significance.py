@@ -108,7 +108,7 @@ def ua_permutation_test(gains: np.ndarray, labels: np.ndarray) -> tuple[float, f
         for size, number in zip(sizes, members, strict=True):
             kept = np.arange(number + 1)
             outcomes = (outcomes[:, None] + size * (2 * kept - number)).ravel()
-            chances = (chances[:, None] * binom(number, 0.5).pmf(kept)).ravel()
+            chances = (chances[:, None] * binom.pmf(kept, number, 0.5)).ravel()
         p = min(float(chances[np.abs(outcomes) >= least].sum()), 1.0)
     else:
         kept = np.random.default_rng(0).binomial(members, 0.5, (DRAWS, len(members)))

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
 # Words that never become key words. Some words of scikit-learn's list express emotions or topics, so they may.
@@ -69,7 +70,7 @@ def is_function_word(word: str) -> bool:
     return word in FUNCTION_WORDS or stem in FUNCTION_WORDS or len(stem) < 2
 
 
-def key_words(texts: Sequence[str], labels: Sequence[int], label_names: Sequence[str], k: int = 9) -> dict[str, list[str]]:
+def key_words(texts: Sequence[str], labels: ArrayLike, label_names: Sequence[str], k: int = 9) -> dict[str, list[str]]:
     """
     The k words of every class with the highest TF-IDF ([`class_tfidf`]), best first.
 
@@ -87,8 +88,8 @@ def key_words(texts: Sequence[str], labels: Sequence[int], label_names: Sequence
     """
     if k < 1:
         raise ValueError(f"number of key words must be at least 1, got {k}")
-    labels = np.asarray(labels)
-    totals = np.array([(labels == index).sum() for index in range(len(label_names))])
+    classes = np.asarray(labels)
+    totals = np.array([(classes == index).sum() for index in range(len(label_names))])
     if not totals.all():
         empty = [name for name, total in zip(label_names, totals, strict=True) if not total]
         raise ValueError(f"no training text has the label {', '.join(empty)}: its key words cannot be found")
@@ -98,7 +99,7 @@ def key_words(texts: Sequence[str], labels: Sequence[int], label_names: Sequence
     except ValueError as error:
         raise ValueError(f"the {len(texts)} training texts hold no word: key words cannot be found") from error
     words = vectorizer.get_feature_names_out()
-    counts = np.stack([np.asarray(occurs[labels == index].sum(axis=0)).ravel() for index in range(len(label_names))])
+    counts = np.stack([np.asarray(occurs[classes == index].sum(axis=0)).ravel() for index in range(len(label_names))])
     scores = class_tfidf(counts, totals)
     scores[:, [is_function_word(word) for word in words]] = 0.0
     chosen = {

@@ -1,9 +1,11 @@
 """Make the label embeddings of a model from a training split."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from ..audio_lemer import GPU_MULTIPLE
@@ -50,28 +52,29 @@ def build_label_embeddings(
     for name, value, choices in (("semantic", semantic, SEMANTIC), ("tonal", tonal, TONAL)):
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-    with_semantic = model.semantic_label_embeddings is not None and semantic != "random"
-    with_tonal = model.tonal_label_embeddings is not None and tonal != "random"
-    if with_tonal and (tonal == "semantic") != (config.speech_label_space == "semantic"):
+    # The buffers that are set here; None for those that are left as they are.
+    semantic_buffer = None if semantic == "random" else model.semantic_label_embeddings
+    tonal_buffer = None if tonal == "random" else model.tonal_label_embeddings
+    if tonal_buffer is not None and (tonal == "semantic") != (config.speech_label_space == "semantic"):
         raise ValueError(f"tonal labels from {tonal!r} do not fit speech_label_space={config.speech_label_space!r}")
     with torch.no_grad():
-        if with_semantic or (with_tonal and tonal == "semantic"):
+        if semantic_buffer is not None or (tonal_buffer is not None and tonal == "semantic"):
             if semantic == "names":
                 config.label_words = name_words(names)
             else:
                 config.label_words = key_words(dataset["text"], dataset["label"], names, words)
             text_model = model.text_model
             if text_model is None:
-                text_model = load_towers(None, text_tower, {"modality": "text"}).text_model.to(model.device)
+                text_model = cast(nn.Module, load_towers(None, text_tower, {"modality": "text"}).text_model).to(model.device)
             embeddings = semantic_label_embeddings(text_model, processor.tokenizer, config.label_words, names)
-        if with_semantic:
-            model.semantic_label_embeddings.copy_(embeddings)
-        if with_tonal and tonal == "semantic":
-            model.tonal_label_embeddings.copy_(embeddings)
-        elif with_tonal:
+            if semantic_buffer is not None:
+                semantic_buffer.copy_(embeddings)
+            if tonal_buffer is not None and tonal == "semantic":
+                tonal_buffer.copy_(embeddings)
+        if tonal_buffer is not None and tonal != "semantic":
             codes_of_utterances = _codes_of_corpus(model, processor, dataset, batch_size, progress)
             config.label_codes = key_codes(codes_of_utterances, names, codes)
-            model.tonal_label_embeddings.copy_(tonal_label_embeddings(model, config.label_codes, names))
+            tonal_buffer.copy_(tonal_label_embeddings(model, config.label_codes, names))
 
 
 def _codes_of_corpus(model, processor, dataset, batch_size: int, progress: bool) -> Iterator[tuple[int, np.ndarray]]:

@@ -6,9 +6,11 @@ Shapes: B batch, F frames, D channels.
 import platform
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 
@@ -19,10 +21,15 @@ def _refuse(*_, **__):
     )
 
 
+def _packed_weight(layer: nn.Module) -> torch.Tensor:
+    """The weight in oneDNN's layout; the property `weight` of a packed layer gives it in torch's."""
+    return cast(torch.Tensor, layer._parameters["weight"])
+
+
 def _multiply(values: torch.Tensor, layer: nn.Module) -> torch.Tensor:
     if values.requires_grad:  # the operation has no gradient and would silently leave it out
         _refuse()
-    return torch.ops.mkldnn._linear_pointwise(values, layer._parameters["weight"], layer.bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise(values, _packed_weight(layer), layer.bias, "none", [], "")
 
 
 def _pack(weight: torch.Tensor) -> nn.Parameter:
@@ -39,9 +46,9 @@ class PackedLinear(nn.Linear):
     __deepcopy__ = _apply = _save_to_state_dict = _refuse  # torch would fail too, but without saying why
 
     @property
-    def weight(self) -> torch.Tensor:
+    def weight(self) -> torch.Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]  read-only on purpose
         """The weight in torch's layout, for attentions that read it without calling the layer, such as WavLM's."""
-        return self._parameters["weight"].to_dense()
+        return _packed_weight(self).to_dense()
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         return _multiply(values, self)
@@ -53,8 +60,8 @@ class PackedPointwise(nn.Conv1d):
     __deepcopy__ = _apply = _save_to_state_dict = _refuse
 
     @property
-    def weight(self) -> torch.Tensor:
-        return self._parameters["weight"].to_dense()[:, :, None]
+    def weight(self) -> torch.Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]  read-only on purpose
+        return _packed_weight(self).to_dense()[:, :, None]
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         return _multiply(values.transpose(1, 2), self).transpose(1, 2)  # (B, D out, F)
@@ -80,7 +87,7 @@ def onednn_leads(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 and on_amd()
 
 
-def multiply_by_onednn(model: nn.Module) -> bool:
+def multiply_by_onednn(model: PreTrainedModel) -> bool:
     """
     Let oneDNN multiply in a transformers model on a CPU, in place, if `onednn_leads` in the precision of the model.
 

@@ -67,9 +67,9 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
     modality = config.get("modality", "multimodal")
     with whole_folder(folder) as temporary:
         if speech in SMALL_SPEECH_TOWERS and modality != "text":
-            speech = make_small_speech_tower(temporary / "towers" / "speech", seed, speech)
+            speech = str(make_small_speech_tower(temporary / "towers" / "speech", seed, speech))
         if text == "small":
-            text = make_small_text_tower(temporary / "towers" / "text", dataset["text"], seed)
+            text = str(make_small_text_tower(temporary / "towers" / "text", dataset["text"], seed))
         set_seed(seed)  # for the new layers
         config = {"id2label": dict(enumerate(dataset.features["label"].names)), **config}
         if config.get("speech_label_space") == "semantic":

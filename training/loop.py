@@ -9,8 +9,10 @@ and the choice of the best epoch, and states from which a killed run goes on and
 
 import math
 import threading
+from collections.abc import Sized
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,10 +20,12 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import TorchDynamoPlugin, is_tensorboard_available, set_seed
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel
 
 from ..evaluation.ser_metrics import emotion_scores
 from ..runtime.files import whole_folder, writing
 from ..runtime.stopping import Terminated, terminating
+from .batches import LengthBuckets
 from .states import JsonLinesTracker, States
 
 
@@ -122,7 +126,7 @@ def check_batch_size(batch_size: int, accelerator: Accelerator) -> None:
 
 def count_updates(loader: DataLoader, epochs: int, accumulation_steps: int = 1) -> int:
     """Updates of a whole training; the last update of an epoch may be of fewer batches."""
-    return math.ceil(len(loader.batch_sampler) / accumulation_steps) * epochs
+    return math.ceil(len(loader) / accumulation_steps) * epochs
 
 
 def train(
@@ -151,7 +155,7 @@ def train(
         OSError: a state cannot be written.
         Terminated: the process got SIGTERM. The update that was running is finished, and a state of it is saved.
     """
-    sampler = loader.batch_sampler
+    sampler = cast(LengthBuckets, loader.batch_sampler)
     total = count_updates(loader, settings.epochs, accelerator.gradient_accumulation_steps)
     prepared = accelerator.prepare(task.model, task.optimizer, loader, task.scheduler)
     task.model, task.optimizer, loader, task.scheduler = prepared
@@ -199,6 +203,7 @@ def _train_epoch(
     batches, epoch = len(loader.batch_sampler), progress["epoch"]
     task.model.train()
     logged: dict[str, list[torch.Tensor]] = {}
+    norm = torch.tensor(torch.nan)  # of the gradients, set in the last batch of every update
     for batch in loader:
         rows = batch.pop("rows").tolist()
         with accelerator.accumulate(task.model):
@@ -207,7 +212,7 @@ def _train_epoch(
                 _stop_on_loss(task, values, loader, rows, progress["step"])
             accelerator.backward(loss)
             if accelerator.sync_gradients:
-                norm = accelerator.clip_grad_norm_(task.model.parameters(), settings.max_grad_norm)
+                norm = cast(torch.Tensor, accelerator.clip_grad_norm_(task.model.parameters(), settings.max_grad_norm))
             task.optimizer.step()
             task.scheduler.step()
             task.optimizer.zero_grad()
@@ -218,7 +223,7 @@ def _train_epoch(
             continue
         progress["step"] += 1
         means = torch.stack([torch.stack(parts).mean() for parts in logged.values()])
-        means = dict(zip(logged, accelerator.reduce(means, "mean").tolist(), strict=True))
+        means = dict(zip(logged, reduce(means, accelerator, "mean").tolist(), strict=True))
         logged.clear()
         accelerator.log({"epoch": epoch, **means, **task.describe_update(norm)}, step=progress["step"])
         bar.update()
@@ -230,11 +235,16 @@ def _train_epoch(
                 raise Terminated
 
 
+def reduce(tensor: torch.Tensor, accelerator: Accelerator, reduction: str = "sum") -> torch.Tensor:
+    """The sum, or the "mean", of a tensor over the processes."""
+    return cast(torch.Tensor, accelerator.reduce(tensor, reduction))
+
+
 def _any_process(condition: bool, accelerator: Accelerator) -> bool:
     """Whether a condition holds in one of the processes, which learn it from each other."""
     if accelerator.num_processes == 1:
         return condition
-    return bool(accelerator.reduce(torch.tensor(float(condition), device=accelerator.device), "sum").item())
+    return bool(reduce(torch.tensor(float(condition), device=accelerator.device), accelerator).item())
 
 
 def _stop_on_loss(task: Task, values: dict, loader, rows: list[int], step: int):
@@ -266,9 +276,9 @@ def best_weights(folder: Path, progress: dict) -> Path:
     return folder / "states" / f"best-{progress['best_step']}"
 
 
-def unwrap(model: torch.nn.Module, accelerator: Accelerator) -> torch.nn.Module:
+def unwrap(model: torch.nn.Module, accelerator: Accelerator) -> PreTrainedModel:
     """The model as it was before it was prepared, not compiled either, which would rename its weights."""
-    return accelerator.unwrap_model(model, keep_torch_compile=False)
+    return cast(PreTrainedModel, accelerator.unwrap_model(model, keep_torch_compile=False))
 
 
 @torch.no_grad()
@@ -288,6 +298,7 @@ def predict(model, loader: DataLoader, accelerator: Accelerator) -> tuple[np.nda
         gathered.append([part.cpu() for part in accelerator.gather_for_metrics((rows, labels, logits))])
     rows, labels, logits = (torch.cat(parts).numpy() for parts in zip(*gathered, strict=True))
     rows, first = np.unique(rows, return_index=True)
-    if len(rows) != len(loader.dataset):
-        raise RuntimeError(f"predicted {len(rows)} of {len(loader.dataset)} utterances")
+    utterances = len(cast(Sized, loader.dataset))
+    if len(rows) != utterances:
+        raise RuntimeError(f"predicted {len(rows)} of {utterances} utterances")
     return labels[first], logits[first]

@@ -15,12 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from transformers import Wav2Vec2ConformerForPreTraining, Wav2Vec2ForPreTraining
 from transformers.modeling_outputs import ModelOutput
+from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2GumbelVectorQuantizer
+from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import Wav2Vec2ConformerGumbelVectorQuantizer
 
 from ..speech_encoder_lemer import encode_speech, make_padding_safe
 from ..towers_lemer import freeze_unused_in_speech_tower
 
 SEED = 0
+# For the type checker. Models of other families of transformers with the same parts may be given too.
+PretrainingModel = Wav2Vec2ForPreTraining | Wav2Vec2ConformerForPreTraining
+Quantizer = Wav2Vec2GumbelVectorQuantizer | Wav2Vec2ConformerGumbelVectorQuantizer
 
 
 def draw_mask(frames: int, probability: float, length: int, rng: np.random.Generator) -> np.ndarray:
@@ -75,7 +81,7 @@ def draw_batch(
     return torch.from_numpy(masked), torch.from_numpy(np.concatenate(negatives))
 
 
-def quantize(quantizer: nn.Module, features: torch.Tensor, sample: bool):
+def quantize(quantizer: Quantizer, features: torch.Tensor, sample: bool):
     """
     Give every frame its code vectors.
 
@@ -138,18 +144,18 @@ class PretrainingOutput(ModelOutput):
         best_codes (G, V): how many frames have each code as the best one.
     """
 
-    loss: torch.FloatTensor | None = None
-    contrastive_loss: torch.FloatTensor | None = None
-    diversity_loss: torch.FloatTensor | None = None
-    correct: torch.LongTensor | None = None
-    code_perplexity: torch.FloatTensor | None = None
-    best_codes: torch.LongTensor | None = None
+    loss: torch.Tensor | None = None
+    contrastive_loss: torch.Tensor | None = None
+    diversity_loss: torch.Tensor | None = None
+    correct: torch.Tensor | None = None
+    code_perplexity: torch.Tensor | None = None
+    best_codes: torch.Tensor | None = None
 
 
 class MaskedPrediction(nn.Module):
     """A `...ForPreTraining` model of wav2vec 2.0, as `model`, with a padding-safe forward and losses of real frames only."""
 
-    def __init__(self, model: nn.Module, diversity_loss_weight: float):
+    def __init__(self, model: PretrainingModel, diversity_loss_weight: float):
         super().__init__()
         self.model = model
         self.diversity_loss_weight = diversity_loss_weight
@@ -159,7 +165,7 @@ class MaskedPrediction(nn.Module):
     def freeze_codes(self):
         """Freeze everything that decides the code of a frame."""
         self.model.freeze_feature_encoder()
-        self.model.base_model.feature_projection.layer_norm.requires_grad_(False)
+        self.model.base_model.get_submodule("feature_projection.layer_norm").requires_grad_(False)
         self.model.quantizer.requires_grad_(False)
 
     def forward(self, input_values, input_values_mask, masked, negatives) -> PretrainingOutput:

@@ -123,7 +123,7 @@ def _protocol(
 
 def _fuse(args: argparse.Namespace, recipe: Recipe) -> None:
     output = Path(args.output_dir)
-    first, second = args.fuse or [output.parent / name for name in recipe.fuses]
+    first, second = args.fuse or [output.parent / name for name in recipe.fuses or ()]
     fuse_runs(Path(first), Path(second), output, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
     results = output / "results.md"
     print(f"{results.read_text()}\n{results}")

@@ -9,6 +9,7 @@ import shutil
 import time
 from pathlib import Path
 from statistics import fmean
+from typing import cast
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ from ..runtime.locks import hold, hold_for_all
 from ..speech_encoder_lemer import count_frames
 from ..towers_lemer import load_towers
 from .batches import NUM_WORKERS, PAD_TO_MULTIPLE_OF, training_loader
-from .loop import LoopSettings, Task, check_batch_size, count_updates, make_accelerator, train
-from .masked_prediction import SEED, MaskedPrediction, draw_batch, usage_perplexity
+from .loop import LoopSettings, Task, check_batch_size, count_updates, make_accelerator, reduce, train
+from .masked_prediction import SEED, MaskedPrediction, PretrainingModel, draw_batch, usage_perplexity
 from .settings import SMALL_SPEECH_TOWERS, second_stage_defaults
 from .small_towers import make_small_speech_tower
 
@@ -142,7 +143,7 @@ def load_for_pretraining(speech: str, settings: dict) -> tuple[MaskedPrediction,
             f"{speech} has no trained quantizer of its own, so it cannot be trained further by itself: use a "
             "...ForPreTraining checkpoint of wav2vec 2.0"
         )
-    model = MaskedPrediction(towers.pretraining, settings["diversity_loss_weight"])
+    model = MaskedPrediction(cast(PretrainingModel, towers.pretraining), settings["diversity_loss_weight"])
     if settings["freeze_quantizer"]:
         model.freeze_codes()
     elif settings["freeze_feature_encoder"]:
@@ -161,8 +162,8 @@ class SpeechCollator:
         rate = self.feature_extractor.sampling_rate
         clips = [load_audio(row["audio"], target_rate=rate)[: self.max_samples] for row in rows]
         batch = pad_clips(self.feature_extractor, clips, PAD_TO_MULTIPLE_OF)
-        rows = torch.tensor([row["row"] for row in rows])
-        return {**{name: torch.from_numpy(values) for name, values in batch.items()}, "rows": rows}
+        tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
+        return {**tensors, "rows": torch.tensor([row["row"] for row in rows])}
 
 
 def _train(target: Path, train_rows, fold: int, start: str, settings: dict, accelerator: Accelerator):
@@ -233,7 +234,7 @@ class SecondStage(Task):
             fused=True,
         )
         self.scheduler = get_scheduler("linear", self.optimizer, int(settings["warmup_share"] * updates), updates)
-        self.code_counts: torch.Tensor | int = 0  # (G, V), frames of the epoch that have each code, over all processes
+        self.code_counts = torch.tensor(0)  # (G, V), frames of the epoch that have each code, over all processes
         self.learning_rate = 0.0  # of the last step
 
     def step(self, batch: dict, rows: list[int], epoch: int, update: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -241,14 +242,14 @@ class SecondStage(Task):
         decay = settings["gumbel_end"] / settings["gumbel_start"]
         self.pretraining.set_gumbel_temperature(settings["gumbel_start"] * decay ** (update / self.updates))
         self.learning_rate = self.optimizer.param_groups[0]["lr"]
-        frame_counts = count_frames(config, batch["input_values_mask"].sum(1)).tolist()
+        frame_counts = cast(torch.Tensor, count_frames(config, batch["input_values_mask"].sum(1))).tolist()
         frames = int(count_frames(config, batch["input_values"].shape[1]))
         masked, negatives = draw_batch(rows, frame_counts, frames, epoch, settings)
         masked, negatives = masked.to(accelerator.device), negatives.to(accelerator.device)
-        count = accelerator.reduce(masked.sum(), "sum").clamp(min=1)
+        count = reduce(masked.sum(), accelerator).clamp(min=1)
         output = self.model(**batch, masked=masked, negatives=negatives)
-        self.code_counts = self.code_counts + accelerator.reduce(output.best_codes, "sum")
-        sums = accelerator.reduce(torch.stack([output[name].detach().float() for name in LOGGED]), "sum")
+        self.code_counts = self.code_counts + reduce(output.best_codes, accelerator)
+        sums = reduce(torch.stack([output[name].detach().float() for name in LOGGED]), accelerator)
         # Means over the masked frames of all processes. Their number is in the loss, since gradients are averaged over them.
         return output.loss * accelerator.num_processes / count, dict(zip(LOGGED.values(), sums / count, strict=True))
 
@@ -262,7 +263,7 @@ class SecondStage(Task):
     def end_epoch(self, epoch: int, update: int) -> None:
         """Log how many codes are in use; raise [`CodebookCollapse`] if nearly all frames have the same one."""
         config, codes_in_use = self.pretraining.config, usage_perplexity(self.code_counts.float()).item()
-        self.code_counts = 0
+        self.code_counts = torch.tensor(0)
         self.accelerator.log({"epoch": epoch, "codes_in_use": codes_in_use}, step=update)
         if codes_in_use < 1.5 * config.num_codevector_groups:
             raise CodebookCollapse(

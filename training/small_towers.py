@@ -6,12 +6,13 @@ They are written as pre-training checkpoints like the public ones, so that all o
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
     BertConfig,
     BertModel,
-    BertTokenizerFast,
+    BertTokenizer,
     Wav2Vec2ConformerConfig,
     Wav2Vec2ConformerForPreTraining,
     Wav2Vec2FeatureExtractor,
@@ -48,16 +49,16 @@ LOG_MEL_SPEECH = {
     # frames in every recording of the training fails on whole recordings (benchmarks/LOG.md).
     "mask_time_prob": 0.0,
 }
-TEXT = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128}
+TEXT: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128}
 VOCABULARY = 1000  # at most so many whole words
 
 
 def make_small_speech_tower(folder: Path, seed: int = 0, name: str = "small") -> Path:
     """Write a conformer with quantizer, of random weights, and its feature extractor; return the folder."""
-    settings = dict(zip(SMALL_SPEECH_TOWERS, (SPEECH, LOG_MEL_SPEECH), strict=True))[name]
+    settings: dict[str, dict] = dict(zip(SMALL_SPEECH_TOWERS, (SPEECH, LOG_MEL_SPEECH), strict=True))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        Wav2Vec2ConformerForPreTraining(Wav2Vec2ConformerConfig(**settings)).save_pretrained(folder)
+        Wav2Vec2ConformerForPreTraining(Wav2Vec2ConformerConfig(**settings[name])).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
     return Path(folder)
 
@@ -72,14 +73,14 @@ def make_small_text_tower(folder: Path, texts: Sequence[str], seed: int = 0) -> 
     return Path(folder)
 
 
-def _make_tokenizer(texts: Sequence[str]) -> BertTokenizerFast:
+def _make_tokenizer(texts: Sequence[str]) -> BertTokenizer:
     """
     A BERT tokenizer that knows the commonest words as wholes and spells the others.
 
     It is not trained by `tokenizers`, whose trainer chooses by chance among equally common pieces: no run could be repeated.
     """
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    backend = BertTokenizerFast(vocab={piece: index for index, piece in enumerate(pieces)}).backend_tokenizer
+    backend = BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}).backend_tokenizer
     counts = Counter()
     for text in texts:
         words = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
@@ -87,4 +88,4 @@ def _make_tokenizer(texts: Sequence[str]) -> BertTokenizerFast:
     letters = sorted(set("".join(counts)))
     common = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:VOCABULARY]]
     pieces += dict.fromkeys([*letters, *(f"##{letter}" for letter in letters), *common])
-    return BertTokenizerFast(vocab={piece: index for index, piece in enumerate(pieces)}, model_max_length=512)
+    return BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}, model_max_length=512)

@@ -187,7 +187,8 @@ def save_generators(path: Path) -> None:
     """Write the states of this process's random generators."""
     version, internal, gauss = random.getstate()
     name, key, *position = np.random.get_state()  # noqa: NPY002  libraries draw from this generator
-    tensors = {"python": torch.tensor(internal, dtype=torch.int64), "numpy": torch.from_numpy(key.astype(np.int64))}
+    numpy_key = torch.from_numpy(np.asarray(key, dtype=np.int64))
+    tensors = {"python": torch.tensor(internal, dtype=torch.int64), "numpy": numpy_key}
     tensors["torch"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors |= {f"cuda.{device}": state for device, state in enumerate(torch.cuda.get_rng_state_all())}

@@ -115,8 +115,10 @@ def make_row(run: Run, root: Path) -> Row:
     label = name if run.folder.name == name else f"{name} ({path})"
     scores = [{**part.results, "fold": fold, "seed": seed} for (fold, seed), part in run.parts.items()]
     paper = None
-    if recipe is not None and recipe.paper_wa is not None:  # also of a changed recipe: `changes` stands beside it
-        paper = (recipe.paper_wa, recipe.paper_ua)
+    if recipe is not None and recipe.paper_wa is not None and recipe.paper_ua is not None:
+        paper = (recipe.paper_wa, recipe.paper_ua)  # also of a changed recipe: `changes` stands beside it
+    pooled = pooled_scores(run)
+    assert pooled is not None, f"{run.folder} has no utterance, which read_run refuses"
     styles = {style: pooled_scores(run, mark) for style, mark in STYLES.items()}
     return Row(
         name=label,
@@ -126,7 +128,7 @@ def make_row(run: Run, root: Path) -> Row:
         changes=changes,
         paper=paper,
         summary=summarise(scores, {}),
-        pooled=pooled_scores(run),
+        pooled=pooled,
         styles={style: scores for style, scores in styles.items() if scores is not None},
     )
 
@@ -160,7 +162,7 @@ def pooled_scores(run: Run, mark: str = "") -> dict | None:
         if not len(labels):
             return None
         by_seed.append(emotion_scores(labels, predicted, run.names))
-    mean = {name: float(np.mean([scores[name] for scores in by_seed])) for name in ("wa", "ua", "utterances")}
+    mean: dict = {name: float(np.mean([scores[name] for scores in by_seed])) for name in ("wa", "ua", "utterances")}
     recalls = {name: [scores["recall"][name] for scores in by_seed] for name in run.names}
     mean["recall"] = {name: None if None in values else float(np.mean(values)) for name, values in recalls.items()}
     mean["confusion"] = np.mean([scores["confusion"] for scores in by_seed], axis=0)
@@ -271,4 +273,5 @@ def find_sweeps(groups: list[Group]) -> dict[int, list[Sweep]]:
 def _mean_of_seeds(run: Run, seeds: list[int]) -> tuple[float, float]:
     """WA and UA in per cent, means over the folds and the given seeds."""
     results = [part.results for (_, seed), part in run.parts.items() if seed in seeds]
-    return tuple(100 * float(np.mean([scores[name] for scores in results])) for name in ("wa", "ua"))
+    wa, ua = (100 * float(np.mean([scores[name] for scores in results])) for name in ("wa", "ua"))
+    return wa, ua

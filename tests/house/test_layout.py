@@ -5,6 +5,7 @@ a room is checked, whatever it is called.
 """
 
 import ast
+import re
 import sys
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions
@@ -39,6 +40,7 @@ BELOW = {
     "examples": {"travels", "leaf", "corpora"},
 }
 MAX_LINES = 600
+MAX_FUNCTION_LINES = 60
 
 
 def name_of(path: Path) -> str:
@@ -171,6 +173,49 @@ def test_nobody_imports_a_command(path):
 @pytest.mark.parametrize("path", [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))], ids=name_of)
 def test_a_file_has_at_most_600_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def long_functions(text: str) -> list[str]:
+    """
+    Functions and methods of a source text that have more than `MAX_FUNCTION_LINES` lines from `def` on, and no reason for it.
+
+    The reason is a comment `# long: ...` on the line of `def`, or on the line before the function and its decorators.
+    """
+    lines, names = text.splitlines(), []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            begin = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            before = lines[begin - 2].strip() if begin > 1 else ""
+            has_reason = re.match(r"# long: \S", before) or re.search(r"# long: \S", lines[node.lineno - 1])
+            if node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES and not has_reason:
+                names.append(node.name)
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_function_has_at_most_60_lines_or_a_reason(path):
+    functions = long_functions(path.read_text(encoding="utf-8"))
+    assert not functions, "split them, or write `# long: <reason>` on the line before"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lines", "is_refused"),
+    [
+        ("", "", 60, False),
+        ("", "", 61, True),
+        ("# long: a table\n", "", 61, False),
+        ("", "  # long: a table", 61, False),
+        ("# long: a table\n@cache\n", "", 61, False),
+        ("# long:\n", "", 61, True),
+        ("# a table\n", "", 61, True),
+        ("# long: a table\n\n", "", 61, True),
+    ],
+)
+def test_a_long_function_needs_a_reason(before, after, lines, is_refused):
+    function = f"{before}def f():{after}\n" + "    x = 1\n" * (lines - 1)
+    assert long_functions(function) == (["f"] if is_refused else [])
+    method = "class A:\n" + "".join(f"    {line}\n" if line else "\n" for line in function.splitlines())
+    assert long_functions(method) == (["f"] if is_refused else [])
 
 
 def test_every_home_is_in_the_package():
