@@ -13,7 +13,7 @@ table: $(VENV)/installed
 	$(VENV)/bin/python benchmarks/table.py table
 
 # A file of tests at a time on every core, with one thread each.
-test: lint
+test: lint types
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # What ruff finds, without changing a file.

@@ -206,7 +206,20 @@ class CrossModalModel(TwoTowerModel):
         if input_values is not None:
             speech = self.speech_convolution(out.speech_model_output.last_hidden_state, out.frame_mask), out.frame_mask
 
-        # Attention of each branch onto the other one or itself, then statistics pooling.
+        out.pooler_output = self._attend_and_pool(out, text, speech, output_attentions)  # (B, 4 D) or (B, 2 D)
+        # Early fusion: the classifier reads both branches at once.
+        out.logits = self.classifier(out.pooler_output)  # (B, C)
+        if labels is not None:
+            out.loss = out.classification_loss = nn.functional.cross_entropy(out.logits.float(), labels)
+        # A ModelOutput keeps the order of assignment; as a tuple it has to begin with the loss and the logits.
+        return CrossModalOutput(**{field.name: getattr(out, field.name) for field in fields(out)})
+
+    def _attend_and_pool(self, out: Any, text: Any, speech: Any, output_attentions: bool) -> torch.Tensor:
+        """
+        Attention of each branch onto the other one or itself, then statistics pooling, (B, 4 D) or (B, 2 D).
+
+        `text` and `speech` are hidden states (B, N, D) and masks (B, N), or None; `out` gets the attentions.
+        """
         crossed = self.config.modality == "multimodal" and self.config.attention == "cross"
         others: Any
         pooled = []
@@ -218,14 +231,7 @@ class CrossModalModel(TwoTowerModel):
             others = text if crossed else speech
             hidden_states, out.speech_attentions = self.speech_attends(speech[0], *others, output_attentions)  # (B, F, D)
             pooled.append(statistics_pooling(hidden_states, speech[1]))
-
-        # Early fusion: the classifier reads both branches at once.
-        out.pooler_output = torch.cat(pooled, dim=-1)  # (B, 4 D) or (B, 2 D)
-        out.logits = self.classifier(out.pooler_output)  # (B, C)
-        if labels is not None:
-            out.loss = out.classification_loss = nn.functional.cross_entropy(out.logits.float(), labels)
-        # A ModelOutput keeps the order of assignment; as a tuple it has to begin with the loss and the logits.
-        return CrossModalOutput(**{field.name: getattr(out, field.name) for field in fields(out)})
+        return torch.cat(pooled, dim=-1)
 
 
 CrossModalModel.register_for_auto_class("AutoModel")

@@ -10,6 +10,7 @@ Shapes: N samples, F frames, T tokens, C classes.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,7 +171,8 @@ def load_checkpoint(folder: str):
         raise ValueError(
             f"{folder} is a checkpoint of the type {kind!r}, which has no label attention: give one of the type 'lemer'"
         )
-    return LemerModel.from_pretrained(folder).eval(), LemerProcessor.from_pretrained(folder)
+    model: Any = LemerModel.from_pretrained(folder)  # a tuple only where loading info is asked for
+    return model.eval(), LemerProcessor.from_pretrained(folder)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -177,7 +177,7 @@ def test_a_file_has_at_most_600_lines(path):
 
 def long_functions(text: str) -> list[str]:
     """
-    Functions and methods of a source text that have more than `MAX_FUNCTION_LINES` lines from `def` on, and no reason for it.
+    Functions of a source text that have more than `MAX_FUNCTION_LINES` lines from `def` on, and no reason for it.
 
     The reason is a comment `# long: ...` on the line of `def`, or on the line before the function and its decorators.
     """
