@@ -3,13 +3,14 @@
     python finetune_with_trainer.py --checkpoint NAME --dataset NAME --output_dir tuned --num_train_epochs 5
     torchrun --nproc_per_node 2 finetune_with_trainer.py ... --push_to_hub --hub_model_id me/tuned
 
-The dataset has the splits train, test and perhaps validation (else a tenth of train chooses the epoch), and the columns
-audio, text, label (a ClassLabel) and perhaps history (earlier turns). In a folder `datasets` overlooks .m4a, .mp4 and .aac.
+The dataset has splits train, test, perhaps validation, and columns audio, text, label (a ClassLabel), perhaps history.
 """
 
 import time
 from dataclasses import make_dataclass
+from pathlib import Path
 
+import evaluate
 import numpy as np
 import torch
 from datasets import Audio, load_dataset
@@ -17,18 +18,15 @@ from transformers import AutoModelForAudioClassification, AutoProcessor, HfArgum
 
 parser = HfArgumentParser((make_dataclass("Arguments", [("checkpoint", str), ("dataset", str)]), TrainingArguments))
 parser.set_defaults(eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True, metric_for_best_model="ua")
-parser.set_defaults(remove_unused_columns=False, ddp_find_unused_parameters=False)  # all columns and parameters are used
-parser.set_defaults(hub_strategy="end")  # pushes before the end would lack the model's code
+parser.set_defaults(remove_unused_columns=False, ddp_find_unused_parameters=False, hub_strategy="end")  # code comes last
 names, args = parser.parse_args_into_dataclasses()
 torch.manual_seed(args.seed)  # of the new classifier
 torch.backends.cuda.enable_cudnn_sdp(False)  # on a GPU it would plan the attention anew for every new length
-
 Audio.encode_example = lambda _, file: file if isinstance(file, dict) else {"path": file}  # its own needs torchcodec
 data = load_dataset(names.dataset).cast_column("audio", Audio(decode=False))  # decoded by the processor
 data = data.filter(lambda label: label is not None and label >= 0, input_columns="label")
 if "validation" not in data:
     data["train"], data["validation"] = data["train"].train_test_split(0.1, seed=args.seed).values()
-
 # A model without label embeddings is loaded with id2label=..., ignore_mismatched_sizes=True instead of `set_labels`.
 model = AutoModelForAudioClassification.from_pretrained(names.checkpoint, trust_remote_code=True, dtype=torch.float32)
 processor = AutoProcessor.from_pretrained(names.checkpoint, trust_remote_code=True)
@@ -36,8 +34,9 @@ classes, labels = data["train"].features["label"].names, np.array(data["train"][
 words = {name: name.replace("_", " ").split() for name in classes}  # better: several words that tell the emotion
 clips = {name: data["train"][np.flatnonzero(labels == index)[:16]]["audio"] for index, name in enumerate(classes)}
 model.set_labels(classes, words if model.text_model else None, clips if model.speech_model else None, processor)
-taken = [("audio", model.speech_model), ("text", model.text_model), ("history", model.text_model)]
-columns = [name for name, tower in taken if tower and name in data["train"].column_names]
+towers = {"audio": model.speech_model, "text": model.text_model, "history": model.text_model}
+columns = [name for name in data["train"].column_names if towers.get(name)]
+metric = evaluate.load(str(Path(__file__).parents[1] / "evaluation" / "ser_metrics.py"), keep_in_memory=True)
 
 
 def collate(rows):
@@ -46,9 +45,10 @@ def collate(rows):
     return {**batch, "labels": torch.tensor([row["label"] for row in rows])}
 
 
-def scores(prediction):  # weighted and unweighted accuracy
-    right, labels = prediction.predictions.argmax(-1) == prediction.label_ids, prediction.label_ids
-    return {"wa": right.mean(), "ua": np.mean([right[labels == label].mean() for label in np.unique(labels)])}
+def scores(prediction):  # weighted and unweighted accuracy, macro-F1
+    answers = {"predictions": prediction.predictions.argmax(-1), "references": prediction.label_ids}
+    result = metric.compute(**answers, label_names=classes)
+    return {name: result[name] for name in ("wa", "ua", "macro_f1")}
 
 
 trainer = Trainer(model, args, collate, data["train"], data["validation"], processor, compute_metrics=scores)
