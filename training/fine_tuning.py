@@ -16,6 +16,7 @@ from .. import LemerProcessor
 from ..evaluation.run_folder import format_predictions
 from ..evaluation.ser_metrics import emotion_scores
 from ..runtime.files import whole_folder, write_atomically, writing
+from ..towers_lemer import TwoTowerModel
 from .batches import NUM_WORKERS, Collator, evaluation_loader, training_loader
 from .folds import MODELS, prepare_model, split_rows
 from .loop import LoopSettings, Task, best_weights, check_batch_size, count_updates, make_accelerator, predict, train, unwrap
@@ -85,10 +86,13 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
 
 def _load(folder: Path, protocol: dict):
     """The model of a folder, in float32 and without a warning that its classifier is new, as it has to be."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+    loggers = [logging.get_logger(name) for name in ("transformers", TwoTowerModel.__module__)]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     model = MODELS[protocol["model"]].from_pretrained(folder, dtype=torch.float32)
-    logging.set_verbosity(verbosity)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
     return model
 
 

@@ -152,6 +152,7 @@ def train(
 
     Raises:
         FloatingPointError: a loss is not finite.
+        ValueError: every update had the learning rate 0.
         OSError: a state cannot be written.
         Terminated: the process got SIGTERM. The update that was running is finished, and a state of it is saved.
     """
@@ -162,7 +163,8 @@ def train(
     accelerator.init_trackers("tensorboard")
     states = States(folder / "states", accelerator, task.model, task.optimizer, task.scheduler)
     set_seed(settings.seed)
-    progress = {"step": 0, "epoch": 0, "batches": 0, "best_score": None, "best_step": None, **(states.load() or {})}
+    progress = {"step": 0, "epoch": 0, "batches": 0, "best_score": None, "best_step": None, "learned": False}
+    progress |= states.load() or {}
     progress.pop("sizes", None)  # of the state's files
     task.load_state(progress.pop("task", {}))
     JsonLinesTracker(folder / "log.jsonl").rewind(progress["step"])
@@ -181,6 +183,11 @@ def train(
             states.save(progress)
             if _any_process(stop.is_set(), accelerator):
                 raise Terminated
+    if total and not progress["learned"]:
+        raise ValueError(
+            f"{task.name}: nothing was learned, since all {total} updates had the learning rate 0, which a warm-up begins "
+            "with: give more epochs, a smaller --batch_size, or --warmup_steps 0"
+        )
     return progress
 
 
@@ -212,6 +219,8 @@ def _train_epoch(
                 _stop_on_loss(task, values, loader, rows, progress["step"])
             accelerator.backward(loss)
             if accelerator.sync_gradients:
+                # The first update of a warm-up has the learning rate 0, and leaves the model as it was.
+                progress["learned"] |= any(group["lr"] > 0 for group in task.optimizer.param_groups)
                 norm = cast(torch.Tensor, accelerator.clip_grad_norm_(task.model.parameters(), settings.max_grad_norm))
             task.optimizer.step()
             task.scheduler.step()
@@ -263,7 +272,7 @@ def _validate(task: Task, accelerator: Accelerator, loader, folder: Path, epoch:
     scores = emotion_scores(labels, logits.argmax(1), names)
     values = {f"validation_{name}": scores[name] for name in ("wa", "ua")}
     accelerator.log({"epoch": epoch, **values}, step=progress["step"])
-    if progress["best_score"] is None or scores["ua"] > progress["best_score"]:
+    if progress["learned"] and (progress["best_score"] is None or scores["ua"] > progress["best_score"]):
         progress.update(best_score=scores["ua"], best_step=progress["step"])
         if accelerator.is_main_process:
             target = best_weights(folder, progress)

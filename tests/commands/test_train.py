@@ -280,6 +280,8 @@ def test_small_towers_need_no_checkpoint(corpus, tmp_path):
         "1",
         "--validation_share",
         "0",
+        "--batch_size",
+        "4",
     ]
     options += [
         "--second_stage",
@@ -349,3 +351,19 @@ def test_the_list_of_recipes_names_each_with_the_papers_figures(capsys):
     assert lemer.train.main(["--list"]) == 0
     rows = [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()]
     assert ["C1", "82.40", "83.11", "LE-MER: attention constraint"] in rows
+
+
+def test_weights_of_a_warm_up_that_began_at_0_are_not_selected(arguments, tmp_path):
+    """With one update an epoch, the model after the first epoch is still the one that nothing has trained."""
+    options = [*arguments, "--folds", "1", "--batch_size", "1000", "--epochs", "2", "--warmup_steps", "1", "--recipe", "A1"]
+    assert lemer.train.main([*options, "--validation_share", "0.3", "--output_dir", str(tmp_path / "run")]) == 0
+    results = json.loads((tmp_path / "run/fold1/seed0/results.json").read_text())
+    assert results["updates"] == 2 and results["selected"] == "best UA on validation, update 2"
+
+
+@pytest.mark.parametrize("share", ["0", "0.3"])
+def test_a_training_that_learned_nothing_is_an_error(share, arguments, tmp_path, capsys):
+    options = [*arguments, "--folds", "1", "--batch_size", "1000", "--epochs", "1", "--warmup_steps", "1", "--recipe", "A1"]
+    assert lemer.train.main([*options, "--validation_share", share, "--output_dir", str(tmp_path / "run")]) == 1
+    assert "nothing was learned" in capsys.readouterr().err
+    assert not (tmp_path / "run/fold1/seed0/checkpoint").exists()

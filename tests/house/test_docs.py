@@ -197,9 +197,6 @@ def test_the_table_of_recipes_is_that_of_the_code():
     assert all(name in RUN["training.md"] for name in RECIPES)
 
 
-# Named by the map already, and not here yet.
-
-
 def test_the_map_names_every_file_of_the_root_and_every_room():
     text = RUN["design.md"]
     files = {path.name for path in ROOT.glob("*.py")}
