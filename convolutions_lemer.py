@@ -17,11 +17,12 @@ from transformers.utils import is_tracing
 
 def channels_last(conv: nn.Conv1d, hidden_states: torch.Tensor, in_32_bits: bool) -> bool:
     """
-    Whether a convolution is run on channels that lie last, where it pays: in 16 bits, on a CPU only in bf16 without
-    autocast; with `in_32_bits`, in float32 too, on a CPU only where no gradient passes: elsewhere it is transformers' to
-    the last bit.
+    Whether to run a convolution with its channels last in memory, which is faster in some cases.
+
+    On a GPU it is faster in 16 bits; on a CPU in bf16 without autocast. With `in_32_bits` it is used in float32 too, on a
+    CPU only where no gradient is computed, so that a training there stays transformers' to the last bit.
     """
-    # Types first: an adapter is of another one, and so is a convolution whose weight is packed, which is costly to read.
+    # The type is checked first. Adapters have another one, and so do layers with packed weights, which are slow to read.
     if type(conv) is not nn.Conv1d or hidden_states.device != conv.weight.device:
         return False
     if hidden_states.is_cuda:
@@ -43,7 +44,7 @@ def depthwise(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
     """A convolution of (B, D, F) with a kernel of its own for every channel."""
     if hidden_states.device.type != "cpu" or is_tracing(hidden_states) or type(conv) is not nn.Conv1d:
         return conv(hidden_states)
-    # torch makes an image of one row of it, for which oneDNN is several times slower than for one of one column.
+    # torch would run this as an image of one row, for which oneDNN is several times slower than for one of one column.
     column = hidden_states[..., None], conv.weight[..., None]  # (B, D, F, 1), (D, 1, kernel, 1)
     padding = cast(int, conv.padding[0]), 0
     return nn.functional.conv2d(*column, conv.bias, padding=padding, groups=conv.groups)[..., 0]
@@ -51,22 +52,24 @@ def depthwise(conv: nn.Conv1d, hidden_states: torch.Tensor) -> torch.Tensor:
 
 def _as_images(kernel: torch.Tensor, *frames: torch.Tensor) -> tuple[int, list[int], list[torch.Tensor]]:
     """
-    A depthwise kernel (D, 1, K) and frames (B, F, D) as a convolution of two dimensions takes them.
+    Add a dimension to a depthwise kernel (D, 1, K) and to frames (B, F, D), for a convolution of images.
+
+    On a GPU an image is one row, and in 16 bits its frames are not copied. On a CPU it is one column, which is faster, see
+    `depthwise`.
 
     Returns:
-        The dimension that was added, the padding of both, and the kernel and the images with that dimension: on a GPU an
-        image is a row, in 16 bits as its frames lie in memory; on a CPU it is a column, for the reason in `depthwise`.
+        The dimension that was added, the padding of both dimensions, and the kernel and the images.
     """
     on_cpu, padding = kernel.device.type == "cpu", kernel.shape[-1] // 2
-    images = [one.transpose(1, 2) for one in frames]  # (B, D, F)
+    images = [sequence.transpose(1, 2) for sequence in frames]  # (B, D, F)
     if on_cpu or frames[0].dtype.itemsize > 2:
-        images = [one.contiguous() for one in images]
+        images = [image.contiguous() for image in images]
     added = 3 if on_cpu else 2
-    return added, [padding, 0] if on_cpu else [0, padding], [one.unsqueeze(added) for one in (kernel, *images)]
+    return added, [padding, 0] if on_cpu else [0, padding], [tensor.unsqueeze(added) for tensor in (kernel, *images)]
 
 
 def depthwise_by_frames(frames: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """A convolution of frames (B, F, D), the channels of a frame beside each other, with a kernel (D, 1, K) to (B, F, D)."""
+    """Depthwise convolution of frames (B, F, D) with a kernel (D, 1, K), without moving the channels: (B, F, D)."""
     added, padding, (kernel, image) = _as_images(kernel, frames)
     return nn.functional.conv2d(image, kernel, padding=padding, groups=len(kernel)).squeeze(added).transpose(1, 2)
 

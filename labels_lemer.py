@@ -68,7 +68,7 @@ def frame_codes(model, input_values: torch.Tensor, input_values_mask: torch.Tens
 
 @torch.no_grad()
 def tonal_label_embeddings(model, codes: Mapping[str, Sequence | np.ndarray], label_names: Sequence[str]) -> torch.Tensor:
-    """L_s (C, d_q): the mean code vector of each label's codes (K, G), projected where frames are compared projected."""
+    """L_s (C, d_q): for each label the mean of its K code vectors, projected if the model compares projected frames."""
     check_quantizer(model)
     quantizer = model.speech_quantizer
     vectors = quantizer.codevectors[0].unflatten(0, (quantizer.num_groups, quantizer.num_vars))  # (G, V, d / G)
@@ -197,7 +197,7 @@ def _commonest(codes: np.ndarray) -> list[list[int]]:
 
 
 def _replace_rows(model, field: str, labels: list[str], kept: list[int | None], new: dict[str, torch.Tensor]) -> None:
-    """Rows of a label embedding in the order of `labels`: new, kept, or 0 (drawn, where they are trained)."""
+    """Replace a label embedding by one with a row for each of `labels`: a new row, a kept one, or 0 (random if trained)."""
     old = getattr(model, field)
     if old is None:
         return

@@ -42,18 +42,18 @@ class LemerPipeline(ChunkPipeline):
     - `{"audio": recording, "segments": [(start, end), {"start", "end", "text", "history"}, ...]}`, times in seconds;
     - `{"turns": [one of the first two, ...]}`, a dialog from its beginning: every turn's history is the turns before it.
 
-    `text`, `history` and `segments` may also be named arguments beside one input. Blank words are none. History goes before
-    words: where there are none it has no effect.
+    `text`, `history` and `segments` may also be given as arguments beside a single input. A blank text counts as no text. A
+    history has an effect only together with a text.
 
     The answer is `[{"label", "score", "modality"}, ...]`, highest score first; scores sum to 1. `modality` says what
-    answered: "multimodal", or "speech" or "text" alone. A multimodal model without words or without a recording answers
-    from the label branch that is left: its scores are the softmax of cosines, which lie in -1 to 1, and so are flat, at
-    most e^2 = 7.4 times one another; their order counts, not their size. A unimodal model leaves out what it does not take.
+    answered: "multimodal", "speech" or "text". If a multimodal model gets no words or no recording, the label branch of the
+    other modality answers. Its scores are the softmax of cosines between -1 and 1, so they are flat: one is at most
+    e^2 = 7.4 times another, and only their order counts. A unimodal model ignores the other modality.
 
-    A recording without words that is longer than `window_seconds` is cut into equal windows of at most that length; the
+    A recording without words that is longer than `window_seconds` is cut into equal windows of at most that length. The
     answer is then, as with segments, a list in time order of `{"start", "end", "text", "label", "score", "modality",
-    "scores"}`: `scores` is what the part alone would give, and label and score are the first of them. A recording with
-    words is one utterance, whole, since nobody knows which words belong where. A dialog's answer is a list with each turn's.
+    "scores"}`. `scores` are those of the part alone, and label and score are the first of them. A recording with words is
+    never cut, since it is not known which words belong to which part. The answer of a dialog is a list with one per turn.
 
     Args:
         batch_size (`int`, defaults to 1): Utterances in one forward pass. The scores do not depend on it.
