@@ -88,7 +88,10 @@ def read_inputs(names: list[str], one_dialog: bool) -> list[list[Utterance]]:
     utterances = [turn for dialog in dialogs for turn in dialog]
     twice = [name for name, count in Counter(turn.id for turn in utterances).items() if count > 1]
     if twice:
-        raise ValueError(f"{len(twice)} inputs have the id of another, such as {twice[0]!r}: every id must be there once")
+        raise ValueError(
+            f"{len(twice)} inputs have the id of another, such as {twice[0]!r}: every id must be there once. Without a "
+            "column id a row is called by its recording, so give rows that share one an id each"
+        )
     return [utterances] if one_dialog else dialogs
 
 
