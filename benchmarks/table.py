@@ -110,7 +110,7 @@ def main() -> None:
     load_iemocap(folder / "corpus", cache_dir=folder / "cache")  # once, before two processes need it at the same time
     run_all(commands(folder), folder / "logs")
     finish(folder / "runs", folder / "logs")
-    print(f"{folder / 'runs' / 'report' / 'report.html'} after {time.monotonic() - begin:.0f} s")
+    print(f"{folder / 'runs' / 'report' / 'report.md'} after {time.monotonic() - begin:.0f} s")
 
 
 if __name__ == "__main__":
