@@ -17,26 +17,31 @@ Rules of text files (.csv and .tsv):
   which is said, unless that makes no sense.
 
 Rules of JSON: .jsonl has an object a line. .json has that, or a list of objects, or an object of columns (as pandas writes
-it), or an object in which one field is the list of objects. Values keep their types. Parquet keeps its types, and the names
-of a ClassLabel.
+it), or an object with a row under every id or path (SpeechBrain), or an object in which one field is the list of objects.
+Values keep their types. Parquet keeps its types, and the names of a ClassLabel.
 """
 
 import csv
 import io
 import json
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from functools import cached_property
+from itertools import accumulate, chain
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow.parquet
 
 from .columns import ALIASES, plain_name
+from .recordings import AUDIO_SUFFIXES
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 SEPARATORS = ",;\t|"
 KNOWN_NAMES = {alias for aliases in ALIASES.values() for alias in aliases}
 EXAMPLES = 3  # lines named in an error
@@ -57,6 +62,7 @@ class Table:
         rows: yields (place, row): a name for the row's place such as "line 3", and its cells by column.
         class_names: names of the classes of columns that hold their indices.
         remarks: sentences on what was noticed.
+        cell: gives the cell of a row (counted from 0) and a column again; None where the file cannot be read at any row.
     """
 
     path: Path
@@ -64,6 +70,7 @@ class Table:
     rows: Callable[[], Iterator[tuple[str, dict]]]
     class_names: dict[str, list[str]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    cell: Callable[[int, str], Any] | None = None
 
 
 def is_table(path: Path) -> bool:
@@ -81,7 +88,8 @@ def read_table(path: str | Path) -> Table:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
-        raise ValueError(f"{path} is no file of {', '.join(TABLE_SUFFIXES)}; save the table as .csv in UTF-8")
+        what_to_do = "unpack it first" if suffix in ARCHIVE_SUFFIXES else "save the table as .csv in UTF-8"
+        raise ValueError(f"{path} is no file of {', '.join(TABLE_SUFFIXES)}; {what_to_do}")
     try:
         if suffix == ".parquet":
             return _read_parquet(path)
@@ -294,10 +302,17 @@ def _json_lines(text: str) -> Callable[[], Iterator[tuple[str, dict]]]:
     return rows
 
 
+def _knows_names(row: dict) -> bool:
+    return any(plain_name(name) in KNOWN_NAMES for name in row)
+
+
 def _rows_of_json(whole) -> list:
     """The rows of a document that is no JSON lines."""
     if isinstance(whole, dict):
         columns = list(whole.values())
+        if columns and all(isinstance(row, dict) and _knows_names(row) for row in columns) and not _knows_names(whole):
+            key = "audio" if all(Path(name).suffix.lower() in AUDIO_SUFFIXES for name in whole) else "id"
+            return [{key: name, **row} for name, row in whole.items()]
         if columns and all(isinstance(column, dict) for column in columns) and len({tuple(c) for c in columns}) == 1:
             whole = {name: list(column.values()) for name, column in whole.items()}
             columns = list(whole.values())
@@ -337,4 +352,31 @@ def _read_parquet(path: Path) -> Table:
         for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), start=1):
             yield f"row {number}", row
 
-    return Table(path, schema.names, rows, class_names=names)
+    return Table(path, schema.names, rows, class_names=names, cell=_ParquetCells(path))
+
+
+class _ParquetCells:
+    """Cells of a parquet file at any row. A column of one row group is held at a time."""
+
+    def __init__(self, path: Path):
+        self.path, self.kept, self.column = path, None, None
+
+    def __call__(self, number: int, column: str):
+        if self.kept != (column, self._group_of(number)):
+            self.kept = (column, self._group_of(number))
+            self.column = self._file.read_row_group(self.kept[1], columns=[column])[column]
+        return self.column[number - self._starts[self.kept[1]]].as_py()
+
+    def _group_of(self, number: int) -> int:
+        return bisect_right(self._starts, number) - 1
+
+    @cached_property
+    def _file(self) -> pyarrow.parquet.ParquetFile:
+        return pyarrow.parquet.ParquetFile(self.path)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """The first row of every row group."""
+        metadata = self._file.metadata
+        sizes = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+        return [0, *accumulate(sizes)][:-1]

@@ -73,7 +73,7 @@ def by_id(dataset) -> dict[str, dict]:
         (3, 0.05, 3.05, False, None),
         (3, 0.05, 3, False, (0.05, 3)),
         (3, 1, None, False, None),  # no part without both
-        (3, None, 2, True, None),
+        (3, None, 2, True, "no part"),
         (3, 976.1, 979.0, False, None),  # the clip was cut from an episode
         (3, 2, 5, False, None),  # as long as the time between them
         (3, 2, 5, True, "no part"),
@@ -148,7 +148,9 @@ def test_parts_of_8_khz_and_of_floats_are_exact_to_both(tmp_path, train):
 
 def test_a_long_file_is_decoded_once_for_its_parts(tmp_path, train, monkeypatch):
     heard = []
-    monkeypatch.setattr("lemer.corpora.recordings.load_audio", lambda path: heard.append(path) or load_audio(path))
+    monkeypatch.setattr(
+        "lemer.corpora.recordings.load_and_check_audio", lambda path: heard.append(path) or (load_audio(path), [])
+    )
     (tmp_path / "call.wav").write_bytes(wav())
     lines = [f"call.wav,{index / 10},{(index + 1) / 10},{'xy'[index % 2]}" for index in range(30)]
     (tmp_path / "m.csv").write_text("\n".join(["file,start,end,label", *lines]))

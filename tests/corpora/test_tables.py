@@ -226,7 +226,7 @@ def test_every_form_of_json(form, place, train):
         ("m.jsonl", '{"text": "a"}\n{"text": "b"', "after 1 rows: .*line 2"),
         ("m.jsonl", '{"text": "a", "text": "b"}', "'text' is there twice"),
         ("m.jsonl", '["a"]', "must be a JSON object"),
-        ("m.json", '{"a.wav": {"text": "x"}, "b.wav": {"label": "y"}}', "expected a list of objects"),
+        ("m.json", '{"a.wav": {"said": "x"}, "b.wav": {"as": "y"}}', "expected a list of objects"),
         ("m.json", "[]", "has no rows"),
         ("m.json", "3", "expected a list of objects"),
         ("m.json", '[{"data": {"audio": "a.wav"}, "annotations": []}]', "data, annotations"),
