@@ -181,13 +181,14 @@ def _read_rows(name: str, source: Source) -> list[dict]:
 
 def _columns_of(name: str, split: TableSplit | DatasetSplit) -> Columns:
     """The columns that are taken; the only one of the type Audio is the recording, whatever others are called."""
+    there = split.columns
     wanted = {"audio": split.audio_columns[0]} if len(split.audio_columns) == 1 else {}
     try:
-        columns = choose_columns(split.columns, USES, wanted)
+        columns = choose_columns(there, USES, wanted)
     except ValueError as error:
         raise ValueError(f"{name} has {error}") from error
     if columns.names["audio"] is None and columns.names["text"] is None:
-        raise ValueError(f"{name} has no column audio, path or text, but {', '.join(split.columns)}")
+        raise ValueError(f"{name} has no column audio, path or text, but {', '.join(there)}")
     return columns
 
 

@@ -166,9 +166,8 @@ def choose_part(seconds: float, start: float | None, end: float | None, shared: 
     """
     if start is None or end is None:
         if shared and start != end:
-            raise ValueError(
-                f"{'start' if end is None else 'end'} alone is no part of a recording: give both, or start and duration"
-            )
+            alone = "start without end" if end is None else "end without start"
+            raise ValueError(f"{alone} (give both, or start and duration) is no part of a recording")
         return None
     if not start < end:
         raise ValueError(f"start {start:g} is not before end {end:g}")

@@ -361,6 +361,8 @@ def _open_folder(
         if labelled and not recordings:
             used = used or tables
     if used:
+        if not labelled:
+            remarks.append(f"read by {_names(used, folder)}")
         if ignored := [file for file in tables if file not in used]:
             remarks.append(f"{len(ignored)} tables are not read: {_names(ignored, folder)}")
         splits: dict[str, list[Path]] = {}

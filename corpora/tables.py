@@ -259,7 +259,7 @@ def _read_json(path: Path, text: str) -> Table:
     if not text.strip():
         raise ValueError("it has no rows, the file is empty")
     whole = None
-    if path.suffix.lower() == ".json":
+    if path.suffix.lower() == ".json" or text.lstrip().startswith("["):
         try:
             whole = json.loads(text, object_pairs_hook=_no_twins)
         except json.JSONDecodeError as error:
