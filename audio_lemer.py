@@ -7,6 +7,7 @@ resampled or fetched. Shapes: N samples, C channels.
 import os
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
+from numbers import Real
 from operator import itemgetter
 from urllib.parse import unquote, urlsplit
 
@@ -128,6 +129,8 @@ def _blocks(audio, name: str, sampling_rate, max_seconds: float) -> Iterable[tup
         if samples is not None:
             if audio.get("sampling_rate") is None:
                 raise ValueError("audio {'array': ...} needs 'sampling_rate' beside it, in Hz")
+            if not isinstance(audio["sampling_rate"], Real):
+                raise ValueError(f"sampling_rate must be a number of Hz, got {audio['sampling_rate']!r:.40}")
             return [(audio["sampling_rate"], _as_samples(samples))]
         audio = _file_of(audio)
     if hasattr(audio, "read"):

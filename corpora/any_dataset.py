@@ -192,7 +192,7 @@ def _check_options(fold_column: str | None, test_share: float | None, test_split
 def _ids(columns: dict, notes: dict, remarks: list[str]) -> list[str]:
     """Those of the source, else the recordings' names, else split and number; told apart where they are not."""
     numbers: Counter = Counter()
-    timed = Counter(path for path, part in zip(columns["path"], columns["part"], strict=True) if part is not None)
+    timed = Counter(path for path, part in zip(columns["path"], columns["part"], strict=True) if part and path)
     names = []
     for index, (name, split) in enumerate(zip(columns["id"], columns["split"], strict=True)):
         if name is None:
@@ -242,7 +242,7 @@ def _parts(columns: dict, notes: dict, remarks: list[str]) -> list[str | None]:
     """Every row's problem, after a look at which rows have a recording in common."""
     parts, paths, problems = columns["part"], columns["path"], list(columns["problem"])
     uses = Counter(path for path in paths if path is not None)
-    timed = Counter(path for path, part in zip(paths, parts, strict=True) if part is not None)
+    timed = Counter(path for path, part in zip(paths, parts, strict=True) if part and path)
     for index, (path, part) in enumerate(zip(paths, parts, strict=True)):
         if part == PART_WHOLE:
             try:  # only now is it known which rows have a recording in common

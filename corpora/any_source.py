@@ -236,6 +236,10 @@ def _hear(audio, folder: Path, start: float | None, end: float | None) -> dict:
     if audio is None:
         return {"audio": None, "num_frames": 0, "digest": "", "problem": "audio_missing"}
     if isinstance(audio, dict) and audio.get("array") is not None:
+        try:
+            load_and_check_audio(audio)
+        except ValueError as error:
+            return {"audio": None, "num_frames": 0, "digest": "", "problem": f"audio_damaged: {printable(error)}"}
         samples = np.asarray(audio["array"])
         samples = samples.T if samples.ndim == 2 and samples.shape[0] < samples.shape[1] else samples
         audio = {"path": None, "bytes": _as_wav(to_float(samples), int(audio["sampling_rate"]))}

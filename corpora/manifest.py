@@ -113,7 +113,9 @@ def read_inputs(names: list[str], one_dialog: bool) -> list[list[Utterance]]:
     dialogs = []
     for name in names:
         path = Path(name)
-        if path.suffix.lower() in OTHER_TABLES:
+        if path.is_dir():
+            dialogs += _read_source(name, one_dialog)
+        elif path.suffix.lower() in OTHER_TABLES:
             read_table(path)  # refuses it
         elif "://" in name or path.suffix.lower() in AUDIO_SUFFIXES or (path.is_file() and not is_table(path)):
             dialogs.append([Utterance(printable(path), name)])

@@ -94,6 +94,8 @@ def missing_hint(path: str, folder: Path) -> str:
     """What to do about a recording that is not there: where a file of its name lies, if near its table."""
     if os.path.islink(path):
         return f"it is a link to {os.readlink(path)}, which is not there"
+    if os.path.isdir(path):
+        return "that is a folder"
     name = re.split(r"[\\/]", path)[-1]
     for beside in _names_in(os.path.dirname(path)):
         if beside.casefold() == name.casefold() or os.path.splitext(beside)[0] == name:

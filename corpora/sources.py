@@ -10,8 +10,9 @@ A folder is, in this order,
 
 Tables and class folders have splits. A table is of the split that its name or folder says as a word of its own (train;
 test; dev, val, valid or validation), or NAME of NAME-00000-of-00002, else of train. Class folders have splits where all lie
-in folders of these names. A word in the name of a recording means nothing, and every file is read: those that are left out
-(hidden files and `._` files of macOS, other kinds of files, other tables) are counted and named.
+in folders of these names, or in a folder that holds these. A word in the name of a recording means nothing, and every file
+is read: those that are left out (hidden files and `._` files of macOS, other kinds of files, other tables) are counted and
+named.
 """
 
 import os
@@ -356,6 +357,9 @@ def _open_folder(
     recordings, remarks = list_recordings(folder, files)
     tables = [file for file in files if is_table(file) and not is_hidden(file, folder)]
     used = metadata_tables(tables)
+    if twice := [name for name, count in Counter(file.parent for file in used).items() if count > 1]:
+        both = ", ".join(file.name for file in used if file.parent == twice[0])
+        raise ValueError(f"{twice[0]} has {both}: expected one of them, since each would give its rows; remove the others")
     if not used and (labelled or not recordings):
         used = [file for file in tables if _is_corpus(file, wanted, labelled)]
         if labelled and not recordings:
@@ -444,16 +448,27 @@ def _label_level(folders: Iterable[tuple[str, ...]]) -> int:
     return -1
 
 
+def _split_level(folders: list[tuple[str, ...]]) -> int | None:
+    """At which level all folders are called like splits, below folders that all recordings have in common; None if none."""
+    for level in range(min(map(len, folders))):
+        names = {names[level].lower() for names in folders}
+        if names <= set(SPLIT_WORDS):
+            return level
+        if len(names) > 1:
+            return None
+    return None
+
+
 def _class_folders(folder: Path, recordings: list[Path], remarks: list[str]) -> dict[str, TableSplit]:
     parts = {path: path.relative_to(folder).parts for path in recordings}
-    has_splits = all(len(part) > 1 and part[0].lower() in SPLIT_WORDS for part in parts.values())
-    inside = {path: part[1:-1] if has_splits else part[:-1] for path, part in parts.items()}
+    at = _split_level([part[:-1] for part in parts.values()])
+    inside = {path: part[:-1] if at is None else part[at + 1 : -1] for path, part in parts.items()}
     level = _label_level(names for names in inside.values() if names)
     if deep := next((names for names in inside.values() if len(names) > 1), None):
         remarks.append(f"of several folders one within the other, {deep[level]} in {'/'.join(deep)} is taken as the label")
     splits: dict[str, list[tuple[Path, str | None]]] = {}
     for path, names in inside.items():
-        split = SPLIT_WORDS[parts[path][0].lower()] if has_splits else "train"
+        split = "train" if at is None else SPLIT_WORDS[parts[path][at].lower()]
         splits.setdefault(split, []).append((path, names[level] if names else None))
     if all(label is None for rows in splits.values() for _, label in rows):
         raise ValueError(

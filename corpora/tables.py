@@ -47,6 +47,10 @@ KNOWN_NAMES = {alias for aliases in ALIASES.values() for alias in aliases}
 EXAMPLES = 3  # lines named in an error
 # Share of letters outside of ASCII above which cp1252 is no sensible reading: Cyrillic or Chinese of another encoding.
 MOST_ACCENTS = 0.3
+# Bytes of cp1252 that stand in hardly any text, but in all of Shift JIS: not the euro, quotes, dashes, dots, OE.
+RARE = set(range(0x80, 0xA0)) - {0x80, 0x85, 0x8C, *range(0x91, 0x98), 0x99, 0x9C}
+FOREIGN = re.compile(b"[%s]{4,}" % re.escape(bytes([*RARE, *range(0xA1, 0x100)])))  # nothing Western has four in a row
+UNQUOTED: dict[str, Any] = {"quoting": csv.QUOTE_NONE, "quotechar": None}
 PARQUET_ROWS = 64  # read at once: each may hold a recording
 csv.field_size_limit(2**31 - 1)  # a cell may hold samples
 
@@ -129,12 +133,13 @@ def decode_text(data: bytes) -> tuple[str, list[str]]:
     except UnicodeDecodeError as error:
         not_utf8 = error
     letters = sum(byte < 128 and chr(byte).isalpha() for byte in data)
-    accents = sum(byte >= 0xC0 for byte in data)
+    accents = sum(byte >= 0xC0 or byte in RARE for byte in data)
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError:
         text = None
-    if text is None or accents > MOST_ACCENTS * (letters + accents):
+    is_foreign = any(len(set(run)) > 2 for run in FOREIGN.findall(data))  # jäääär is Estonian
+    if text is None or is_foreign or accents > MOST_ACCENTS * (letters + accents):
         raise ValueError(f"it is neither UTF-8 nor UTF-16 nor cp1252 ({not_utf8}): save it as UTF-8")
     return text, ["not UTF-8, read as cp1252 (Windows)"]
 
@@ -173,18 +178,10 @@ def _read_separated(path: Path, text: str) -> Table:
             line, count = 1 + skipped_lines + reader.line_num, count + 1
 
     remarks: list[str] = []
-    try:
-        columns, count, blank = _check_records(records(), separator)
-    except ValueError:
-        if separator != "\t":
-            raise
-        try:  # quotes that are no quoting
-            settings.update(quoting=csv.QUOTE_NONE, quotechar=None)
-            columns, count, blank = _check_records(records(), separator)
-        except ValueError:
-            settings.update(quoting=csv.QUOTE_MINIMAL, quotechar='"')
-            columns, count, blank = _check_records(records(), separator)  # the error of the ordinary reading
+    if separator == "\t" and _is_unquoted(records):
+        settings.update(UNQUOTED)
         remarks.append("quotes are not paired, and were read as characters of the text")
+    columns, count, blank = _check_records(records(), separator)
     if not count:
         raise ValueError("it has no rows, only the names of its columns")
     if blank:
@@ -199,6 +196,24 @@ def _read_separated(path: Path, text: str) -> Table:
                 yield f"line {line}", dict(zip(names, cells, strict=False))
 
     return Table(path, names, rows, remarks=remarks)
+
+
+def _is_unquoted(records: Callable[..., Iterator[tuple[int, list[str]]]]) -> bool:
+    """
+    Whether quotes in a table with tabs are ordinary characters: every line is a row without them, and with them some are
+    not, or cells swallow tabs and the ends of lines.
+    """
+    try:
+        _check_records(records(), "\t")
+        if not any("\n" in cell and "\t" in cell for _, cells in records() for cell in cells):
+            return False
+    except ValueError:
+        pass
+    try:
+        _check_records(records(**UNQUOTED), "\t")
+    except ValueError:
+        return False
+    return True
 
 
 def find_separator(text: str, usual: str) -> str:
@@ -311,7 +326,9 @@ def _rows_of_json(whole) -> list:
     if isinstance(whole, dict):
         columns = list(whole.values())
         if columns and all(isinstance(row, dict) and _knows_names(row) for row in columns) and not _knows_names(whole):
-            key = "audio" if all(Path(name).suffix.lower() in AUDIO_SUFFIXES for name in whole) else "id"
+            named = any(plain_name(name) in ALIASES["audio"] for row in columns for name in row)
+            are_paths = not named and all(Path(name).suffix.lower() in AUDIO_SUFFIXES for name in whole)
+            key = "audio" if are_paths else "id"
             return [{key: name, **row} for name, row in whole.items()]
         if columns and all(isinstance(column, dict) for column in columns) and len({tuple(c) for c in columns}) == 1:
             whole = {name: list(column.values()) for name, column in whole.items()}

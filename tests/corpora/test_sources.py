@@ -78,6 +78,9 @@ def by_id(dataset) -> dict[str, dict]:
         (3, 2, 5, False, None),  # as long as the time between them
         (3, 2, 5, True, "no part"),
         (3, 976.1, 979.0, True, "no part"),
+        (3, 1, None, True, "start without end"),
+        (0.4, 100, 300, False, "milliseconds"),
+        (4, 1000, 2000, True, "milliseconds"),
         (3, 2, 8, False, "no part"),
         (3, 0, 8, False, "no part"),
         (3, 2, 2, False, "not before"),
@@ -133,6 +136,25 @@ def test_rows_of_one_file_are_its_parts(form, tmp_path, train):
         np.testing.assert_array_equal(load_audio(audio), part)
         assert offset == second
     assert "start and end cut 3 rows out of 1 recordings" in report.format() and not report.num_damaged
+
+
+def test_columns_in_milliseconds_are_read_so(tmp_path, train):
+    (tmp_path / "call.wav").write_bytes(wav())
+    (tmp_path / "m.csv").write_text("file,start_ms,end_ms,label\ncall.wav,0,1000,x\ncall.wav,1000,1500,y\n")
+    assert {row["id"]: row["num_frames"] for row in train(tmp_path / "m.csv")[0]} == {
+        "call.wav[0-1]": 16_000,
+        "call.wav[1-1.5]": 8000,
+    }
+    assert [(turn.start, turn.end) for turn in answer(tmp_path / "m.csv")] == [(0, 1), (1, 1.5)]
+
+
+def test_a_start_alone_does_not_give_every_row_the_whole_recording(tmp_path, train):
+    (tmp_path / "call.wav").write_bytes(wav())
+    (tmp_path / "m.csv").write_text("file,start,label\ncall.wav,0,x\ncall.wav,1,y\n")
+    with pytest.raises(ValueError, match="2 part_damaged.*start without end.*is no part of a recording, which 2 rows"):
+        train(tmp_path / "m.csv")
+    with pytest.raises(ValueError, match="start without end"):
+        answer(tmp_path / "m.csv")[0].recording()
 
 
 def test_parts_of_8_khz_and_of_floats_are_exact_to_both(tmp_path, train):
@@ -342,6 +364,117 @@ def test_recordings_that_no_row_names_are_counted(name, tmp_path, train):
         (folder / name).write_text("\n".join(map(between.join, [rows[0], *(row.values() for row in rows)])))
     dataset, report = train(folder)
     assert len(dataset) == 4 and "6 recordings in the folder have no row" in report.format()
+
+
+def test_splits_may_lie_in_a_folder_of_their_own(tmp_path, train):
+    folder = write_clips(tmp_path / "set", *(f"data/{split}/{label}/a.wav" for split in ("train", "Test") for label in "xy"))
+    rows, report = train(folder, test_split="test")
+    assert report.classes == ["x", "y"] and rows["session"] == [1, 1, 2, 2]
+
+
+def test_two_tables_called_metadata_in_one_folder_are_refused(tmp_path, train):
+    folder = write_clips(tmp_path / "set", "a.wav")
+    (folder / "metadata.csv").write_text("file_name,label\na.wav,x\n")
+    (folder / "metadata.jsonl").write_text('{"file_name": "a.wav", "label": "x"}')
+    for read in (train, answer):
+        with pytest.raises(ValueError, match="has metadata.csv, metadata.jsonl: expected one"):
+            read(folder)
+
+
+def test_accents_in_paths_may_be_encoded_otherwise_than_on_disk(tmp_path, train):
+    write_clips(tmp_path, "fro\u0308h.wav", "sp\u00e4t.wav")
+    (tmp_path / "m.csv").write_text("file,label\nfr\u00f6h.wav,x\nspa\u0308t.wav,y\n")
+    assert sorted(train(tmp_path / "m.csv")[0]["num_frames"]) == [1000, 2000]
+    assert [len(load_audio(turn.recording()[0])) for turn in answer(tmp_path / "m.csv")] == [1000, 2000]
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("A.WAV", "a file a.wav lies there"),
+        ("a", "a file a.wav lies there"),
+        (".", "that is a folder"),
+        ("l.wav", "a link to"),
+    ],
+)
+def test_prediction_says_what_lies_in_the_place_of_a_missing_recording(written, hint, tmp_path):
+    folder = write_clips(tmp_path / "set", "a.wav")
+    (folder / "l.wav").symlink_to("/gone.wav")
+    (folder / "m.csv").write_text(f"file\n{written}\n")
+    with pytest.raises(FileNotFoundError, match=hint):
+        answer(folder / "m.csv")[0].recording()
+
+
+def heard(turn) -> int:
+    return len(load_audio(turn.recording()[0]))
+
+
+@pytest.mark.parametrize("form", ["saved", "saved splits", "shards", "parquet"])
+def test_datasets_are_answered_without_holding_their_recordings(form, tmp_path, train):
+    rows = {"clip": [{"bytes": wav(SPEECH[: 1000 * number]), "path": None} for number in (1, 2, 3, 4, 5)]}
+    rows.update(text=list("abcde"), label=[0, 1, 0, 1, 0], dialog=[1, 0, 1, 0, 1], order=[5, 4, 3, 2, 1])
+    dataset = datasets.Dataset.from_dict(rows).cast_column("clip", datasets.Audio(decode=False))
+    source = tmp_path / "set"
+    if form == "saved":
+        dataset.save_to_disk(source)
+    elif form == "saved splits":
+        datasets.DatasetDict(train=dataset.select(range(3)), test=dataset.select(range(3, 5))).save_to_disk(source)
+    else:  # row groups are not the order of the turns
+        (source / "data").mkdir(parents=True)
+        cuts = [range(0, 2), range(2, 5)] if form == "shards" else [range(5)]
+        for number, cut in enumerate(cuts):
+            path = source / "data" / f"train-{number:05d}-of-{len(cuts):05d}.parquet"
+            dataset.select(cut).to_parquet(path, batch_size=2)
+        source = path if form == "parquet" else source
+    turns = answer(source)
+    assert {turn.text: heard(turn) for turn in turns} == {"a": 1000, "b": 2000, "c": 3000, "d": 4000, "e": 5000}
+    assert all(not isinstance(turn.audio, dict) for turn in turns)
+    dialogs = [[turn.text for turn in dialog] for dialog in read_inputs([str(source)], False)]
+    whole = [["e", "c", "a"], ["d", "b"]]
+    assert dialogs == ([["c", "a"], ["b"], ["d"], ["e"]] if form == "saved splits" else whole)
+    frames = train(source, audio_column="clip")[0]["num_frames"]
+    assert sorted(frames) == sorted(map(heard, turns))
+
+
+def test_ids_of_an_audiofolder_are_kept_apart_by_its_splits_in_both(tmp_path, train):
+    folder = write_clips(tmp_path / "set", "train/0.wav", "train/1.wav", "test/0.wav", "test/1.wav")
+    for split in ("train", "test"):
+        (folder / split / "metadata.csv").write_text("file_name,label\n0.wav,x\n1.wav,y\n")
+    names = ["test/0.wav", "test/1.wav", "train/0.wav", "train/1.wav"]
+    assert [turn.id for turn in answer(folder)] == names
+    assert train(folder, test_split="test")[0]["id"] == names
+
+
+@pytest.mark.parametrize(
+    ("audio", "reason"),
+    [
+        ({"array": [0.1]}, "needs 'sampling_rate'"),
+        ({"array": [0.1], "sampling_rate": "16k"}, "sampling_rate must be a number"),
+        ({"array": [0.1], "sampling_rate": 0}, "sampling rate of audio must be from"),
+        ({"array": [1, 2], "sampling_rate": 16000}, "samples must be floats"),
+        ({"url": "x"}, "an object with url: expected"),
+        (["a.wav"], "audio is a list"),
+    ],
+)
+def test_cells_that_are_no_recording_are_refused_by_both_in_the_same_words(audio, reason, tmp_path, train):
+    (tmp_path / "m.jsonl").write_text("\n".join(json.dumps({"audio": audio, "label": label}) for label in "xy"))
+    with pytest.raises(ValueError, match=reason):
+        train(tmp_path / "m.jsonl")
+    with pytest.raises(ValueError, match=reason):
+        heard(answer(tmp_path / "m.jsonl")[0])
+
+
+@pytest.mark.parametrize("name", ["m.xlsx", "m.txt", "m.tar", "m.csv.gz", "owner/name", "nowhere/at/all"])
+def test_what_is_neither_recording_nor_table_is_refused_by_both_in_the_same_words(name, tmp_path, train):
+    source = tmp_path / name if name.startswith("m.") else name
+    if name.startswith("m."):
+        source.write_bytes(b"PK\3\4")
+    messages = []
+    for read in (train, answer):
+        with pytest.raises((ValueError, OSError)) as error:
+            read(source)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1] and name.split("/")[0] in messages[0]
 
 
 def test_a_table_without_labels_does_not_hide_class_folders(tmp_path, train):
