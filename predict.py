@@ -9,6 +9,8 @@ CHECKPOINT is a folder that train.py wrote, or a name on the Hub. INPUT is any n
     tables                      .csv, .tsv, .json, .jsonl or .parquet with a row for each utterance. Columns are known by
                                 name: audio (path, file ...), text (transcript ...), id, start and end in seconds, dialog
                                 and order, history (a list of earlier turns, oldest first)
+    datasets                    a folder that `save_to_disk` wrote, a folder of parquet files, or a name on the Hub, with
+                                such columns; all splits are answered
 Paths in a table are relative to it. Rows with the same dialog are its turns, and each is answered with the turns before it
 as its history.
 
@@ -58,7 +60,7 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = command_parser("predict.py", "CHECKPOINT INPUT", __doc__)
     # Optional for argparse alone: without them `check_checkpoint` says how to get a checkpoint.
     parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="folder, or name on the Hub")
-    parser.add_argument("inputs", metavar="INPUT", nargs="*", help="audio file, folder, or table")
+    parser.add_argument("inputs", metavar="INPUT", nargs="*", help="audio file, folder, table, or dataset")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write a .csv or .jsonl instead of printing a table")
     parser.add_argument(
         "--dialog", action="store_true", help="all inputs together are the turns of one dialog, in this order"

@@ -184,7 +184,7 @@ def _read_rows(name: str, source: Source) -> list[dict]:
 def _columns_of(name: str, split: TableSplit | DatasetSplit) -> Columns:
     """The columns that are taken; the only one of the type Audio is the recording, whatever others are called."""
     there = split.columns
-    wanted = {"audio": split.audio_columns[0]} if len(split.audio_columns) == 1 else {}
+    wanted: dict[str, str | None] = {"audio": split.audio_columns[0]} if len(split.audio_columns) == 1 else {}
     try:
         columns = choose_columns(there, USES, wanted)
     except ValueError as error:

@@ -384,8 +384,8 @@ def _open_folder(
             f"of recordings{' for every class' if labelled else ''}, or a dataset of `datasets`. "
             f"{'; '.join(remarks) or 'It is empty'}"
         )
-    splits = _class_folders(folder, recordings, remarks) if labelled else {}
-    return splits, remarks, list(map(str, recordings))
+    classes = _class_folders(folder, recordings, remarks) if labelled else {}
+    return classes, remarks, list(map(str, recordings))
 
 
 def metadata_tables(tables: list[Path]) -> list[Path]:

@@ -376,16 +376,16 @@ class _ParquetCells:
     """Cells of a parquet file at any row. A column of one row group is held at a time."""
 
     def __init__(self, path: Path):
-        self.path, self.kept, self.column = path, None, None
+        self.path = path
+        self._kept: tuple[str, int] | None = None
+        self._cells: Any = None
 
     def __call__(self, number: int, column: str):
-        if self.kept != (column, self._group_of(number)):
-            self.kept = (column, self._group_of(number))
-            self.column = self._file.read_row_group(self.kept[1], columns=[column])[column]
-        return self.column[number - self._starts[self.kept[1]]].as_py()
-
-    def _group_of(self, number: int) -> int:
-        return bisect_right(self._starts, number) - 1
+        group = bisect_right(self._starts, number) - 1
+        if self._kept != (column, group):
+            self._cells = self._file.read_row_group(group, columns=[column])[column]
+            self._kept = (column, group)
+        return self._cells[number - self._starts[group]].as_py()
 
     @cached_property
     def _file(self) -> pyarrow.parquet.ParquetFile:
