@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
 from numbers import Real
 from operator import itemgetter
+from typing import cast
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -131,7 +132,7 @@ def _blocks(audio, name: str, sampling_rate, max_seconds: float) -> Iterable[tup
                 raise ValueError("audio {'array': ...} needs 'sampling_rate' beside it, in Hz")
             if not isinstance(audio["sampling_rate"], Real):
                 raise ValueError(f"sampling_rate must be a number of Hz, got {audio['sampling_rate']!r:.40}")
-            return [(audio["sampling_rate"], _as_samples(samples))]
+            return [(cast(float, audio["sampling_rate"]), _as_samples(samples))]
         audio = _file_of(audio)
     if hasattr(audio, "read"):
         audio = _content(audio, name)
