@@ -21,13 +21,13 @@ LEMER_EXAMPLES, which stand for the arguments.
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lemer.runtime.command import check_checkpoint, command_parser
+from lemer.runtime.stopping import run_command
 
 if TYPE_CHECKING:  # imported where they are used, since that takes seconds: `--help` answers at once
     import numpy as np
@@ -239,6 +239,7 @@ def serve(args: argparse.Namespace):
     from transformers.utils import logging
 
     from lemer import LemerPipeline
+    from lemer.integrity_lemer import opening
     from lemer.runtime.onednn import multiply_by_onednn
     from lemer.runtime.process import set_up_process
 
@@ -246,7 +247,8 @@ def serve(args: argparse.Namespace):
     set_up_process(None)
     examples = read_examples(Path(args.examples)) if args.examples else None
     asr = args.asr and pipeline("automatic-speech-recognition", model=args.asr)
-    pipe = pipeline("speech-emotion-recognition", model=args.checkpoint, pipeline_class=LemerPipeline)
+    with opening(args.checkpoint):
+        pipe = pipeline("speech-emotion-recognition", model=args.checkpoint, pipeline_class=LemerPipeline)
     multiply_by_onednn(pipe.model)
     page = make_page(pipe, asr, examples)
     _, url, _ = page.launch(
@@ -268,19 +270,16 @@ def serve(args: argparse.Namespace):
 
 def main(argv=None) -> int:
     parser, args = parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder is removed then too
-    with tempfile.TemporaryDirectory(prefix="lemer_app_") as folder:
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
-        # gradio, which `serve` imports, reads the environment.
-        try:
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory(prefix="lemer_app_") as folder:  # removed after SIGTERM too
+            os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
+            # gradio, which `serve` imports, reads the environment.
             page, url = serve(args)
-        except ImportError as error:
-            parser.error(f"{error}: the page needs gradio and matplotlib (pip install 'lemer[app]')")
-        except (OSError, ValueError, RuntimeError) as error:
-            parser.error(" ".join(str(error).split()))
-        print(f"The page is at {url} until Ctrl-C.", flush=True)
-        page.block_thread()
-    return 0
+            print(f"The page is at {url} until Ctrl-C.", flush=True)
+            page.block_thread()
+
+    return run_command(parser.prog, work, "The page is closed, and its recordings are removed", failure=2)
 
 
 if __name__ == "__main__":

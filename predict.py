@@ -454,29 +454,42 @@ class Job:
                 print(f"  {name}: {reason}", file=sys.stderr)
 
 
+def check_device(name: str | None) -> None:
+    """Raise a `ValueError` where this machine has no such device."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
+
+
 def open_pipeline(args: argparse.Namespace, has_words: bool) -> tuple["LemerPipeline", dict]:
     """
     The pipeline of the checkpoint, and the settings that it was made with.
 
     Raises:
-        OSError, ValueError, RuntimeError: it is no checkpoint, or it cannot answer these inputs.
+        OSError, ValueError: it is no checkpoint, or it cannot answer these inputs.
     """
     from transformers import pipeline
 
     from lemer import LemerPipeline
+    from lemer.integrity_lemer import opening
     from lemer.runtime.onednn import multiply_by_onednn
 
+    check_device(args.device)
     settings = {} if args.window_seconds is None else {"window_seconds": args.window_seconds}
     if args.asr is not None:
         settings["asr"] = pipeline("automatic-speech-recognition", model=args.asr, device=args.device)
-    pipe = pipeline(
-        "speech-emotion-recognition",
-        model=args.checkpoint,
-        pipeline_class=LemerPipeline,
-        device=args.device,
-        dtype=args.dtype,
-        **settings,
-    )
+    with opening(args.checkpoint):
+        pipe = pipeline(
+            "speech-emotion-recognition",
+            model=args.checkpoint,
+            pipeline_class=LemerPipeline,
+            device=args.device,
+            dtype=args.dtype,
+            **settings,
+        )
     multiply_by_onednn(pipe.model)
     if not pipe.model.config.uses_speech and args.asr is None and not has_words:
         raise ValueError(f"{args.checkpoint} reads words only, and no input has any: give a table with words, or --asr")
@@ -488,7 +501,7 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
     All that has to be right before the first utterance is computed; `locks` holds the output.
 
     Raises:
-        OSError, ValueError, RuntimeError, ImportError: an input, the checkpoint or the output is none.
+        OSError, ValueError, ImportError: an input, the checkpoint or the output is none.
     """
     from lemer.corpora.manifest import read_inputs
     from lemer.pipeline_lemer import WINDOW_SECONDS
@@ -509,6 +522,7 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
         import matplotlib
 
         matplotlib.use("agg")
+        locks.enter_context(hold(args.figure))
         args.figure.mkdir(parents=True, exist_ok=True)
     return Job(dialogs, pipe, settings, args.batch_size or largest(pipe)[0], made, output, args.figure)
 
@@ -524,16 +538,10 @@ def main(argv=None) -> int:
     logging.disable_progress_bar()
     set_up_process(EVERYTHING)
     with ExitStack() as locks:
-
-        def predict() -> int:
-            try:
-                job = prepare(args, locks)
-            except (OSError, ValueError, RuntimeError, ImportError) as error:
-                parser.error(str(error))
-            return job.run()
-
         safe = f"The rows in {args.output} are whole" if args.output else "Nothing was written to a file"
-        return run_command(parser.prog, predict, f"{safe}, and the same command goes on from there")
+        safe, jobs = f"{safe}, and the same command goes on from there", []
+        status = run_command(parser.prog, lambda: jobs.append(prepare(args, locks)), safe, failure=2)
+        return status or run_command(parser.prog, jobs[0].run, safe)
 
 
 if __name__ == "__main__":

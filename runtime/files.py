@@ -88,12 +88,25 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        let_others_read(temporary)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     if path.exists():
         shutil.rmtree(path)
     os.replace(temporary, path)
+
+
+def let_others_read(folder: Path) -> None:
+    """
+    Give every file in a folder the permissions that the umask says, as the folder itself has them.
+
+    safetensors and temporary files let nobody but the owner read what they write, whatever the umask says.
+    """
+    usual = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(file.stat().st_mode | usual)
 
 
 @contextmanager

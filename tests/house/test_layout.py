@@ -25,7 +25,7 @@ HOMES = [room for room in ROOMS if (ROOT / room / "__init__.py").exists()]  # in
 SOURCES = sorted([*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))])
 # What transformers copies beside a checkpoint: these, and every sibling that they import.
 REMOTE = sorted({path.stem for pattern in ("*_lemer.py", "*_cross_modal.py") for path in ROOT.glob(pattern)})
-LIBRARIES = {"numpy", "torch", "transformers", "huggingface_hub"}  # of remote files, beside the standard library
+LIBRARIES = {"numpy", "torch", "transformers", "huggingface_hub", "safetensors"}  # of remote files, beside Python itself
 OPTIONAL = {"soundfile", "soxr", "av", "fsspec"}  # of remote files, inside a try only
 # Rooms from the ground up: a file imports its own room and those below. Commands are the files at the root that are run.
 BELOW = {
