@@ -175,6 +175,7 @@ def make_page(pipe: "LemerPipeline", asr=None, examples: list[dict] | None = Non
     import gradio as gr
 
     from lemer.evaluation.attention_figure import label_attention_figure
+    from lemer.evaluation.report.page import escape_markdown
 
     model, processor = pipe.model, pipe.processor
 
@@ -195,7 +196,7 @@ def make_page(pipe: "LemerPipeline", asr=None, examples: list[dict] | None = Non
     settings = {"title": "Emotion of an utterance", "analytics_enabled": False, "delete_cache": (DELETE_EVERY, DELETE_AFTER)}
     with gr.Blocks(**settings) as page:
         emotions = [NAMES.get(label, label) for label in model.config.id2label.values()]
-        task = f"{TASKS[model.config.modality]}. The answer is one of {', '.join(emotions)}."
+        task = f"{TASKS[model.config.modality]}. The answer is one of {', '.join(map(escape_markdown, emotions))}."
         gr.Markdown(f"# Emotion of an utterance\n{task}")
         with gr.Row():
             with gr.Column():

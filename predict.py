@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from lemer.runtime.command import check_checkpoint, command_parser
+from lemer.runtime.files import format_csv, from_cell
 from lemer.runtime.locks import hold
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ SHARD_BATCHES, SHARD_SECONDS = 8, 2_100  # of recordings that are in memory at o
 # Utterances of one forward pass, and seconds of speech with their padding, by device. On a CPU more is slower and takes
 # gigabytes. A GPU waits for its next kernel with less (benchmarks/LOG.md).
 LARGEST = {"cpu": (8, 60.0), "cuda": (64, 240.0)}
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
 
 
 def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -134,7 +134,7 @@ class Output:
     """
     A .csv or .jsonl file that is only ever appended to, by whole utterances.
 
-    In a .csv, ids and texts that a spreadsheet would take for a formula begin with an apostrophe, which it hides.
+    In a .csv, a text that a spreadsheet would take for a formula begins with an apostrophe, which it hides.
     """
 
     def __init__(self, path: Path, labels: list[str], made: dict[str, str]):
@@ -175,7 +175,7 @@ class Output:
             rows = [row for row in rows if row[1]["id"] != last]
         end = rows[-1][0] if rows else 0
         os.truncate(self.path, len("".join(lines[:end]).encode("utf-8")))
-        return {from_cell(row["id"]) if self.is_csv else row["id"] for _, row in rows}
+        return {row["id"] for _, row in rows}
 
     def _whole_rows(self, lines: list[str]) -> list[tuple[int, dict]]:
         """Every row, and the number of lines to its end."""
@@ -184,7 +184,8 @@ class Output:
         rows, reader = [], csv.DictReader(lines, strict=True)
         try:
             for row in reader:
-                rows.append((reader.line_num, row))
+                texts = {from_cell(name or ""): from_cell(text) if text else text for name, text in row.items()}
+                rows.append((reader.line_num, texts))
         except csv.Error as error:
             if reader.reader.line_num < len(lines):  # else cut at a line feed in quotes
                 raise ValueError(f"line {reader.reader.line_num}: {error}") from error
@@ -192,19 +193,12 @@ class Output:
 
     def _format(self, rows: list[dict]) -> str:
         """Lines of some rows; of a .csv after the header."""
-        text = io.StringIO(newline="")
         if self.is_csv:
+            cells = ({**row, **row["scores"]} for row in rows)
             # All texts in quotes, since a carriage return alone would get none.
-            settings = {"extrasaction": "ignore", "lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC}
-            writer = csv.DictWriter(text, self.columns, **settings)
-            writer.writeheader()
-            for row in rows:
-                cells = {name: as_cell(row[name]) for name in ("id", "text")}
-                writer.writerow({**row, **row["scores"], **cells})
-        else:
-            for row in rows:
-                text.write(json.dumps({name: row[name] for name in self.columns}, ensure_ascii=False) + "\n")
-        return text.getvalue()
+            return format_csv(self.columns, ([row[name] for name in self.columns] for row in cells), csv.QUOTE_NONNUMERIC)
+        lines = (json.dumps({name: row[name] for name in self.columns}, ensure_ascii=False) for row in rows)
+        return "".join(f"{line}\n" for line in lines)
 
     def append(self, rows: list[dict]):
         text = self._format(rows)
@@ -220,15 +214,6 @@ class Output:
                 f"{self.path} cannot be written: {error}. The rows of before are whole; free some space or change the "
                 "permissions, and the same command goes on from there"
             ) from error
-
-
-def as_cell(text: str | None) -> str | None:
-    """Text for a .csv that no spreadsheet computes; `from_cell` gives it back."""
-    return f"'{text}" if text is not None and text.lstrip("'").startswith(FORMULAS) else text
-
-
-def from_cell(text: str) -> str:
-    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULAS) else text
 
 
 class Table:

@@ -279,6 +279,7 @@ def evaluations_of(run: FinishedRun, task: str, corpus: dict, of_the_row: str, o
 
 def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figure: dict | None) -> ModelCard:
     """The model card: model_card.md with the run's numbers, in per cent."""
+    from lemer.evaluation.report.page import escape_markdown
     from lemer.evaluation.report.rows import recipe_changes
 
     protocol, row, results, config = run.protocol, run.row, run.results, model.config
@@ -311,6 +312,8 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
         of_the_row=of_the_row,
         of_this=of_this,
         config=config,
+        labels=[escape_markdown(label) for label in config.id2label.values()],
+        plain=escape_markdown,
         processor=processor,
         parameters=f"{model.num_parameters():,}",
         recipe=recipe,

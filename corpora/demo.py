@@ -22,7 +22,6 @@ does a perfect reader who has the history; one who has not can only guess the re
 """
 
 import argparse
-import csv
 import ctypes
 import dataclasses
 import importlib.util
@@ -38,6 +37,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..runtime.command import command_parser
+from ..runtime.files import format_csv
 from ..runtime.locks import hold
 from ..runtime.stopping import run_command
 from .demo_lines import LineWriter
@@ -177,10 +177,8 @@ def make_demo(
             (corpus / turn.wav).parent.mkdir(parents=True, exist_ok=True)
         _speak_elsewhere(turns, Path(staging), corpus, progress)
         _write_labels(turns, corpus)
-        with open(corpus / "demo_turns.csv", "w", encoding="utf-8", newline="") as f:
-            table = csv.writer(f, lineterminator="\n")
-            table.writerow(["id", "label", "cue", "text"])
-            table.writerows([turn.id, turn.label, turn.cue, turn.text] for turn in turns)
+        table = format_csv(["id", "label", "cue", "text"], ([turn.id, turn.label, turn.cue, turn.text] for turn in turns))
+        (corpus / "demo_turns.csv").write_text(table, encoding="utf-8", newline="")
         (corpus / "demo.json").write_text(json.dumps(settings) + "\n")
         if not _is_there(out, settings, turns):  # asked again: another run may have been faster
             if out.exists():

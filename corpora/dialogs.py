@@ -160,9 +160,9 @@ def main(argv=None) -> int:
 
 def write_turns(args: argparse.Namespace) -> None:
     """Read the dialogs, write the table of turns, and print what is in it."""
-    dialogs, damaged = read_dialogs(args.dialogs)
-    rows = make_turns(dialogs, args.labels, args.folds, args.max_per_class)
     with hold(args.turns):
+        dialogs, damaged = read_dialogs(args.dialogs)
+        rows = make_turns(dialogs, args.labels, args.folds, args.max_per_class)
         write_atomically(args.turns, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     counts = Counter((row["fold"], row["label"]) for row in rows)
     names = sorted({row["label"] for row in rows} - {None})

@@ -1,12 +1,15 @@
 """Write files and folders so that a killed process leaves the old ones or the new ones, never a part of one."""
 
+import csv
 import glob
+import io
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from safetensors import SafetensorError
@@ -71,6 +74,41 @@ def replace_files(contents: Mapping[str | Path, str | bytes]) -> None:
     finally:
         for temporary in written:
             temporary.unlink(missing_ok=True)
+
+
+# How a cell begins that a spreadsheet would compute.
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def format_csv(header: Iterable[str], rows: Iterable[Iterable], quoting: Literal[0, 2] = csv.QUOTE_MINIMAL) -> str:
+    """The text of a CSV file; every text in it is written by [`as_cell`]. All of ours are made here."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n", quoting=quoting)
+    for row in (header, *rows):
+        writer.writerow([as_cell(value) if isinstance(value, str) else value for value in row])
+    return file.getvalue()
+
+
+def as_cell(text: str) -> str:
+    """
+    Text for a cell of a CSV file that no spreadsheet computes; [`from_cell`] gives it back.
+
+    What would be taken for a formula gets an apostrophe before it, which a spreadsheet hides. Numbers stay numbers.
+    """
+    return f"'{text}" if text.lstrip("'").startswith(FORMULAS) and not _is_number(text) else text
+
+
+def from_cell(text: str) -> str:
+    """The text that [`as_cell`] was given."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULAS) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager

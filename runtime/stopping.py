@@ -94,7 +94,11 @@ def describe_error(error: BaseException) -> str:
         return f"{error}: this needs the library {library} (pip install 'lemer[{EXTRAS[library]}]')"
     if isinstance(error, MemoryError):
         return f"there is not enough memory: {error}".removesuffix(": ")
-    return str(error).strip() or type(error).__name__
+    text = str(error).strip() or type(error).__name__
+    home = getattr(sys.modules.get("huggingface_hub.constants"), "HF_HOME", None)
+    if home is not None and str(getattr(error, "filename", None) or "").startswith(home):
+        text += ": downloads and prepared corpora are kept there; set HF_HOME to a folder that can be written"
+    return text
 
 
 def say(line: str) -> None:

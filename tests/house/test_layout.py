@@ -170,6 +170,13 @@ def test_nobody_imports_a_command(path):
     assert allowed or not commands
 
 
+def test_every_csv_file_is_made_by_format_csv():
+    """Which sees to it that no spreadsheet computes a text."""
+    writers = ("csv.writer", "csv.DictWriter", ".to_csv(")
+    using = {name_of(path) for path in SOURCES if any(writer in path.read_text(encoding="utf-8") for writer in writers)}
+    assert using == {"runtime.files"}
+
+
 @pytest.mark.parametrize("path", [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))], ids=name_of)
 def test_a_file_has_at_most_600_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
