@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo table test test-gpu common bench lint types docs style install lock
+.PHONY: demo table test test-gpu common bench lint types docs style install lock fuzz
 
 # The main job on a spoken corpus made here: corpus, training, table, checkpoint opened in a fresh process.
 demo: $(VENV)/installed
@@ -106,3 +106,8 @@ lock: | $(VENV)/installed
 	.uv/bin/uv pip compile -q setup.cfg $(EXTRAS:%=--extra %) -c constraints.txt --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header --no-emit-index-url -o .uv/all.lock --upgrade
 	awk '/^[a-z]/ {file = /^(torch==|triton==|nvidia-|cuda-)/ ? "torch.lock" : "requirements.lock"} {print > file}' .uv/all.lock
+
+# Damaged files of every kind that is read, EXAMPLES of each and other ones every time; the suite tries a few.
+EXAMPLES ?= 1000
+fuzz: $(VENV)/installed
+	OMP_NUM_THREADS=1 LEMER_FUZZ=$(EXAMPLES) $(VENV)/bin/python -m pytest tests/fuzz

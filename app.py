@@ -38,6 +38,7 @@ MAX_SECONDS, MIN_SECONDS = 30.0, 0.1  # what Whisper hears at once; no word is s
 SILENCE = 1e-4  # of full scale, -80 dB: a muted microphone stays below
 MAX_CHARACTERS = 5_000  # of words and earlier turns: more than the model reads, little for a shared server
 MAX_UPLOAD = "64mb"  # 30 seconds of stereo at 192 kHz
+THREADS = 8  # of the server; each may keep memory of its own
 DELETE_EVERY, DELETE_AFTER = 600, 3600  # seconds
 NAMES = {"ang": "angry", "hap": "happy", "neu": "neutral", "sad": "sad"}
 
@@ -242,10 +243,11 @@ def serve(args: argparse.Namespace):
     from lemer import LemerPipeline
     from lemer.integrity_lemer import opening
     from lemer.runtime.onednn import multiply_by_onednn
-    from lemer.runtime.process import set_up_process
+    from lemer.runtime.process import set_up_process, share_freed_memory
 
     logging.disable_progress_bar()
     set_up_process(None)
+    share_freed_memory()
     examples = read_examples(Path(args.examples)) if args.examples else None
     asr = args.asr and pipeline("automatic-speech-recognition", model=args.asr)
     with opening(args.checkpoint):
@@ -265,6 +267,8 @@ def serve(args: argparse.Namespace):
         ssr_mode=False,
         prevent_thread_lock=True,
         quiet=True,
+        max_threads=THREADS,
+        app_kwargs={"openapi_url": None, "docs_url": None, "redoc_url": None},
     )
     return page, url
 
