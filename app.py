@@ -171,6 +171,29 @@ def has_labels(config) -> bool:
     return getattr(config, "use_label_embeddings", False)
 
 
+def refuse_wrong_fields(page, names: list[str]) -> None:
+    """
+    Let the page refuse an input of a wrong type by its name, which programs see that use its API.
+
+    Gradio makes a text of any value, a list of earlier turns too, and tells programs nothing of other mistakes.
+    """
+    import gradio as gr
+
+    preprocess = page.preprocess_data
+
+    async def checked(block_fn, inputs, *args, **kwargs):
+        if block_fn.api_name == "recognise":
+            for name, value in zip(names, inputs, strict=False):
+                if name != "audio" and not isinstance(value, str | None):
+                    raise gr.Error(f"{name} must be a text, got a {type(value).__name__}", print_exception=False)
+        try:
+            return await preprocess(block_fn, inputs, *args, **kwargs)
+        except ValueError:  # pydantic's, and those of files that were not uploaded
+            raise gr.Error("audio must be a recording that was uploaded to this page", print_exception=False) from None
+
+    page.preprocess_data = checked
+
+
 def make_page(pipe: "LemerPipeline", asr=None, examples: list[dict] | None = None):
     """The page, a `gradio.Blocks` that is not served yet."""
     import gradio as gr
@@ -222,6 +245,7 @@ def make_page(pipe: "LemerPipeline", asr=None, examples: list[dict] | None = Non
                 component.keep_in_cache |= component.temp_files
         gr.Markdown(LIMITS)
         button.click(respond, list(inputs.values()), outputs, api_name="recognise")
+    refuse_wrong_fields(page, names)
     return page.queue(default_concurrency_limit=1, max_size=32)  # one answer at a time uses every core
 
 

@@ -86,7 +86,7 @@ class Run:
 def format_predictions(ids: Sequence[str], labels: np.ndarray, logits: np.ndarray, names: Sequence[str]) -> str:
     """The text of predictions.csv: id, label, prediction and the logit of every class; scores are recomputed from it."""
     rows = (
-        [name, names[label], names[row.argmax()], *(repr(float(value)) for value in row)]
+        [name, names[label], names[row.argmax()], *map(float, row)]
         for name, label, row in zip(ids, labels, logits, strict=True)
     )
     return format_csv(["id", "label", "prediction", *names], rows)

@@ -81,7 +81,7 @@ FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def format_csv(header: Iterable[str], rows: Iterable[Iterable], quoting: Literal[0, 2] = csv.QUOTE_MINIMAL) -> str:
-    """The text of a CSV file; every text in it is written by [`as_cell`]. All of ours are made here."""
+    """The text of a CSV file; every text in it, which a number is not, is written by [`as_cell`]."""
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n", quoting=quoting)
     for row in (header, *rows):
@@ -93,22 +93,14 @@ def as_cell(text: str) -> str:
     """
     Text for a cell of a CSV file that no spreadsheet computes; [`from_cell`] gives it back.
 
-    What would be taken for a formula gets an apostrophe before it, which a spreadsheet hides. Numbers stay numbers.
+    What would be taken for a formula gets an apostrophe before it, which a spreadsheet hides.
     """
-    return f"'{text}" if text.lstrip("'").startswith(FORMULAS) and not _is_number(text) else text
+    return f"'{text}" if text.lstrip("'").startswith(FORMULAS) else text
 
 
 def from_cell(text: str) -> str:
     """The text that [`as_cell`] was given."""
     return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULAS) else text
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 @contextmanager

@@ -340,6 +340,24 @@ def test_refusals_reach_the_person_in_plain_words(client, server, tmp_path):
         assert str(server.temporary) not in str(error.value)
 
 
+def test_a_program_is_told_which_field_is_wrong(client):
+    from gradio_client.exceptions import AppError
+
+    for arguments, reason in (
+        ((None, 5, ""), "text must be a text, got a int"),
+        ((None, TEXT, HISTORY), "history must be a text, got a list"),
+        (("nothing", TEXT, ""), "audio must be a recording that was uploaded"),
+    ):
+        with pytest.raises(AppError, match=reason):
+            client.predict(*arguments, api_name="/recognise")
+
+
+def test_the_description_of_the_server_is_closed(server):
+    import httpx
+
+    assert [httpx.get(server.url + name).status_code for name in ("openapi.json", "docs", "redoc")] == [404, 404, 404]
+
+
 def test_files_of_the_server_are_not_read_out(client, server):
     checkpoint = server.work.parent / "checkpoint" / "config.json"
     with pytest.raises(Exception, match="(?i)not|valid|allowed|error") as error:

@@ -70,9 +70,9 @@ def refused(capsys, *arguments) -> str:
         status = predict(*arguments)
     except SystemExit as stopped:  # a wrong option
         status = stopped.code
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert status == 2 and line.startswith("predict.py: ")
-    return line
+    said = capsys.readouterr().err
+    assert status == 2 and said.splitlines()[-1].startswith("predict.py: ")
+    return said
 
 
 def read(path: Path) -> list[dict]:

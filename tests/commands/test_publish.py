@@ -277,7 +277,7 @@ def test_a_figure_shows_the_recording_that_is_named(one, tmp_path):
     )
     text, said = dry_run(one, tmp_path / "dry", "--figure_audio", tmp_path / "mine.wav", "--figure_text", "we won the day")
     assert (tmp_path / "dry/attention.png").read_bytes().startswith(b"\x89PNG")
-    assert "](attention.png)" in text and 'Recording: `mine.wav`, "we won the day"' in text and str(tmp_path) not in text
+    assert "](attention.png)" in text and 'Recording: mine.wav, "we won the day"' in text and str(tmp_path) not in text
 
 
 # ------------------------------------------------------------------------------------------------------ what is refused
