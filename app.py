@@ -200,10 +200,12 @@ def make_page(pipe: "LemerPipeline", asr=None, examples: list[dict] | None = Non
 
     from lemer.evaluation.attention_figure import label_attention_figure
     from lemer.evaluation.report.page import escape_markdown
+    from lemer.runtime.process import return_freed_memory
 
     model, processor = pipe.model, pipe.processor
 
     def respond(*filled):
+        return_freed_memory()  # of the answer before, its drawing included
         try:
             answer = recognise(pipe, asr, **dict(zip(names, filled, strict=True)))
         except Refused as error:

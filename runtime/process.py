@@ -55,6 +55,14 @@ def share_freed_memory(arenas: int = 2) -> bool:
     return bool(mallopt(M_ARENA_MAX, arenas))
 
 
+def return_freed_memory() -> None:
+    """Give back to the system what glibc keeps of freed memory. It takes about a millisecond; elsewhere nothing happens."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        pass
+
+
 def set_up_process(largest: int | None = 2**26) -> None:
     """
     Set up a process that runs models: it keeps freed memory, and on a GPU it does not use the attention of cuDNN.
