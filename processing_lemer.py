@@ -175,8 +175,8 @@ class LemerProcessor(ProcessorMixin):
         Check that a model of this configuration can have been trained with this processor.
 
         Raises:
-            ValueError: the processor has another sampling rate, its tokenizer has more tokens than the text tower or gives
-                no token types where the model needs them, or its texts are longer than the text tower has positions.
+            ValueError: the processor has another sampling rate, its tokenizer has more tokens than the text tower, no padding
+                token, or no token types where the model needs them, or its texts are longer than the text tower has positions.
         """
         rate = self.feature_extractor.sampling_rate
         if config.uses_speech and rate != SAMPLING_RATE:
@@ -191,6 +191,11 @@ class LemerProcessor(ProcessorMixin):
             raise ValueError(
                 f"the processor's tokenizer has {tokens} tokens and the model's text tower knows {known}: they belong to "
                 "different checkpoints"
+            )
+        if self.tokenizer.pad_token is None:
+            raise ValueError(
+                "the processor's tokenizer has no padding token: its tokenizer_config.json is missing, or it belongs to "
+                "another checkpoint"
             )
         if tokens < known / 2:  # without tokenizer.json, transformers makes a tokenizer of the special tokens alone
             raise ValueError(

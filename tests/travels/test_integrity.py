@@ -158,8 +158,9 @@ def test_a_swapped_processor_is_refused(checkpoint, tmp_path):
         answer(checkpoint)
 
 
-def test_an_old_checkpoint_without_its_tokenizer_is_refused(checkpoint):
-    (without_checksums(checkpoint) / "tokenizer.json").unlink()
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_an_old_checkpoint_without_its_tokenizer_is_refused(checkpoint, name):
+    (without_checksums(checkpoint) / name).unlink()
     with pytest.raises((OSError, ValueError)):
         answer(checkpoint)
 
