@@ -175,8 +175,9 @@ class LemerProcessor(ProcessorMixin):
         Check that a model of this configuration can have been trained with this processor.
 
         Raises:
-            ValueError: the processor has another sampling rate, its tokenizer has more tokens than the text tower, no padding
-                token, or no token types where the model needs them, or its texts are longer than the text tower has positions.
+            ValueError: the processor has another sampling rate, its tokenizer has more tokens than the text tower, no
+                padding token, or no token types where the model needs them, or its texts are longer than the text tower
+                has positions.
         """
         rate = self.feature_extractor.sampling_rate
         if config.uses_speech and rate != SAMPLING_RATE:
