@@ -25,6 +25,7 @@ Columns of a row are those of `corpora/iemocap.py`, but for what is particular t
                   or its recording damaged. Labels that differ by case or blanks alone are one class
     num_frames    samples at 16 kHz; in a corpus without recordings, characters of the text
     history       texts of all earlier turns of the dialog, oldest first; without a dialog column, the column `history`
+    votes, valence, arousal, dominance   where the source has them: see `corpora/annotations.py`
 """
 
 import hashlib
@@ -36,8 +37,9 @@ from collections.abc import Sequence
 import datasets
 
 from ..audio_lemer import SAMPLING_RATE
+from .annotations import add_annotations, numbers_or_none, votes_by_class
 from .any_source import PART_CUT, PART_WHOLE, prepare_rows
-from .columns import order_keys
+from .columns import ATTRIBUTES, order_keys
 from .recordings import choose_part, name_part
 from .report import EXAMPLES, Kinds, Report
 from .sources import source_name
@@ -56,6 +58,8 @@ KINDS = Kinds(
         "audio_silent": "recordings with nothing to hear (silence, or channels that cancel each other)",
         "shared_recording": "rows that have their recording in common with others, without start and end",
         "shared_speaker": "speakers of the fold held out who occur in training rows too",
+        "other_vote": "rows with votes for labels that are no classes here (those votes do not count)",
+        "only_votes": "rows without a label that have votes (training on votes learns from them)",
         "untrained_class": "classes that occur in one fold only (a model tested on it cannot know them)",
     },
     left_out={
@@ -142,7 +146,10 @@ def _make_corpus(
     _refuse_shared_dialogs(columns["dialog"], folds, fold_names)
     order = _order(columns, folds, wanted["order"])
 
-    described = _describe(columns, folds, order, classes, facts, notes)
+    votes = votes_by_class(columns["votes"], classes, columns["id"], notes)
+    described = _describe(columns, folds, order, classes, facts, votes, notes)
+    attributes = {name: numbers_or_none(name, columns[name], remarks) for name in ATTRIBUTES}
+    described = add_annotations(described, votes, attributes)
     samples = {fold: dict.fromkeys(classes, 0) for fold in fold_names}
     for fold, label in zip(folds, described["label"], strict=True):
         if label >= 0:
@@ -348,7 +355,7 @@ def _order(columns: dict, folds: list[int], order_column: str | None) -> list[in
     return sorted(range(len(ids)), key=lambda index: (folds[index], first[dialogs[index]], places[index], index))
 
 
-def _describe(columns: dict, folds, order, classes, facts, notes: dict[str, list[str]]) -> datasets.Dataset:
+def _describe(columns: dict, folds, order, classes, facts, votes, notes: dict[str, list[str]]) -> datasets.Dataset:
     """All columns but the recordings, in the order of the source; what is damaged or left out is noted."""
     histories, told = [None] * len(order), defaultdict(list)
     labels, frames = [], []
@@ -359,8 +366,8 @@ def _describe(columns: dict, folds, order, classes, facts, notes: dict[str, list
             history.append(text)
     if facts["history"]:
         histories = [history or [] for history in columns["history"]]
-    rows = zip(*(columns[name] for name in ("id", "text", "label", "problem", "num_frames")), strict=True)
-    for name, text, label, problem, samples in rows:
+    rows = zip(*(columns[name] for name in ("id", "text", "label", "problem", "num_frames")), votes, strict=True)
+    for name, text, label, problem, samples, voted in rows:
         if label not in classes:
             notes["unlabelled" if label is None else "other_label"].append(name)
         elif problem is not None:
@@ -370,6 +377,9 @@ def _describe(columns: dict, folds, order, classes, facts, notes: dict[str, list
             notes["text_missing"].append(name)
         usable = label in classes and problem is None
         labels.append(classes.index(label) if usable else -1)
+        if voted and not usable and problem is None:
+            notes["only_votes"].append(name)
+            usable = True
         frames.append((samples if facts["audio"] else len(text or "")) if usable else 0)
     starts = [start or 0.0 for start in columns["start"]]
     times = zip(starts, columns["end"], columns["num_frames"], strict=True)
@@ -414,8 +424,9 @@ def _refuse_classes_without_samples(report: Report) -> None:
 
 
 def _fingerprint(described: datasets.Dataset, digests: list[str], order: list[int]) -> str:
-    """sha256 of ids, dialogs, folds, texts, labels and samples of all rows, in their order."""
-    columns = described.select_columns(["id", "dialog", "session", "text", "label"])[:]
+    """sha256 of ids, dialogs, folds, texts, labels, annotations and samples of all rows, in their order."""
+    annotated = [name for name in ("votes", *ATTRIBUTES) if name in described.column_names]
+    columns = described.select_columns(["id", "dialog", "session", "text", "label", *annotated])[:]
     lines = list(zip(*columns.values(), digests, strict=True))
     names = described.features["label"].names
     digest = hashlib.sha256(json.dumps(names).encode())

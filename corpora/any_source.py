@@ -25,13 +25,25 @@ from tqdm.auto import tqdm
 
 from ..audio_lemer import SAMPLING_RATE, load_audio
 from ..runtime.files import write_atomically
-from .columns import Columns, as_history, as_label, as_order, as_seconds, as_text, as_words, choose_columns
+from .columns import (
+    ATTRIBUTES,
+    Columns,
+    as_history,
+    as_label,
+    as_order,
+    as_seconds,
+    as_text,
+    as_votes,
+    as_words,
+    choose_columns,
+)
 from .recordings import SILENCE, choose_part, cut_part, file_stamp, load_kept, locate, missing_hint, printable
 from .sources import DatasetSplit, SourceRow, TableSplit, open_source
 
-SCHEMA_VERSION = "2"  # in the cache's key: raise it with every change of what a prepared row holds
+SCHEMA_VERSION = "3"  # in the cache's key: raise it with every change of what a prepared row holds
 SHARD = 1000  # rows written, and lost by a kill, at once
-USES = ("audio", "text", "label", "id", "speaker", "start", "end", "duration", "history")  # found by the names of columns
+# Found by the names of columns.
+USES = ("audio", "text", "label", "id", "speaker", "start", "end", "duration", "history", "votes", *ATTRIBUTES)
 PART_CUT, PART_WHOLE = "cut", "whole"  # a part of a recording; a whole one, whose times lie in something longer
 
 PREPARED = datasets.Features(
@@ -39,7 +51,7 @@ PREPARED = datasets.Features(
         **dict.fromkeys(
             ("id", "name", "split", "group", "text", "label", "fold", "dialog", "order"), datasets.Value("string")
         ),
-        "speaker": datasets.Value("string"),
+        **dict.fromkeys(("speaker", "votes", *ATTRIBUTES), datasets.Value("string")),  # votes as JSON
         **dict.fromkeys(("start", "end"), datasets.Value("float64")),
         "history": datasets.List(datasets.Value("string")),
         "audio": datasets.Audio(sampling_rate=SAMPLING_RATE, decode=False),
@@ -203,6 +215,7 @@ def prepare_row(row: SourceRow, columns: Columns, label_names: list[str] | None)
     has_audio = columns.names["audio"] is not None
     heard = _hear(cells["audio"], row.folder, start, end) if has_audio else {"audio": None, "num_frames": 0, "digest": ""}
     path = heard.get("path")
+    votes = as_votes(cells["votes"], label_names)
     return {
         "id": as_text(cells["id"]),
         "name": None if path is None else printable(os.path.relpath(path, row.folder)),
@@ -212,6 +225,8 @@ def prepare_row(row: SourceRow, columns: Columns, label_names: list[str] | None)
         "dialog": as_text(cells["dialog"]),
         "order": as_order(cells["order"]),
         "speaker": as_text(cells["speaker"]),
+        "votes": None if votes is None else json.dumps(votes),
+        **{name: as_text(cells[name]) for name in ATTRIBUTES},
         "start": start,
         "end": end,
         "history": as_history(cells["history"]),
