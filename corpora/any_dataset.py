@@ -123,17 +123,35 @@ def load_any_dataset(
     prepared, facts = prepare_rows(
         source, wanted, subset=subset, splits=splits, streaming=streaming, cache_dir=cache_dir, progress=progress
     )
-    dataset, report = _make_corpus(source_name(source), prepared, facts, wanted, labels, test_share, test_split)
+    dataset, report = make_corpus(source_name(source), prepared, facts, wanted, labels, test_share, test_split)
     report.check_damage(max_bad)
-    _refuse_classes_without_samples(report)
+    report.check_classes()
     return dataset, report
 
 
-def _make_corpus(
-    name: str, prepared: datasets.Dataset, facts: dict, wanted: dict, labels, test_share, test_split
+def make_corpus(
+    name: str,
+    prepared: datasets.Dataset,
+    facts: dict,
+    wanted: dict,
+    labels: Sequence[str] | None,
+    test_share: float | None = None,
+    test_split: str | None = None,
+    *,
+    changed: dict[str, list] | None = None,
+    folds: tuple[list[int], dict[int, str], str] | None = None,
 ) -> tuple[datasets.Dataset, Report]:
-    """Prepared rows -> rows of the schema, in their order, and the report on them."""
-    columns = prepared.remove_columns("audio")[:]
+    """
+    Rows of the schema, in their order, and the report on them.
+
+    Args:
+        prepared, facts, wanted: of `prepare_rows`.
+        labels, test_share, test_split: as in `load_any_dataset`.
+        changed: columns of the prepared rows that have other values than when they were prepared.
+        folds: the fold of every prepared row, the folds' names, and in words how they were made; None for those of `wanted`,
+            `test_share` and `test_split`.
+    """
+    columns = {**prepared.remove_columns("audio")[:], **(changed or {})}
     notes: dict[str, list[str]] = {kind: [] for kind in KINDS.all}
     remarks = list(facts["remarks"])
     columns["id"] = _ids(columns, notes, remarks)
@@ -142,8 +160,8 @@ def _make_corpus(
     columns["problem"] = _parts(columns, notes, remarks)
     notes["audio_silent"] += [name for name, silent in zip(columns["id"], columns["silent"], strict=True) if silent]
     classes = _classes(columns["label"], facts["label_names"], labels)
-    folds, fold_names, split = _folds(columns, wanted, test_share, test_split)
-    _refuse_shared_dialogs(columns["dialog"], folds, fold_names)
+    folds, fold_names, split = folds or _folds(columns, wanted, test_share, test_split)
+    refuse_shared_dialogs(columns["dialog"], folds, fold_names)
     order = _order(columns, folds, wanted["order"])
 
     votes = votes_by_class(columns["votes"], classes, columns["id"], notes)
@@ -274,17 +292,19 @@ def _parts(columns: dict, notes: dict, remarks: list[str]) -> list[str | None]:
     return problems
 
 
-def _sorted_names(names: set[str]) -> list[str]:
-    return sorted(names, key=int) if all(_is_whole(name) for name in names) else sorted(names)
+def sorted_names(names: set[str]) -> list[str]:
+    """Names in alphabetical order, numbers where all are whole numbers in the order of numbers."""
+    return sorted(names, key=int) if all(is_whole(name) for name in names) else sorted(names)
 
 
-def _is_whole(name: str) -> bool:
+def is_whole(name: str) -> bool:
+    """Whether a name is a whole number as it is usually written."""
     return name.isascii() and name.isdigit() and str(int(name)) == name
 
 
 def _classes(row_labels: list[str | None], names: list[str] | None, labels: Sequence[str] | None) -> list[str]:
     present = {label for label in row_labels if label is not None}
-    classes = [name for name in names if name in present] if names is not None else _sorted_names(present)
+    classes = [name for name in names if name in present] if names is not None else sorted_names(present)
     if labels is not None:
         if set(labels) - present or len(set(labels)) < len(labels):
             raise ValueError(f"labels {list(labels)} must be different ones of those that occur: {', '.join(classes)}")
@@ -308,11 +328,11 @@ def _folds(columns: dict, wanted: dict, test_share, test_split) -> tuple[list[in
         lost = [name for name, group in zip(columns["id"], groups, strict=True) if group is None]
         if lost:
             raise ValueError(f"{len(lost)} rows have no {wanted['fold']}, such as {', '.join(lost[:EXAMPLES])}")
-    values = _sorted_names(set(groups))
+    values = sorted_names(set(groups))
     if len(values) < 2:
         raise ValueError(f"to hold something out there must be at least two {what}, there is only {values[0]}")
     if test_share is None:
-        whole = all(map(_is_whole, values))
+        whole = all(map(is_whole, values))
         numbers = {value: int(value) if whole else place for place, value in enumerate(values, start=1)}
         fold_names = {number: value for value, number in numbers.items()}
         return [numbers[group] for group in groups], fold_names, f"leave one value of {wanted['fold']} out"
@@ -327,7 +347,8 @@ def _folds(columns: dict, wanted: dict, test_share, test_split) -> tuple[list[in
     return folds, {1: "held out", 2: "training"}, f"{test_share:g} of the {what} held out"
 
 
-def _refuse_shared_dialogs(dialogs: list[str], folds: list[int], names: dict[int, str]) -> None:
+def refuse_shared_dialogs(dialogs: Sequence[str], folds: Sequence[int], names: dict[int, str]) -> None:
+    """Raises ValueError where a dialog lies in several folds."""
     seen, shared = {}, {}
     for dialog, fold in zip(dialogs, folds, strict=True):
         if seen.setdefault(dialog, fold) != fold:
@@ -412,15 +433,6 @@ def _shared_speakers(speakers: list[str | None], folds: list[int]) -> list[str]:
         fold: {name for name, where in zip(speakers, folds, strict=True) if where == fold and name} for fold in set(folds)
     }
     return sorted(heard.get(1, set()) & heard.get(2, set()))
-
-
-def _refuse_classes_without_samples(report: Report) -> None:
-    without = [name for name in report.classes if not any(counts[name] for counts in report.samples.values())]
-    if without:
-        raise ValueError(
-            f"no row of {', '.join(without)} has a recording that can be used: {report.commonest()}, such as "
-            f"{report.examples('audio_damaged', 'part_damaged', 'audio_missing')}"
-        )
 
 
 def _fingerprint(described: datasets.Dataset, digests: list[str], order: list[int]) -> str:
