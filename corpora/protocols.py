@@ -23,9 +23,9 @@ from dataclasses import replace
 import datasets
 
 from .any_dataset import is_whole, refuse_shared_dialogs, sorted_names
+from .options import PROTOCOLS
 from .report import EXAMPLES, Kinds, Report, fingerprint_lines
 
-PROTOCOLS = ("session", "speaker", "official", "random", "corpus")
 TEST_SHARE = 0.2  # of the samples, held out by the protocol random
 TRAINING_SPLITS = ("train", "validation")
 UNKNOWN_SPEAKER = -1  # the fold of rows without a speaker
@@ -52,9 +52,9 @@ def apply_protocol(
     Rows of the schema with the folds of a protocol, and the report on them.
 
     Args:
-        dataset: rows of the schema, with `split` where the publisher has splits, `gender` where it is known, and `corpus` where
-            there are several; its folds are the corpus's sessions if it has any.
-        protocol: one of `PROTOCOLS`.
+        dataset: rows of the schema, with `split` where the publisher has splits, `gender` where it is known, and `corpus`
+            where there are several; its folds are the corpus's sessions if it has any.
+        protocol: one of `PROTOCOLS` in options.py.
         num_folds: of the protocol speaker; None for a fold of each speaker.
         test_share: of the protocol random, the share of the samples that is held out; None for `TEST_SHARE`.
 
@@ -101,8 +101,8 @@ def _speakers(columns: dict, report: Report, num_folds: int | None) -> Folds:
     speakers = sorted_names({name for name in genders if name})
     if len(speakers) < 2:
         raise ValueError(
-            f"{report.name} has {len(speakers)} known speakers ({', '.join(speakers) or 'none'}): to hold one out there must be "
-            "at least two. Give --protocol random, or the whole corpus"
+            f"{report.name} has {len(speakers)} known speakers ({', '.join(speakers) or 'none'}): to hold one out there "
+            "must be at least two. Give --protocol random, or the whole corpus"
         )
     if num_folds is None or num_folds == len(speakers):
         whole = all(map(is_whole, speakers))
@@ -111,7 +111,9 @@ def _speakers(columns: dict, report: Report, num_folds: int | None) -> Folds:
         split = "leave one speaker out"
     else:
         if not 2 <= num_folds <= len(speakers):
-            raise ValueError(f"--num_folds {num_folds}: {len(speakers)} speakers can be dealt into 2 to {len(speakers)} folds")
+            raise ValueError(
+                f"--num_folds {num_folds}: {len(speakers)} speakers can be dealt into 2 to {len(speakers)} folds"
+            )
         dealt = sorted(speakers, key=lambda name: (genders[name] if "gender" in columns else "", speakers.index(name)))
         numbers = {name: place % num_folds + 1 for place, name in enumerate(dealt)}
         members = {number: [name for name in speakers if numbers[name] == number] for number in range(1, num_folds + 1)}
@@ -183,8 +185,8 @@ def _corpora(columns: dict) -> Folds:
     names = list(dict.fromkeys(columns.get("corpus", [])))
     if len(names) < 2:
         raise ValueError(
-            "--protocol corpus leaves one whole corpus out, and nothing would be left to train on: give at least two, such as "
-            "--corpus ravdess=DIR crema-d=DIR"
+            "--protocol corpus leaves one whole corpus out, and nothing would be left to train on: give at least two, such "
+            "as --corpus ravdess=DIR crema-d=DIR"
         )
     numbers = {name: number for number, name in enumerate(names, start=1)}
     folds = [numbers[name] for name in columns["corpus"]]

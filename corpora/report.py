@@ -75,7 +75,9 @@ class Published(NamedTuple):
     @property
     def is_complete(self) -> bool:
         """Whether all that is known of the release is there, and nothing more."""
-        counts = {split: {label: self.found.get(split, {}).get(label, 0) for label in known} for split, known in self.known.items()}
+        counts = {
+            split: {label: self.found.get(split, {}).get(label, 0) for label in known} for split, known in self.known.items()
+        }
         speakers, known_speakers = self.speakers
         total = sum(self.found.get("", {}).values())
         return (
@@ -105,7 +107,9 @@ class Published(NamedTuple):
             cells = [f"{found.get(label, 0):,}" + (f" / {known[label]:,}" if label in known else "") for label in labels]
             total = f"{sum(found.values()):,}" + (f" / {sum(known.values()):,}" if known else "")
             table[split or "all"] = [*cells, total]
-        names = [f"{label} ({name})" if (name := self.meaning.get(label)) not in (None, label) else str(label) for label in labels]
+        names = [
+            f"{label} ({name})" if (name := self.meaning.get(label)) not in (None, label) else str(label) for label in labels
+        ]
         width = max(13, *(len(name) + 2 for name in names))
         first = max(10, *(len(split) + 1 for split in table))
         lines = ["Found / published, by the labels as they are written:" if self.known else "Found:", ""]

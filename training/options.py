@@ -171,7 +171,7 @@ def _add_training_options(group) -> None:
 def _check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.output_dir is None:
         parser.error("--output_dir is needed")
-    if args.recipe != "score_fusion" and args.corpus == "iemocap" and args.data_dir is None:
+    if args.recipe != "score_fusion" and corpus_options.needs_data_dir(args):
         parser.error("--data_dir is needed")
     for name in ("words", "codes", "batch_size", "gradient_accumulation_steps", "checkpoint_steps", "epochs"):
         value = getattr(args, name)
