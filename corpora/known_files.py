@@ -269,11 +269,11 @@ class _Reader:
         told = [self.read_facts(facts) for facts in self.row.files]
         lists = [(facts, table) for facts, table in zip(self.row.files, told, strict=True) if facts.has_utterances]
         listing = lists[0][1] if lists else None
-        needed = [facts.path for facts, table in lists if table is None]
+        needed = [facts.name for facts, table in lists if table is None]
         if (not clips and not listing) or (needed and "(?P<emotion>" not in self.row.clips):
             self.refuse(clips, needed)
         if needed:
-            self.remarks.append(f"no table {_readable(needed[0])}: labels and speakers are those of the recordings' names")
+            self.remarks.append(f"no table {needed[0]}: labels and speakers are those of the recordings' names")
         if listing is not None:
             self.notes["unlisted"] += [self.say(path) for name, (path, _) in clips.items() if name not in listing]
         utterances = []
@@ -310,10 +310,9 @@ class _Reader:
         """Raise the error of a folder that is no copy of the corpus."""
         row, recordings = self.row, [path for path in self.files if path.suffix.lower() in AUDIO_SUFFIXES]
         if clips:
-            names = ", ".join(map(_readable, needed))
             raise ValueError(
-                f"{self.root} has {len(clips):,} recordings of {row.title} and no table {names}, which holds the labels: "
-                "give the folder that has both"
+                f"{self.root} has {len(clips):,} recordings of {row.title} and no table {needed[0]}, which holds the "
+                "labels: give the folder that has both"
             )
         message = f"nothing of {row.title} in {self.root}: expected files such as {row.layout}"
         others = corpora_named_so(recordings, self.root)
@@ -372,10 +371,3 @@ def _number(cell: str) -> float:
         return float(cell)
     except ValueError:
         return 0.0
-
-
-def _readable(pattern: str) -> str:
-    """A regular expression of a path as people write it."""
-    return (
-        re.sub(r"\(\?P<\w+>([^()]*)\)", r"\1", pattern).replace("\\", "").replace("ua?tion", "uation").replace("[sc]", "s")
-    )

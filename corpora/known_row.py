@@ -21,6 +21,7 @@ class Facts:
     A table or a text file of a corpus.
 
     Attributes:
+        name: what people call it.
         path: regular expression of the end of its path. Of several files with the same groups the one nearest to the root is
             read, so that tables of earlier releases in folders below do not count.
         id: of the utterance that a row is about.
@@ -35,6 +36,7 @@ class Facts:
         encoding: of text files that are neither UTF-8, UTF-16 nor cp1252.
     """
 
+    name: str
     path: str
     id: str
     fields: Mapping[str, str] = field(default_factory=dict)
