@@ -37,7 +37,9 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
             or a modality that it does not have.
     """
     options = {f"{name}_column": getattr(args, f"{name}_column") for name in COLUMNS}
-    options.update((name, getattr(args, name)) for name in ("subset", "splits", "labels", "test_share", "test_split"))
+    options.update(
+        (name, getattr(args, name)) for name in ("subset", "splits", "labels", "test_share", "test_split", "speaker_pattern")
+    )
     options.update(streaming=args.streaming)
     if args.corpus == "iemocap":
         given = [f"--{'split' if name == 'splits' else name}" for name, value in options.items() if value]

@@ -111,7 +111,9 @@ def _protocol(
     return {
         **{name: value for name, value in vars(args).items() if name not in FREE},
         **corpus.protocol,
-        "selection": "best UA on validation dialogs of the training sessions" if args.validation_share else "last update",
+        "selection": f"best UA on validation {args.validation_by}s of the training sessions"
+        if args.validation_share
+        else "last update",
         "second_stage": None if args.second_stage is None else "on the utterances of the training sessions, without labels",
         "model": recipe.model,
         "config": config,
