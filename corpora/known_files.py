@@ -322,6 +322,8 @@ class _Reader:
                 f"{message}. {count:,} of its {len(recordings):,} recordings are named as those of {KNOWN[other].title}: "
                 f"give --corpus {other}={self.root}"
             )
+        if any("EmoEvaluation" in path.parts for path in self.files):
+            raise ValueError(f"{message}. It has IEMOCAP's layout: give --corpus iemocap={self.root}")
         archives = [self.say(path) for path in self.files if path.suffix.lower() in ARCHIVES]
         if archives:
             message += f". There are archives: unpack {', '.join(archives[:EXAMPLES])}"

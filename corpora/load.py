@@ -28,13 +28,13 @@ class Corpus(NamedTuple):
         samples: its labelled rows.
         report: `format()`, `fingerprints["all"]` and `is_standard`, of its loader.
         folds: numbers of the folds to hold out.
-        protocol: in words, what corpus it is, how it is split, and what history a turn has.
+        protocol: in words, what corpus it is, how it is split, and what history a turn has; names of folds.
     """
 
     samples: datasets.Dataset
     report: Report
     folds: list[int]
-    protocol: dict[str, str]
+    protocol: dict
 
 
 def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
@@ -47,7 +47,8 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
     """
     known = named_corpora(args.corpus, args.data_dir)
     options = {f"{name}_column": getattr(args, f"{name}_column") for name in COLUMNS}
-    options.update({name: getattr(args, name) for name in ("subset", "splits", "test_split", "streaming")})
+    others = ("subset", "splits", "test_split", "speaker_pattern", "streaming")
+    options.update({name: getattr(args, name) for name in others})
     shared = {"labels": args.labels, "test_share": args.test_share}
     named = {name: getattr(args, name) for name in ("protocol", "num_folds", "label_map")}
     if known is None:
@@ -65,6 +66,8 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
     protocol = {"corpus": report.name, "split": report.split, "history": report.history}
     if known is not None and list(known) == ["iemocap"]:
         protocol["corpus"] = "iemocap"  # not where it lies
+    if known is not None and report.standard is None:
+        protocol["fold_names"] = {str(number): name for number, name in report.folds.items()}
     samples = dataset.select(np.flatnonzero(np.asarray(dataset["label"]) >= 0))
     sessions = sorted(set(samples["session"]))
     folds = choose_folds(args.folds, {number: report.folds[number] for number in report.held_out if number in sessions})
@@ -134,19 +137,19 @@ def load_named(
     (name, folder), *others = corpora.items()
     if others:
         dataset, report = unite(_load_parts(corpora, changes, cache_dir), labels)
+        report.check_damage(max_bad)
+        report.check_classes()
         dataset, report = apply_protocol(dataset, report, protocol or "corpus", **split)
     elif name != "iemocap":
         settings = {"labels": labels, "label_map": changes, "protocol": protocol, **split}
         return load_known(name, folder, **settings, cache_dir=cache_dir, max_bad=max_bad)
     else:
         chosen = iemocap_labels(labels, changes)
-        dataset, report = iemocap.load_iemocap(folder, labels=chosen, cache_dir=cache_dir)
+        dataset, report = iemocap.load_iemocap(folder, labels=chosen, cache_dir=cache_dir, max_bad=max_bad)
         if chosen != iemocap.CLASS_OF:
             report = replace(report, remarks=[*report.remarks, f"labels: {describe_classes(chosen) or ', '.join(chosen)}"])
         if protocol not in (None, "session") or num_folds or test_share:
             dataset, report = apply_protocol(dataset, report, protocol or "session", **split)
-    report.check_damage(max_bad)
-    report.check_classes()
     return dataset, report
 
 

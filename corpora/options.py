@@ -65,8 +65,14 @@ def add_corpus_options(group) -> None:
     group.add_argument(
         "--test_share",
         type=float,
-        help="one fold: hold out this share, by whole values of --fold_column, whole dialogs, or rows; with --protocol "
-        "random by whole speakers and dialogs",
+        help="one fold: hold out about this share, by whole speakers where they are known, whole dialogs, and whole values "
+        "of --fold_column",
+    )
+    group.add_argument(
+        "--speaker_pattern",
+        metavar="REGEX",
+        help="of any dataset, finds the speaker in the name of a recording or an id: the first group, or the whole match. "
+        "'(\\d+)\\.wav$' for RAVDESS. --fold_column speaker then leaves one of them out at a time",
     )
     group.add_argument("--test_split", metavar="SPLIT", help="one fold: hold out this split")
     group.add_argument("--streaming", action="store_true", help="of a Hub dataset, keep the prepared rows alone")
@@ -75,3 +81,8 @@ def add_corpus_options(group) -> None:
 def needs_data_dir(args) -> bool:
     """Whether IEMOCAP's layout is asked for without its folder."""
     return args.corpus == ["iemocap"] and args.data_dir is None
+
+
+def is_iemocap(args) -> bool:
+    """Whether IEMOCAP's layout alone is asked for."""
+    return [word.partition("=")[0] for word in args.corpus] == ["iemocap"]

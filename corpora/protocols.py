@@ -9,22 +9,22 @@ speaker    whole speakers: each one is a fold, or they are dealt into `num_folds
            an unknown speaker are in no test fold
 official   the publisher's test splits, one after the other. The column `split` stays in the dataset: trained on is `train`,
            and `validation` chooses the epoch (`training/folds.py`)
-random     one fold: a share of the samples, by whole speakers and whole dialogs where they can be kept together
+random     one fold: a share of the samples, by whole speakers and dialogs where they can be kept together (`splits.py`)
 corpus     of several corpora, each one whole
 
 Speakers of the fold held out who occur in the training rows too are counted and named.
 """
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import replace
 
 import datasets
+import numpy as np
 
 from .any_dataset import is_whole, refuse_shared_dialogs, sorted_names
 from .options import PROTOCOLS
 from .report import EXAMPLES, Kinds, Report, fingerprint_lines
+from .splits import copies_across, hold_share_out
 
 TEST_SHARE = 0.2  # of the samples, held out by the protocol random
 TRAINING_SPLITS = ("train", "validation")
@@ -36,7 +36,7 @@ KINDS = Kinds(
         "no_speaker": "rows without a speaker (never in a test fold, and their speaker may be one of it)",
         "untrained_class": "classes that occur in one fold only (a model tested on it cannot know them)",
     },
-    left_out={},
+    left_out={"copied_across": "rows with the same recording as a row of another fold (history only)"},
 )
 
 
@@ -75,13 +75,18 @@ def apply_protocol(
     }
     if protocol not in makers:
         raise ValueError(f"--protocol {protocol}: choose one of {', '.join(PROTOCOLS)}")
-    folds, names, held_out, split = makers[protocol]()
+    made = makers[protocol]()
+    folds, names = made[:2]
     if protocol in ("official", "corpus"):
         refuse_shared_dialogs(columns["dialog"], folds, names)
     if protocol != "official" and "split" in dataset.column_names:
         dataset = dataset.remove_columns("split")
-    dataset = dataset.remove_columns("session").add_column("session", folds).cast_column("session", datasets.Value("int32"))
-    return dataset, _report(report, columns, folds, names, held_out, split, protocol)
+    copies = _drop_copies(columns, folds)
+    changed = {"session": folds, "label": columns["label"], "num_frames": columns["num_frames"]}
+    features = datasets.Features({name: dataset.features[name] for name in changed})
+    changed = datasets.Dataset.from_dict(changed, features=features)
+    dataset = datasets.concatenate_datasets([dataset.remove_columns(list(features)), changed], axis=1)
+    return dataset, _report(report, columns, made, protocol, copies)
 
 
 # --------------------------------------------------------------------------------------------------------- protocols
@@ -149,36 +154,10 @@ def _official(columns: dict, report: Report) -> Folds:
 def _random(columns: dict, share: float) -> Folds:
     if not 0 < share < 1:
         raise ValueError(f"--test_share must be between 0 and 1, got {share}")
-    speakers = [name or f"row {row}" for name, row in zip(columns["speaker"], columns["id"], strict=True)]
-    groups, what = _joined(speakers, columns["dialog"]), "speakers and dialogs"
-    if len(set(groups)) < 2:  # in a series everybody talks to everybody
-        groups, what = columns["dialog"], "dialogs"
-    if len(set(groups)) < 2:
-        raise ValueError("to hold something out at random there must be at least two dialogs or speakers")
-    sizes = Counter(group for group, label in zip(groups, columns["label"], strict=True) if label >= 0)
-    held_out, size = set(), 0
-    for group in sorted(set(groups), key=lambda group: hashlib.sha256(group.encode()).digest())[:-1]:
-        if size >= share * sizes.total():
-            break
-        held_out.add(group)
-        size += sizes[group]
-    folds = [1 if group in held_out else 2 for group in groups]
-    return folds, {1: "held out", 2: "training"}, [1], f"{share:g} of the samples held out at random, by whole {what}"
-
-
-def _joined(first: Sequence[str], second: Sequence[str]) -> list[str]:
-    """Every row's group, where rows are in one group if they share a value of either column, or are linked by such rows."""
-    parent: dict[tuple[int, str], tuple[int, str]] = {}
-
-    def root(node: tuple[int, str]) -> tuple[int, str]:
-        while parent.setdefault(node, node) != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for one, other in zip(first, second, strict=True):
-        parent[max(root((0, one)), root((1, other)))] = min(root((0, one)), root((1, other)))
-    return [root((0, one))[1] for one in first]
+    common = {name: columns[name] for name in ("speaker", "dialog", "recording") if name in columns}
+    held, unit = hold_share_out(common, np.asarray(columns["label"]), share)
+    names = {1: "held out", 2: "training"}
+    return np.where(held, 1, 2).tolist(), names, [1], f"{share:g} of the samples held out at random, by whole {unit}"
 
 
 def _corpora(columns: dict) -> Folds:
@@ -194,13 +173,21 @@ def _corpora(columns: dict) -> Folds:
     return folds, {number: name for name, number in numbers.items()}, sorted(labelled), "leave one corpus out"
 
 
+def _drop_copies(columns: dict, folds: list[int]) -> list[str]:
+    """Take the label of rows whose recording is in an earlier fold too; returns their names."""
+    copies = copies_across(columns.get("recording", [""] * len(folds)), folds)
+    labelled = {index: first for index, first in copies.items() if columns["label"][index] >= 0}
+    for index in labelled:
+        columns["label"][index], columns["num_frames"][index] = -1, 0
+    return [f"{columns['id'][index]} (as {columns['id'][first]})" for index, first in labelled.items()]
+
+
 # ------------------------------------------------------------------------------------------------------------- report
 
 
-def _report(
-    report: Report, columns: dict, folds: list[int], names: dict[int, str], held_out: list[int], split: str, protocol: str
-) -> Report:
+def _report(report: Report, columns: dict, made: Folds, protocol: str, copies: list[str]) -> Report:
     """The report of the corpus with the folds of a protocol."""
+    folds, names, held_out, split = made
     samples = {fold: dict.fromkeys(report.classes, 0) for fold in names}
     for fold, label in zip(folds, columns["label"], strict=True):
         if label >= 0:
@@ -213,6 +200,7 @@ def _report(
         )
     kinds = Kinds(*({**ours, **new} for ours, new in zip(report.kinds, KINDS, strict=True)))
     notes = {kind: list(report.notes.get(kind, [])) for kind in kinds.all}
+    notes["copied_across"] += copies
     notes["shared_speaker"] = _shared_speakers(columns, folds, held_out, protocol)
     if protocol == "speaker":
         notes["no_speaker"] = [name for name, fold in zip(columns["id"], folds, strict=True) if fold == UNKNOWN_SPEAKER]

@@ -16,7 +16,7 @@ from .emotions import standard_name
 from .report import Kinds, Report, fingerprint_lines
 
 COMMON = ("id", "dialog", "session", "speaker", "start", "end", "audio", "text", "label", "num_frames", "history")
-OPTIONAL = ("gender", "emotion", "split")  # columns that not every corpus has
+OPTIONAL = ("gender", "emotion", "split", "recording")  # columns that not every corpus has
 KINDS = Kinds(
     damaged={},
     kept={"shared_name": "speakers of one name in several corpora (kept apart)"},

@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
@@ -18,7 +19,7 @@ from ..evaluation.ser_metrics import emotion_scores
 from ..runtime.files import whole_folder, write_atomically, writing
 from ..towers_lemer import TwoTowerModel
 from .batches import NUM_WORKERS, Collator, evaluation_loader, training_loader
-from .folds import MODELS, prepare_model, split_rows
+from .folds import MODELS, Splits, prepare_model, split_rows
 from .loop import LoopSettings, Task, best_weights, check_batch_size, count_updates, make_accelerator, predict, train, unwrap
 
 
@@ -36,12 +37,14 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     begin = time.monotonic()
     accelerator = make_accelerator(folder, args.mixed_precision, args.gradient_accumulation_steps, tensorboard=True)
     check_batch_size(args.batch_size, accelerator)
-    train_rows, validation_rows, test_rows = split_rows(dataset, fold, args.validation_share, seed)
+    split = split_rows(dataset, fold, args.validation_share, seed, args.validation_by)
+    if accelerator.is_main_process and args.validation_by == "speaker" and split.unit in ("dialogs", "rows"):
+        print(f"note: fold {fold} cuts validation off by whole {split.unit}, so it may share speakers with training")
 
     start = folder / "start"
     if accelerator.is_main_process and not start.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        prepare_model(protocol, speech, text, train_rows, seed, start, args.batch_size)
+        prepare_model(protocol, speech, text, split.train, seed, start, args.batch_size)
     accelerator.wait_for_everyone()
     model, processor = _load(start, protocol), LemerProcessor.from_pretrained(start)
     if args.freeze_feature_encoder and model.speech_model is not None:
@@ -49,8 +52,10 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
 
     workers = NUM_WORKERS if args.num_workers is None else args.num_workers
     whole, cut = (Collator(processor, model.config.modality, seconds) for seconds in (None, args.max_seconds))
-    loader = training_loader(train_rows, cut, args.batch_size, seed, workers)
-    validation_loader = evaluation_loader(validation_rows, whole, args.batch_size, workers) if len(validation_rows) else None
+    loader = training_loader(split.train, cut, args.batch_size, seed, workers)
+    validation_loader = None
+    if len(split.validation):
+        validation_loader = evaluation_loader(split.validation, whole, args.batch_size, workers)
     settings = LoopSettings(args.epochs, args.max_grad_norm, args.checkpoint_steps, seed)
     task = FineTuning(f"fold {fold} seed {seed}", model, args, loader, accelerator)
     progress = train(task, accelerator, loader, folder, settings, validation_loader)
@@ -58,30 +63,50 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     if validation_loader is not None:
         best = _load(best_weights(folder, progress), protocol)
         unwrap(task.model, accelerator).load_state_dict(best.state_dict())
-    test_loader = accelerator.prepare(evaluation_loader(test_rows, whole, args.batch_size, workers))
+    test_loader = accelerator.prepare(evaluation_loader(split.test, whole, args.batch_size, workers))
     labels, logits = predict(task.model, test_loader, accelerator)
     for tracker in accelerator.trackers:
         tracker.finish()
     if accelerator.is_main_process:
-        names, best = list(model.config.id2label.values()), progress["best_step"]
+        names = list(model.config.id2label.values())
         results = {
             "fold": fold,
+            "fold_name": protocol.get("fold_names", {}).get(str(fold), str(fold)),
             "seed": seed,
             **emotion_scores(labels, logits.argmax(1), names),
-            "labels": names,
-            "selected": "last update" if best is None else f"best UA on validation, update {best}",
-            "validation_ua": progress["best_score"],
-            "split": {"train": len(train_rows), "validation": len(validation_rows), "test": len(test_rows)},
-            "parameters": model.num_parameters(),
-            "trained_parameters": model.num_parameters(only_trainable=True),
-            "updates": progress["step"],
-            "processes": accelerator.num_processes,
+            **_scores_by_corpus(split.test, labels, logits.argmax(1), names),
+            **_describe_training(model, split, progress, accelerator),
             "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
         }
-        predictions = format_predictions(test_rows["id"], labels, logits, names)
+        predictions = format_predictions(split.test["id"], labels, logits, names)
         _save(folder, unwrap(task.model, accelerator), processor, predictions, results)
     accelerator.wait_for_everyone()
     accelerator.free_memory(task.model, task.optimizer, task.scheduler)
+
+
+def _scores_by_corpus(test, labels, predicted, names: list[str]) -> dict:
+    """The scores of each corpus, where the test rows are of several that are known by name."""
+    if "corpus" not in test.column_names:
+        return {}
+    corpora = np.asarray(test["corpus"])
+    masks = {str(name): corpora == name for name in dict.fromkeys(corpora.tolist())}
+    return {"by_corpus": {name: emotion_scores(labels[mask], predicted[mask], names) for name, mask in masks.items()}}
+
+
+def _describe_training(model, split: Splits, progress: dict, accelerator: Accelerator) -> dict:
+    """What results.json says beside the scores."""
+    best = progress["best_step"]
+    return {
+        "labels": list(model.config.id2label.values()),
+        "selected": "last update" if best is None else f"best UA on validation, update {best}",
+        "validation_ua": progress["best_score"],
+        "split": {name: len(getattr(split, name)) for name in ("train", "validation", "test")},
+        "validation_by": split.unit,
+        "parameters": model.num_parameters(),
+        "trained_parameters": model.num_parameters(only_trainable=True),
+        "updates": progress["step"],
+        "processes": accelerator.num_processes,
+    }
 
 
 def _load(folder: Path, protocol: dict):

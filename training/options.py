@@ -71,8 +71,14 @@ def _add_data_options(group) -> None:
         type=float,
         default=0.1,
         metavar="SHARE",
-        help="share of the training sessions, cut off by whole dialogs, on which the best epoch is chosen; with 0 there is "
-        "no validation and the last epoch is taken. The test session never chooses anything (default: 0.1)",
+        help="share of the training sessions on which the best epoch is chosen; with 0 there is no validation and the last "
+        "epoch is taken. The test session never chooses anything (default: 0.1)",
+    )
+    group.add_argument(
+        "--validation_by",
+        choices=["speaker", "dialog"],
+        help="what validation is cut off by: whole speakers where they are known, or whole dialogs (default: speaker; "
+        "dialog for IEMOCAP, where the two speakers of a session would be a quarter of the training utterances)",
     )
     group.add_argument(
         "--max_seconds",
@@ -188,6 +194,8 @@ def set_defaults(args: argparse.Namespace, recipe, modality: str) -> None:
     for name in ("semantic_labels", "tonal_labels", "words", "codes"):
         if getattr(args, name) is None:
             setattr(args, name, getattr(recipe, name))
+    if args.validation_by is None:
+        args.validation_by = "dialog" if corpus_options.is_iemocap(args) else "speaker"
     if not recipe.second_stage or modality == "text" or args.second_stage == "none":
         args.second_stage = None
     elif args.second_stage is None:

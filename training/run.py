@@ -111,7 +111,7 @@ def _protocol(
     return {
         **{name: value for name, value in vars(args).items() if name not in FREE},
         **corpus.protocol,
-        "selection": "best UA on validation dialogs of the training sessions" if args.validation_share else "last update",
+        "selection": _selection(args, corpus),
         "second_stage": None if args.second_stage is None else "on the utterances of the training sessions, without labels",
         "model": recipe.model,
         "config": config,
@@ -119,6 +119,15 @@ def _protocol(
         "corpus_fingerprint": corpus.report.fingerprints["all"],
         "command": command,
     }
+
+
+def _selection(args: argparse.Namespace, corpus: Corpus) -> str:
+    """In words, how the epoch is chosen."""
+    if not args.validation_share:
+        return "last update"
+    if "split" in corpus.samples.column_names:
+        return "best UA on the publisher's validation split"
+    return f"best UA on validation {args.validation_by}s of the training sessions"
 
 
 def _fuse(args: argparse.Namespace, recipe: Recipe) -> None:
