@@ -16,7 +16,7 @@ is finished.
 import argparse
 import sys
 
-from lemer.corpora.options import add_corpus_options
+from lemer.corpora.options import add_corpus_options, needs_data_dir
 from lemer.runtime.command import command_parser, program
 from lemer.training.settings import SECOND_STAGE, SECOND_STAGE_HELP, SMALL_SPEECH_TOWERS, second_stage_defaults
 
@@ -47,7 +47,7 @@ def parse_args(argv=None) -> argparse.Namespace:
             how = {"type": type(values[0]), "metavar": "N"}
         training.add_argument(f"--{name}", help=f"{text} [{' / '.join(map(str, values))}]", **how)
     args = parser.parse_args(argv)
-    if args.corpus == "iemocap" and args.data_dir is None:
+    if needs_data_dir(args):
         parser.error("--data_dir is needed")
     given = {name: getattr(args, name) for name in SECOND_STAGE_HELP if getattr(args, name) is not None}
     args.settings = {**second_stage_defaults(args.speech_model), **given}

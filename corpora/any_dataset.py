@@ -45,7 +45,7 @@ from .columns import ATTRIBUTES, order_keys
 from .recordings import choose_part, name_part
 from .report import EXAMPLES, Kinds, Report
 from .sources import source_name
-from .splits import groups_to_split, hold_out
+from .splits import copies_across, groups_to_split, hold_named_out
 
 KINDS = Kinds(
     damaged={
@@ -132,17 +132,37 @@ def load_any_dataset(
     prepared, facts = prepare_rows(
         source, read, subset=subset, splits=splits, streaming=streaming, cache_dir=cache_dir, progress=progress
     )
-    dataset, report = _make_corpus(source_name(source), prepared, facts, wanted, labels, test_share, test_split, pattern)
+    dataset, report = make_corpus(source_name(source), prepared, facts, wanted, labels, test_share, test_split, pattern)
     report.check_damage(max_bad)
-    _refuse_classes_without_samples(report)
+    report.check_classes()
     return dataset, report
 
 
-def _make_corpus(
-    name: str, prepared: datasets.Dataset, facts: dict, wanted: dict, labels, test_share, test_split, pattern
+# long: one step after the other, each a function of its own
+def make_corpus(
+    name: str,
+    prepared: datasets.Dataset,
+    facts: dict,
+    wanted: dict,
+    labels: Sequence[str] | None,
+    test_share: float | None = None,
+    test_split: str | None = None,
+    pattern: re.Pattern | None = None,
+    *,
+    changed: dict[str, list] | None = None,
+    folds: tuple[list[int], dict[int, str], str] | None = None,
 ) -> tuple[datasets.Dataset, Report]:
-    """Prepared rows -> rows of the schema, in their order, and the report on them."""
-    columns = prepared.remove_columns("audio")[:]
+    """
+    Rows of the schema, in their order, and the report on them.
+
+    Args:
+        prepared, facts, wanted: of `prepare_rows`.
+        labels, test_share, test_split: as in `load_any_dataset`.
+        changed: columns of the prepared rows that have other values than when they were prepared.
+        folds: the fold of every prepared row, the folds' names, and in words how they were made; None for those of `wanted`,
+            `test_share` and `test_split`.
+    """
+    columns = {**prepared.remove_columns("audio")[:], **(changed or {})}
     notes: dict[str, list[str]] = {kind: [] for kind in KINDS.all}
     remarks = list(facts["remarks"])
     columns["id"] = _ids(columns, notes, remarks)
@@ -153,19 +173,15 @@ def _make_corpus(
     columns["recording"] = _recordings(columns, notes)
     notes["audio_silent"] += [name for name, silent in zip(columns["id"], columns["silent"], strict=True) if silent]
     classes = _classes(columns["label"], facts["label_names"], labels)
-    folds, fold_names, split = _folds(columns, wanted, test_share, test_split)
-    _refuse_shared_dialogs(columns["dialog"], folds, fold_names)
-    _drop_copies_across(columns, folds)
+    folds, fold_names, split = folds or _folds(columns, wanted, test_share, test_split)
+    refuse_shared_dialogs(columns["dialog"], folds, fold_names)
     order = _order(columns, folds, wanted["order"])
 
     votes = votes_by_class(columns["votes"], classes, columns["id"], notes)
     described = _describe(columns, folds, order, classes, facts, votes, notes)
     attributes = {name: numbers_or_none(name, columns[name], remarks) for name in ATTRIBUTES}
     described = add_annotations(described, votes, attributes)
-    samples = {fold: dict.fromkeys(classes, 0) for fold in fold_names}
-    for fold, label in zip(folds, described["label"], strict=True):
-        if label >= 0:
-            samples[fold][classes[label]] += 1
+    samples = _count_samples(folds, described["label"], fold_names, classes)
     # Joined before they are ordered: indices would be written out with all recordings.
     dataset = datasets.concatenate_datasets([described, prepared.select_columns(["audio"])], axis=1).select(order)
     one_fold = bool(test_share or test_split)
@@ -189,6 +205,15 @@ def _make_corpus(
     )
     notes["untrained_class"] += report.untrained_classes(report.held_out)
     return dataset, report
+
+
+def _count_samples(folds: list[int], labels: Sequence[int], fold_names: dict[int, str], classes: list[str]) -> dict:
+    """Fold -> class -> number of samples."""
+    samples = {fold: dict.fromkeys(classes, 0) for fold in fold_names}
+    for fold, label in zip(folds, labels, strict=True):
+        if label >= 0:
+            samples[fold][classes[label]] += 1
+    return samples
 
 
 def _history_in_words(wanted: dict, facts: dict) -> str:
@@ -335,30 +360,19 @@ def _recordings(columns: dict, notes: dict) -> list[str | None]:
     return recordings
 
 
-def _drop_copies_across(columns: dict, folds: list[int]) -> None:
-    """Of a recording that occurs in several folds, the rows of the first fold stay; the others lose their label."""
-    kept: dict[str, tuple[int, int]] = {}
-    rows = sorted(range(len(folds)), key=lambda index: (folds[index], index))
-    for index in rows:
-        recording = columns["recording"][index]
-        if recording is None:
-            continue
-        fold, first = kept.setdefault(recording, (folds[index], index))
-        if fold != folds[index] and columns["problem"][index] is None:
-            columns["problem"][index] = f"copied_across: as {columns['id'][first]}"
+def sorted_names(names: set[str]) -> list[str]:
+    """Names in alphabetical order, numbers where all are whole numbers in the order of numbers."""
+    return sorted(names, key=int) if all(is_whole(name) for name in names) else sorted(names)
 
 
-def _sorted_names(names: set[str]) -> list[str]:
-    return sorted(names, key=int) if all(_is_whole(name) for name in names) else sorted(names)
-
-
-def _is_whole(name: str) -> bool:
+def is_whole(name: str) -> bool:
+    """Whether a name is a whole number as it is usually written."""
     return name.isascii() and name.isdigit() and str(int(name)) == name
 
 
 def _classes(row_labels: list[str | None], names: list[str] | None, labels: Sequence[str] | None) -> list[str]:
     present = {label for label in row_labels if label is not None}
-    classes = [name for name in names if name in present] if names is not None else _sorted_names(present)
+    classes = [name for name in names if name in present] if names is not None else sorted_names(present)
     if labels is not None:
         if set(labels) - present or len(set(labels)) < len(labels):
             raise ValueError(f"labels {list(labels)} must be different ones of those that occur: {', '.join(classes)}")
@@ -369,7 +383,14 @@ def _classes(row_labels: list[str | None], names: list[str] | None, labels: Sequ
 
 
 def _folds(columns: dict, wanted: dict, test_share, test_split) -> tuple[list[int], dict[int, str], str]:
-    """Every row's fold, the folds' names, and in words how they were made."""
+    """Every row's fold, the folds' names, and in words how they were made; of copies across folds the first ones stay."""
+    folds, names, split = _choose_folds(columns, wanted, test_share, test_split)
+    _drop_copies_across(columns, folds)
+    return folds, names, split
+
+
+def _choose_folds(columns: dict, wanted: dict, test_share, test_split) -> tuple[list[int], dict[int, str], str]:
+    """`_folds` before copies are dropped."""
     if test_split is not None:
         splits = sorted(set(columns["split"]))
         if test_split not in splits or len(splits) < 2:
@@ -387,40 +408,37 @@ def _folds(columns: dict, wanted: dict, test_share, test_split) -> tuple[list[in
             )
     if test_share is not None:
         return _hold_share_out(columns, column, test_share)
-    names = _sorted_names(set(values))
-    whole = all(map(_is_whole, names))
+    names = sorted_names(set(values))
+    whole = all(map(is_whole, names))
     numbers = {value: int(value) if whole else place for place, value in enumerate(names, start=1)}
     fold_names = {number: value for value, number in numbers.items()}
     return [numbers[group] for group in values], fold_names, f"leave one value of {column} out"
 
 
+def _drop_copies_across(columns: dict, folds: list[int]) -> None:
+    for index, first in copies_across(columns["recording"], folds).items():
+        if columns["problem"][index] is None:
+            columns["problem"][index] = f"copied_across: as {columns['id'][first]}"
+
+
 def _hold_share_out(columns: dict, column: str | None, share: float) -> tuple[list[int], dict[int, str], str]:
-    """`_folds` of a share, by whole speakers where they are known; whole values of `column` stay together if it is given."""
+    """Folds of a share, by whole speakers where they are known; whole values of `column` stay together if it is given."""
     common = {name: columns[name] for name in ("speaker", "dialog", "recording")}
     if column is not None:
         common["fold"] = columns["fold"]
     groups, unit = groups_to_split(common)
     if column is not None and unit != "speakers":
         unit = f"values of {column}"
-    if groups.max() == 0:
-        raise ValueError(f"to hold something out there must be at least two {unit} that share no dialog and no recording")
     classes = {name: place for place, name in enumerate(sorted({label for label in columns["label"] if label is not None}))}
-    labels = np.array([classes.get(label, -1) for label in columns["label"]])
-    # Which groups are held out depends on names alone, in whatever order the rows come.
-    names: dict[int, str] = {}
-    for group, *parts in zip(groups.tolist(), common["speaker"], common["dialog"], strict=True):
-        name = next(part for part in parts if part)
-        names[group] = min(name, names.get(group, name))
-    order = sorted(names, key=lambda group: hashlib.sha256(names[group].encode()).digest())
-    held = hold_out(groups, labels, share, order)
-    return (
-        np.where(held, 1, 2).tolist(),
-        {1: "held out", 2: "training"},
-        f"{share:g} of the samples held out by whole {unit}",
-    )
+    labels = [classes.get(label, -1) for label in columns["label"]]
+    names = [speaker or dialog for speaker, dialog in zip(columns["speaker"], columns["dialog"], strict=True)]
+    held = hold_named_out(groups, labels, share, names, unit)
+    folds = np.where(held, 1, 2).tolist()
+    return folds, {1: "held out", 2: "training"}, f"{share:g} of the samples held out by whole {unit}"
 
 
-def _refuse_shared_dialogs(dialogs: list[str], folds: list[int], names: dict[int, str]) -> None:
+def refuse_shared_dialogs(dialogs: Sequence[str], folds: Sequence[int], names: dict[int, str]) -> None:
+    """Raises ValueError where a dialog lies in several folds."""
     seen, shared = {}, {}
     for dialog, fold in zip(dialogs, folds, strict=True):
         if seen.setdefault(dialog, fold) != fold:
@@ -506,15 +524,6 @@ def _shared_speakers(speakers: list[str | None], folds: list[int]) -> list[str]:
     for name, fold in zip(speakers, folds, strict=True):
         where[name].add(fold)
     return sorted(name for name, found in where.items() if name and len(found) > 1)
-
-
-def _refuse_classes_without_samples(report: Report) -> None:
-    without = [name for name in report.classes if not any(counts[name] for counts in report.samples.values())]
-    if without:
-        raise ValueError(
-            f"no row of {', '.join(without)} has a recording that can be used: {report.commonest()}, such as "
-            f"{report.examples('audio_damaged', 'part_damaged', 'audio_missing')}"
-        )
 
 
 def _fingerprint(described: datasets.Dataset, digests: list[str], order: list[int]) -> str:

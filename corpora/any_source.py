@@ -38,7 +38,7 @@ from .columns import (
     choose_columns,
 )
 from .recordings import SILENCE, choose_part, cut_part, file_stamp, load_kept, locate, missing_hint, printable
-from .sources import DatasetSplit, SourceRow, TableSplit, open_source
+from .sources import DatasetSplit, Source, SourceRow, TableSplit, open_source
 
 SCHEMA_VERSION = "3"  # in the cache's key: raise it with every change of what a prepared row holds
 SHARD = 1000  # rows written, and lost by a kill, at once
@@ -76,7 +76,7 @@ def prepare_rows(
     The prepared rows (columns of `PREPARED`), from the cache or written there, in the order of the source.
 
     Args:
-        source, subset, splits, streaming, cache_dir: as in `load_any_dataset`.
+        source, subset, splits, streaming, cache_dir: as in `load_any_dataset`; or a source that is open already.
         wanted: column of each use: audio, text, label, fold, dialog, order; None for the usual one or none.
 
     Returns:
@@ -86,7 +86,7 @@ def prepare_rows(
     Raises:
         FileNotFoundError, ValueError: as `load_any_dataset`.
     """
-    opened = open_source(source, wanted, subset, splits, streaming)
+    opened = source if isinstance(source, Source) else open_source(source, wanted, subset, splits, streaming)
     key = json.dumps([SCHEMA_VERSION, opened.content, list(opened.splits), wanted])
     folder = Path(cache_dir or HF_DATASETS_CACHE).expanduser() / "lemer_corpora"
     folder /= hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -26,6 +26,7 @@ import datasets
 from huggingface_hub import HfFileSystem, hf_hub_download
 
 from .columns import choose_columns
+from .emotions import EMOTION_WORDS
 from .recordings import AUDIO_SUFFIXES, file_stamp, is_hidden, printable, walk
 from .tables import TABLE_SUFFIXES, Table, is_table, read_table
 
@@ -35,10 +36,6 @@ SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
     **dict.fromkeys(("dev", "val", "valid", "validation"), "validation"),
 }
-EMOTIONS = set(
-    "ang anger angry hap happy happiness joy joyful sad sadness neu neutral fea fear fearful dis disgust disgusted sur "
-    "surprise surprised ps cal calm exc excited excitement fru frustrated frustration bor bored boredom con contempt".split()
-)
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 
 
@@ -389,7 +386,7 @@ def _label_level(folders: Iterable[tuple[str, ...]]) -> int:
         emotions = [
             number
             for number, names in enumerate(levels)
-            if all(EMOTIONS & set(re.split(r"[^a-z]+", name.lower())) for name in names)
+            if all(EMOTION_WORDS & set(re.split(r"[^a-z]+", name.lower())) for name in names)
         ]
         if len(emotions) == 1:
             return emotions[0]

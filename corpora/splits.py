@@ -8,6 +8,7 @@
 Letters of shapes: N rows, G groups, C classes.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -91,3 +92,42 @@ def hold_out(groups: np.ndarray, labels: np.ndarray, share: float, order: Sequen
     if not chosen or distance(shares[best]) < distance(held):
         chosen = [best]
     return np.isin(groups, chosen)
+
+
+def hold_named_out(groups: np.ndarray, labels: Sequence[int], share: float, names: Sequence[str], unit: str) -> np.ndarray:
+    """
+    `hold_out` for a test, which depends on names alone, in whatever order the rows come.
+
+    Args:
+        names: of the speaker or dialog of every row.
+        unit: what the groups are, for the message.
+
+    Raises:
+        ValueError: there is one group only.
+    """
+    if groups.max() == 0:
+        raise ValueError(f"to hold something out there must be at least two {unit} that share no dialog and no recording")
+    called: dict[int, str] = {}
+    for group, name in zip(groups.tolist(), names, strict=True):
+        called[group] = min(name, called.get(group, name))
+    order = sorted(called, key=lambda group: hashlib.sha256(called[group].encode()).digest())
+    return hold_out(groups, np.asarray(labels), share, order)
+
+
+def copies_across(recordings: Sequence[str | None], folds: Sequence[int]) -> dict[int, int]:
+    """
+    Rows whose recording is in an earlier fold as well, which must not be trained on or tested.
+
+    Args:
+        recordings: digest of every row's samples, None or "" where it is not known.
+
+    Returns:
+        Row -> the first row of the recording in the earliest fold.
+    """
+    first: dict[str, int] = {}
+    copies = {}
+    for row in sorted(range(len(folds)), key=lambda row: (folds[row], row)):
+        recording = recordings[row]
+        if recording and folds[first.setdefault(recording, row)] != folds[row]:
+            copies[row] = first[recording]
+    return copies

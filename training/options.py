@@ -177,7 +177,7 @@ def _add_training_options(group) -> None:
 def _check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.output_dir is None:
         parser.error("--output_dir is needed")
-    if args.recipe != "score_fusion" and args.corpus == "iemocap" and args.data_dir is None:
+    if args.recipe != "score_fusion" and corpus_options.needs_data_dir(args):
         parser.error("--data_dir is needed")
     for name in ("words", "codes", "batch_size", "gradient_accumulation_steps", "checkpoint_steps", "epochs"):
         value = getattr(args, name)
@@ -195,7 +195,7 @@ def set_defaults(args: argparse.Namespace, recipe, modality: str) -> None:
         if getattr(args, name) is None:
             setattr(args, name, getattr(recipe, name))
     if args.validation_by is None:
-        args.validation_by = "dialog" if args.corpus == "iemocap" else "speaker"
+        args.validation_by = "dialog" if corpus_options.is_iemocap(args) else "speaker"
     if not recipe.second_stage or modality == "text" or args.second_stage == "none":
         args.second_stage = None
     elif args.second_stage is None:
