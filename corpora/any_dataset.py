@@ -45,7 +45,7 @@ from .columns import ATTRIBUTES, order_keys
 from .recordings import choose_part, name_part
 from .report import EXAMPLES, Kinds, Report
 from .sources import source_name
-from .splits import copies_across, hold_share_out
+from .splits import copies_across, groups_to_split, hold_named_out
 
 KINDS = Kinds(
     damaged={
@@ -132,14 +132,13 @@ def load_any_dataset(
     prepared, facts = prepare_rows(
         source, read, subset=subset, splits=splits, streaming=streaming, cache_dir=cache_dir, progress=progress
     )
-    dataset, report = make_corpus(
-        source_name(source), prepared, facts, wanted, labels, test_share, test_split, pattern=pattern
-    )
+    dataset, report = make_corpus(source_name(source), prepared, facts, wanted, labels, test_share, test_split, pattern)
     report.check_damage(max_bad)
     report.check_classes()
     return dataset, report
 
 
+# long: one step after the other, each a function of its own
 def make_corpus(
     name: str,
     prepared: datasets.Dataset,
@@ -148,8 +147,8 @@ def make_corpus(
     labels: Sequence[str] | None,
     test_share: float | None = None,
     test_split: str | None = None,
-    *,
     pattern: re.Pattern | None = None,
+    *,
     changed: dict[str, list] | None = None,
     folds: tuple[list[int], dict[int, str], str] | None = None,
 ) -> tuple[datasets.Dataset, Report]:
@@ -159,7 +158,6 @@ def make_corpus(
     Args:
         prepared, facts, wanted: of `prepare_rows`.
         labels, test_share, test_split: as in `load_any_dataset`.
-        pattern: finds the speaker in names, see `load_any_dataset`.
         changed: columns of the prepared rows that have other values than when they were prepared.
         folds: the fold of every prepared row, the folds' names, and in words how they were made; None for those of `wanted`,
             `test_share` and `test_split`.
@@ -177,17 +175,13 @@ def make_corpus(
     classes = _classes(columns["label"], facts["label_names"], labels)
     folds, fold_names, split = folds or _folds(columns, wanted, test_share, test_split)
     refuse_shared_dialogs(columns["dialog"], folds, fold_names)
-    _drop_copies_across(columns, folds)
     order = _order(columns, folds, wanted["order"])
 
     votes = votes_by_class(columns["votes"], classes, columns["id"], notes)
     described = _describe(columns, folds, order, classes, facts, votes, notes)
     attributes = {name: numbers_or_none(name, columns[name], remarks) for name in ATTRIBUTES}
     described = add_annotations(described, votes, attributes)
-    samples = {fold: dict.fromkeys(classes, 0) for fold in fold_names}
-    for fold, label in zip(folds, described["label"], strict=True):
-        if label >= 0:
-            samples[fold][classes[label]] += 1
+    samples = _count_samples(folds, described["label"], fold_names, classes)
     # Joined before they are ordered: indices would be written out with all recordings.
     dataset = datasets.concatenate_datasets([described, prepared.select_columns(["audio"])], axis=1).select(order)
     one_fold = bool(test_share or test_split)
@@ -211,6 +205,15 @@ def make_corpus(
     )
     notes["untrained_class"] += report.untrained_classes(report.held_out)
     return dataset, report
+
+
+def _count_samples(folds: list[int], labels: Sequence[int], fold_names: dict[int, str], classes: list[str]) -> dict:
+    """Fold -> class -> number of samples."""
+    samples = {fold: dict.fromkeys(classes, 0) for fold in fold_names}
+    for fold, label in zip(folds, labels, strict=True):
+        if label >= 0:
+            samples[fold][classes[label]] += 1
+    return samples
 
 
 def _history_in_words(wanted: dict, facts: dict) -> str:
@@ -357,13 +360,6 @@ def _recordings(columns: dict, notes: dict) -> list[str | None]:
     return recordings
 
 
-def _drop_copies_across(columns: dict, folds: list[int]) -> None:
-    """Of a recording that occurs in several folds, the rows of the first fold stay; the others lose their label."""
-    for index, first in copies_across(columns["recording"], folds).items():
-        if columns["problem"][index] is None:
-            columns["problem"][index] = f"copied_across: as {columns['id'][first]}"
-
-
 def sorted_names(names: set[str]) -> list[str]:
     """Names in alphabetical order, numbers where all are whole numbers in the order of numbers."""
     return sorted(names, key=int) if all(is_whole(name) for name in names) else sorted(names)
@@ -387,7 +383,14 @@ def _classes(row_labels: list[str | None], names: list[str] | None, labels: Sequ
 
 
 def _folds(columns: dict, wanted: dict, test_share, test_split) -> tuple[list[int], dict[int, str], str]:
-    """Every row's fold, the folds' names, and in words how they were made."""
+    """Every row's fold, the folds' names, and in words how they were made; of copies across folds the first ones stay."""
+    folds, names, split = _choose_folds(columns, wanted, test_share, test_split)
+    _drop_copies_across(columns, folds)
+    return folds, names, split
+
+
+def _choose_folds(columns: dict, wanted: dict, test_share, test_split) -> tuple[list[int], dict[int, str], str]:
+    """`_folds` before copies are dropped."""
     if test_split is not None:
         splits = sorted(set(columns["split"]))
         if test_split not in splits or len(splits) < 2:
@@ -412,21 +415,26 @@ def _folds(columns: dict, wanted: dict, test_share, test_split) -> tuple[list[in
     return [numbers[group] for group in values], fold_names, f"leave one value of {column} out"
 
 
+def _drop_copies_across(columns: dict, folds: list[int]) -> None:
+    for index, first in copies_across(columns["recording"], folds).items():
+        if columns["problem"][index] is None:
+            columns["problem"][index] = f"copied_across: as {columns['id'][first]}"
+
+
 def _hold_share_out(columns: dict, column: str | None, share: float) -> tuple[list[int], dict[int, str], str]:
-    """`_folds` of a share, by whole speakers where they are known; whole values of `column` stay together if it is given."""
+    """Folds of a share, by whole speakers where they are known; whole values of `column` stay together if it is given."""
     common = {name: columns[name] for name in ("speaker", "dialog", "recording")}
     if column is not None:
         common["fold"] = columns["fold"]
-    classes = {name: place for place, name in enumerate(sorted({label for label in columns["label"] if label is not None}))}
-    labels = np.array([classes.get(label, -1) for label in columns["label"]])
-    held, unit = hold_share_out(common, labels, share)
+    groups, unit = groups_to_split(common)
     if column is not None and unit != "speakers":
         unit = f"values of {column}"
-    return (
-        np.where(held, 1, 2).tolist(),
-        {1: "held out", 2: "training"},
-        f"{share:g} of the samples held out by whole {unit}",
-    )
+    classes = {name: place for place, name in enumerate(sorted({label for label in columns["label"] if label is not None}))}
+    labels = [classes.get(label, -1) for label in columns["label"]]
+    names = [speaker or dialog for speaker, dialog in zip(columns["speaker"], columns["dialog"], strict=True)]
+    held = hold_named_out(groups, labels, share, names, unit)
+    folds = np.where(held, 1, 2).tolist()
+    return folds, {1: "held out", 2: "training"}, f"{share:g} of the samples held out by whole {unit}"
 
 
 def refuse_shared_dialogs(dialogs: Sequence[str], folds: Sequence[int], names: dict[int, str]) -> None:

@@ -62,11 +62,16 @@ def add_corpus_options(group) -> None:
         help="labels to tell apart, others are history only; or a set of IEMOCAP's labels: four (the default), "
         "four_without_excited, six",
     )
+    _add_split_options(group)
+    group.add_argument("--streaming", action="store_true", help="of a Hub dataset, keep the prepared rows alone")
+
+
+def _add_split_options(group) -> None:
     group.add_argument(
         "--test_share",
         type=float,
         help="one fold: hold out about this share, by whole speakers where they are known, whole dialogs, and whole values "
-        "of --fold_column",
+        "of --fold_column; of a corpus that is known by name with --protocol random",
     )
     group.add_argument(
         "--speaker_pattern",
@@ -75,14 +80,13 @@ def add_corpus_options(group) -> None:
         "'(\\d+)\\.wav$' for RAVDESS. --fold_column speaker then leaves one of them out at a time",
     )
     group.add_argument("--test_split", metavar="SPLIT", help="one fold: hold out this split")
-    group.add_argument("--streaming", action="store_true", help="of a Hub dataset, keep the prepared rows alone")
+
+
+def is_iemocap(args) -> bool:
+    """Whether the corpus is IEMOCAP alone."""
+    return len(args.corpus) == 1 and args.corpus[0].partition("=")[0] == "iemocap"
 
 
 def needs_data_dir(args) -> bool:
     """Whether IEMOCAP's layout is asked for without its folder."""
     return args.corpus == ["iemocap"] and args.data_dir is None
-
-
-def is_iemocap(args) -> bool:
-    """Whether IEMOCAP's layout alone is asked for."""
-    return [word.partition("=")[0] for word in args.corpus] == ["iemocap"]

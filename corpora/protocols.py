@@ -24,7 +24,7 @@ import numpy as np
 from .any_dataset import is_whole, refuse_shared_dialogs, sorted_names
 from .options import PROTOCOLS
 from .report import EXAMPLES, Kinds, Report, fingerprint_lines
-from .splits import copies_across, hold_share_out
+from .splits import copies_across, groups_to_split, hold_named_out
 
 TEST_SHARE = 0.2  # of the samples, held out by the protocol random
 TRAINING_SPLITS = ("train", "validation")
@@ -155,9 +155,11 @@ def _random(columns: dict, share: float) -> Folds:
     if not 0 < share < 1:
         raise ValueError(f"--test_share must be between 0 and 1, got {share}")
     common = {name: columns[name] for name in ("speaker", "dialog", "recording") if name in columns}
-    held, unit = hold_share_out(common, np.asarray(columns["label"]), share)
-    names = {1: "held out", 2: "training"}
-    return np.where(held, 1, 2).tolist(), names, [1], f"{share:g} of the samples held out at random, by whole {unit}"
+    groups, unit = groups_to_split(common)
+    names = [speaker or dialog for speaker, dialog in zip(columns["speaker"], columns["dialog"], strict=True)]
+    held = hold_named_out(groups, columns["label"], share, names, unit)
+    split = f"{share:g} of the samples held out at random, by whole {unit}"
+    return np.where(held, 1, 2).tolist(), {1: "held out", 2: "training"}, [1], split
 
 
 def _corpora(columns: dict) -> Folds:

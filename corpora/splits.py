@@ -94,39 +94,40 @@ def hold_out(groups: np.ndarray, labels: np.ndarray, share: float, order: Sequen
     return np.isin(groups, chosen)
 
 
-def hold_share_out(columns: Mapping[str, Sequence[str | None]], labels: np.ndarray, share: float) -> tuple[np.ndarray, str]:
+def hold_named_out(groups: np.ndarray, labels: Sequence[int], share: float, names: Sequence[str], unit: str) -> np.ndarray:
     """
-    Hold a share of a corpus out for the test. Which groups these are depends on names alone, in whatever order rows come.
+    `hold_out` for a test, which depends on names alone, in whatever order the rows come.
 
     Args:
-        columns: as in [`groups_to_split`], with `speaker` and `dialog`; every row has a dialog.
-        labels: (N,) class of every row, below 0 where it has none.
-        share: from 0 to 1.
-
-    Returns:
-        (N,) whether a row is held out, and what was kept whole.
+        names: of the speaker or dialog of every row.
+        unit: what the groups are, for the message.
 
     Raises:
-        ValueError: all rows are linked.
+        ValueError: there is one group only.
     """
-    groups, unit = groups_to_split(columns)
     if groups.max() == 0:
         raise ValueError(f"to hold something out there must be at least two {unit} that share no dialog and no recording")
-    names: dict[int, str] = {}
-    for group, *parts in zip(groups.tolist(), columns["speaker"], columns["dialog"], strict=True):
-        name = next(part for part in parts if part)
-        names[group] = min(name, names.get(group, name))
-    order = sorted(names, key=lambda group: hashlib.sha256(names[group].encode()).digest())
-    return hold_out(groups, labels, share, order), unit
+    called: dict[int, str] = {}
+    for group, name in zip(groups.tolist(), names, strict=True):
+        called[group] = min(name, called.get(group, name))
+    order = sorted(called, key=lambda group: hashlib.sha256(called[group].encode()).digest())
+    return hold_out(groups, np.asarray(labels), share, order)
 
 
 def copies_across(recordings: Sequence[str | None], folds: Sequence[int]) -> dict[int, int]:
-    """The rows whose recording is in an earlier fold too, and a row of that fold with it."""
-    kept: dict[str, tuple[int, int]] = {}
+    """
+    Rows whose recording is in an earlier fold as well, which must not be trained on or tested.
+
+    Args:
+        recordings: digest of every row's samples, None or "" where it is not known.
+
+    Returns:
+        Row -> the first row of the recording in the earliest fold.
+    """
+    first: dict[str, int] = {}
     copies = {}
-    for index in sorted(range(len(folds)), key=lambda index: (folds[index], index)):
-        if recording := recordings[index]:
-            fold, first = kept.setdefault(recording, (folds[index], index))
-            if fold != folds[index]:
-                copies[index] = first
+    for row in sorted(range(len(folds)), key=lambda row: (folds[row], row)):
+        recording = recordings[row]
+        if recording and folds[first.setdefault(recording, row)] != folds[row]:
+            copies[row] = first[recording]
     return copies
