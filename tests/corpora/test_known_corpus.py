@@ -1,12 +1,14 @@
-"""Known corpora as datasets: labels, columns, folds by every protocol, unions, IEMOCAP's label sets, and the folds by name."""
+"""Known corpora as datasets: labels, columns, folds by every protocol, unions, IEMOCAP's label sets, folds by name."""
 
 import argparse
 import json
+import re
 
 import numpy as np
 import pytest
 from known_layouts import WRITERS, clip, write, write_meld, write_ravdess
-from releases import Turn, write_dialog, write_release
+from releases import Turn, write_dialog
+from tiny import tower_folders
 
 import lemer.train
 from lemer.corpora.iemocap import load_iemocap
@@ -55,7 +57,8 @@ def test_labels_have_standard_names_and_speakers_are_in_one_fold_alone(name, loa
     for utterance, label in zip(dataset["emotion"], dataset["label"], strict=True):
         assert label == -1 or names[label] == row.emotions[utterance]
     held_out = [by_fold(dataset, "speaker")[fold] for fold in report.held_out]
-    assert all(not first & second for first in held_out for second in held_out if first is not second) or name == "meld"
+    apart = all(not first & second for first in held_out for second in held_out if first is not second)
+    assert apart or name == "msp-podcast"  # whose test splits share speakers
     assert report.format().count(row.title) >= 1 and json.loads(report.to_json())["published"]["complete"] is False
 
 
@@ -68,7 +71,7 @@ def test_a_whole_copy_is_said_to_be_whole(tmp_path, monkeypatch):
     monkeypatch.setitem(KNOWN, "ravdess", type(row)(**{**row.__dict__, **small}))
     _, report = load_known("ravdess", tmp_path, cache_dir=tmp_path / "cache", progress=False)
     assert report.verdict == "All 12 utterances of RAVDESS are there." and report.num_damaged == 0
-    assert "          4 / 4           8 / 8         12 / 12" in report.format().replace("  ", "  ")
+    assert re.search(r"^all +4 / 4 +8 / 8 +12 / 12$", report.format(), re.MULTILINE)
     (tmp_path / "Actor_02" / "03-01-05-01-01-01-02.wav").unlink()
     (tmp_path / "audio_speech_actors_01-24" / "Actor_02" / "03-01-05-01-01-01-02.wav").unlink()
     _, report = load_known("ravdess", tmp_path, cache_dir=tmp_path / "cache", progress=False)
@@ -94,7 +97,7 @@ def test_what_is_said_of_an_utterance_stands_beside_it(load):
 
 def test_labels_are_mapped_as_the_user_says(load, copies):
     dataset, report = load("emodb", label_map={"L": "sad", "happy": "joy"})
-    assert report.classes == ["anger", "happiness", "neutral", "sad"] or "sadness" in report.classes
+    assert report.classes == ["anger", "happiness", "sadness", "neutral"]
     assert dataset["label"].count(report.classes.index("sadness")) == 1
     _, report = load("tess", labels=["angry", "sad"], protocol="random")
     assert report.classes == ["anger", "sadness"] and len(report.notes["other_label"]) == 2
@@ -269,17 +272,11 @@ def unite(copies, *names, **options):
     return load_named(corpora, cache_dir=str(copies / "cache"), **options)
 
 
-def test_a_union_has_the_classes_of_all_and_holds_one_corpus_out(copies):
-    dataset, report = unite(copies, "crema-d", "emovo", "cafe")
-    assert report.classes == ["neutral"] or set(report.classes) <= {"anger", "neutral"} or True
-    assert report.folds == {1: "crema-d", 2: "emovo", 3: "cafe"} == {n: name for n, name in enumerate(by_corpus(dataset), 1)}
-
-
 def by_corpus(dataset) -> list[str]:
     return list(dict.fromkeys(dataset["corpus"]))
 
 
-def test_a_union_of_two(copies):
+def test_a_union_has_the_classes_of_all_and_holds_one_corpus_out(copies):
     dataset, report = unite(copies, "crema-d", "emodb")
     assert report.classes == ["anger", "happiness", "neutral"] and report.held_out == [1, 2]
     assert report.folds == {1: "crema-d", 2: "emodb"} and by_corpus(dataset) == ["crema-d", "emodb"]
@@ -292,11 +289,8 @@ def test_a_union_of_two(copies):
     names = report.classes
     for row in dataset:
         corpus, _, written = row["id"].partition("/")
-        assert (
-            row["corpus"] == corpus
-            and row["speaker"].startswith(f"{corpus}/")
-            and row["session"] == names.index("anger") + 1 + (corpus == "emodb")
-        )
+        assert row["corpus"] == corpus and row["speaker"].startswith(f"{corpus}/")
+        assert row["session"] == {"crema-d": 1, "emodb": 2}[corpus]
         meant = KNOWN[corpus].emotions[row["emotion"]]
         assert row["label"] == (names.index(meant) if meant in names else -1), written
     row = dataset[0]
@@ -320,28 +314,24 @@ def test_iemocap_joins_a_union_in_standard_names(copies, five_sessions):
     assert any(row["history"] for row in samples)
 
 
-def test_unions_that_cannot_be_are_refused(copies):
-    with pytest.raises(ValueError, match="1 classes in common, and a classifier needs two .tess: .*; msp-improv: "):
-        unite(
-            copies, "tess", "cafe", "msp-improv", label_map={"neutral": "calm", "happy": "joy", "sad": "x", "anger": "anger"}
-        )
-    with pytest.raises(ValueError, match="--labels calm: they must be|--labels anger calm: they must be"):
+def test_unions_that_cannot_be_are_refused(copies, five_sessions):
+    has = "crema-d: anger, happiness, neutral, sadness; emovo: happiness, neutral, disgust, surprise; cafe: "
+    with pytest.raises(ValueError, match=f"1 classes in common, and a classifier needs two .{has}"):
+        unite(copies, "crema-d", "emovo", "cafe")
+    with pytest.raises(ValueError, match="--labels anger calm: they must be"):
         unite(copies, "emodb", "cafe", labels=["anger", "calm"])
     with pytest.raises(ValueError, match="EmoDB, CaFE has no label calm"):
         unite(copies, "emodb", "cafe", label_map={"calm": "x"})
     with pytest.raises(ValueError, match="leaves one whole corpus out, and nothing would be left to train on"):
-        load_named(
-            {"iemocap": str(write_release(copies / "one", sessions=2))}, protocol="corpus", cache_dir=str(copies / "cache")
-        )
+        load_named({"iemocap": str(five_sessions)}, protocol="corpus", cache_dir=str(copies / "cache"))
 
 
 # -------------------------------------------------------------------------------------------------------------- options
 
 
 def test_names_of_corpora_on_the_command_line(tmp_path):
-    assert named_corpora(["iemocap"], "DIR") == {"iemocap": "DIR"} and named_corpora(["ravdess"], "DIR") == {
-        "ravdess": "DIR"
-    }
+    assert named_corpora(["iemocap"], "DIR") == {"iemocap": "DIR"}
+    assert named_corpora(["ravdess"], "DIR") == {"ravdess": "DIR"}
     assert named_corpora(["ravdess=a", "iemocap=b"], None) == {"ravdess": "a", "iemocap": "b"}
     assert named_corpora(["table.csv"], None) is None and named_corpora(["owner/name"], None) is None
     folder = tmp_path / "a=b"
@@ -397,6 +387,4 @@ def test_the_script_trains_on_a_union_and_scores_each_corpus(copies, tmp_path, t
 
 @pytest.fixture(scope="module")
 def towers(tmp_path_factory):
-    from tiny import tower_folders
-
     return tower_folders(tmp_path_factory.mktemp("towers"))
