@@ -16,6 +16,7 @@ COMMANDS = {
     "train": ("lemer.train", "train one row of the papers' tables and score it"),
     "pretrain": ("lemer.pretrain", "pre-train the speech tower further on a corpus"),
     "predict": ("lemer.predict", "emotions of recordings, folders, tables and dialogs"),
+    "evaluate": ("lemer.score", "score a checkpoint on a labelled corpus"),
     "publish": ("lemer.publish", "publish a finished run on the Hugging Face Hub"),
     "export": ("lemer.export", "write a checkpoint as an ONNX file"),
     "app": ("lemer.app", "a page in the browser that answers recordings"),
@@ -45,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lemer",
         usage="lemer COMMAND ...",
-        description="\n".join(["Emotion recognition from speech and words (LE-MER).", "", "commands:", *lines]),
+        description="\n".join(["Emotion recognition from speech and words (LE-MER).", "commands:", *lines]),
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
