@@ -17,6 +17,7 @@ COMMANDS = {
     "train": ("lemer.train", "train one row of the papers' tables and score it"),
     "pretrain": ("lemer.pretrain", "pre-train the speech tower further on a corpus"),
     "predict": ("lemer.predict", "emotions of recordings, folders, tables and dialogs"),
+    "evaluate": ("lemer.score", "score a checkpoint on a labelled corpus"),
     "publish": ("lemer.publish", "publish a finished run on the Hugging Face Hub"),
     "export": ("lemer.export", "write a checkpoint as an ONNX file"),
     "app": ("lemer.app", "a page in the browser that answers recordings"),

@@ -88,6 +88,7 @@ def load_any_dataset(
     test_share: float | None = None,
     test_split: str | None = None,
     speaker_pattern: str | None = None,
+    unsplit: bool = False,
     dialog_column: str | None = None,
     order_column: str | None = None,
     streaming: bool = False,
@@ -113,6 +114,7 @@ def load_any_dataset(
         test_split: One fold: this split is held out (fold 1, the others are fold 2).
         speaker_pattern: Regular expression that finds the speaker (its first group, or the whole match) in the name of a
             recording, or in an id. "speaker" as `fold_column` then leaves one of these speakers out.
+        unsplit: No fold is held out: all rows are in fold 1.
         dialog_column, order_column: What dialog a row belongs to, and a number, a time, or a name with a number in it that
             orders its turns. None: no dialogs; the order of the source.
         streaming: Do not keep a Hub dataset's own files, only the prepared rows.
@@ -124,7 +126,8 @@ def load_any_dataset(
         ValueError: a table cannot be read; a column, split or label is not there; no way to hold rows out; a dialog lies in
             two folds; fewer than two classes; a class without a usable recording; more than `max_bad` damaged rows.
     """
-    _check_options(fold_column, test_share, test_split)
+    if not unsplit:
+        _check_options(fold_column, test_share, test_split)
     pattern = _compile_speaker_pattern(speaker_pattern)
     wanted = {"audio": audio_column, "text": text_column, "label": label_column}
     wanted.update(fold=fold_column, dialog=dialog_column, order=order_column)
@@ -132,7 +135,9 @@ def load_any_dataset(
     prepared, facts = prepare_rows(
         source, read, subset=subset, splits=splits, streaming=streaming, cache_dir=cache_dir, progress=progress
     )
-    dataset, report = make_corpus(source_name(source), prepared, facts, wanted, labels, test_share, test_split, pattern)
+    folds = ([1] * len(prepared), {1: "all"}, "not split") if unsplit else None
+    split = (test_share, test_split, pattern)
+    dataset, report = make_corpus(source_name(source), prepared, facts, wanted, labels, *split, folds=folds)
     report.check_damage(max_bad)
     report.check_classes()
     return dataset, report

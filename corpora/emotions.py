@@ -116,3 +116,40 @@ def describe_classes(classes: Mapping[str, str | None]) -> str:
         if name is not None:
             merged.setdefault(name, []).append(label)
     return "; ".join(f"{name} = {', '.join(labels)}" for name, labels in merged.items() if labels != [name])
+
+
+def match_classes(labels: Iterable[str], classes: Sequence[str], changes: Mapping[str, str]) -> dict[str, str | None]:
+    """
+    The class of a model that every label of another corpus means.
+
+    Args:
+        labels: of the corpus.
+        classes: of the model.
+        changes: label -> class, from `parse_label_map`; it overrules all else.
+
+    Returns:
+        label -> the class that is asked for, or is called so, or is another word for the same emotion; None where there is
+        none.
+
+    Raises:
+        ValueError: a change names no label or no class.
+    """
+    labels = list(labels)
+    spelled = {name.casefold(): name for name in classes}
+    standard: dict[str, list[str]] = {}
+    for name in classes:
+        standard.setdefault(standard_name(name) or name, []).append(name)
+    written = {label.casefold(): label for label in labels}
+    for label, name in changes.items():
+        if label.casefold() not in written or name.casefold() not in spelled:
+            raise ValueError(
+                f"--label_map {label}={name}: expected LABEL=CLASS with a label of the corpus ({', '.join(labels)}) and a "
+                f"class of the model ({', '.join(classes)})"
+            )
+    asked = {label.casefold(): spelled[name.casefold()] for label, name in changes.items()}
+    matched: dict[str, str | None] = {}
+    for label in labels:
+        same = standard.get(standard_name(label) or label, [])
+        alike = spelled.get(label.casefold(), same[0] if len(same) == 1 else None)
+        matched[label] = asked.get(label.casefold(), alike)
+    return matched

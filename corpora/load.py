@@ -75,6 +75,33 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
     return Corpus(samples, report, folds, protocol)
 
 
+def load_unsplit(args: argparse.Namespace) -> tuple[datasets.Dataset, Report]:
+    """
+    All labelled rows of the corpus that the options of `add_source_options` name, and the report on it.
+
+    The labels are those of the corpus: standard names of one that is known by name.
+
+    Raises:
+        ValueError, OSError, datasets.exceptions.DatasetsError: of the loaders; several corpora.
+    """
+    known = named_corpora(args.corpus, args.data_dir)
+    if known is None:
+        names = ("audio", "text", "label", "dialog", "order")
+        options = {f"{name}_column": getattr(args, f"{name}_column") for name in names}
+        options.update({name: getattr(args, name) for name in ("subset", "splits", "streaming", "cache_dir", "max_bad")})
+        dataset, report = any_dataset.load_any_dataset(args.corpus[0], **options, unsplit=True)
+    elif len(known) > 1:
+        raise ValueError(f"--corpus {' '.join(args.corpus)}: give one corpus, and the others by commands of their own")
+    else:
+        ((name, folder),) = known.items()
+        if name == "iemocap":
+            dataset, report = iemocap.load_iemocap(folder, cache_dir=args.cache_dir)
+        else:
+            dataset, report = load_whole(name, folder, None, {}, args.cache_dir)
+        report.check_damage(args.max_bad)
+    return dataset.select(np.flatnonzero(np.asarray(dataset["label"]) >= 0)), report
+
+
 def named_corpora(words: Sequence[str], data_dir: str | None) -> dict[str, str] | None:
     """
     The corpora of `--corpus` that are known by name, and their folders; None for any other dataset.

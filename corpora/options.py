@@ -8,18 +8,7 @@ FREE = {"data_dir", "cache_dir", "max_bad", "streaming", "folds"}
 
 def add_corpus_options(group) -> None:
     """Add the options that `load_corpus` reads to a parser, or to a group of a parser."""
-    group.add_argument(
-        "--corpus",
-        nargs="+",
-        default=["iemocap"],
-        metavar="NAME",
-        help="iemocap: a folder of IEMOCAP's layout, given as --data_dir (default); NAME=DIR: a corpus that is known by "
-        "name (docs/corpora.md), such as ravdess=DIR, or several of them; or any dataset: Hub name, folder "
-        "(audiofolder, save_to_disk, parquet, CSV, JSON) or file",
-    )
-    group.add_argument("--data_dir", help="folder of the release")
-    group.add_argument("--cache_dir", help="where the prepared corpus is kept (default: the cache of `datasets`)")
-    group.add_argument("--max_bad", type=int, help="stop if the corpus has more damaged files, lines and turns than this")
+    add_source_options(group)
     group.add_argument(
         "--folds",
         nargs="+",
@@ -43,18 +32,11 @@ def add_corpus_options(group) -> None:
         metavar="LABEL=CLASS",
         help="of a corpus that is known by name: what labels become, such as excitement=happiness (default: its row)",
     )
-    helps = {
-        "audio": "recordings: audio, or paths in the folder (default: audio, if there is one)",
-        "text": "transcripts (default: text, if there is one)",
-        "label": "labels: names or numbers (default: label)",
-        "fold": "folds: every value (speaker, session ...) is held out once",
-        "dialog": "dialogs, for the history (default: none)",
-        "order": "place of a turn in its dialog (default: the order of the rows)",
-    }
-    for name in COLUMNS:
-        group.add_argument(f"--{name}_column", metavar="COLUMN", help=f"of any dataset, column of {helps[name]}")
-    group.add_argument("--subset", help="of a Hub dataset that has several (its configuration)")
-    group.add_argument("--split", dest="splits", nargs="+", metavar="SPLIT", help="splits to read (default: all)")
+    group.add_argument(
+        "--fold_column",
+        metavar="COLUMN",
+        help="of any dataset, column of folds: every value (speaker, session ...) is held out once",
+    )
     group.add_argument(
         "--labels",
         nargs="+",
@@ -63,6 +45,33 @@ def add_corpus_options(group) -> None:
         "four_without_excited, six",
     )
     _add_split_options(group)
+
+
+def add_source_options(group) -> None:
+    """Add the options that say what the corpus is and which of its columns are read."""
+    group.add_argument(
+        "--corpus",
+        nargs="+",
+        default=["iemocap"],
+        metavar="NAME",
+        help="iemocap: a folder of IEMOCAP's layout, given as --data_dir (default); NAME=DIR: a corpus that is known by "
+        "name (docs/corpora.md), such as ravdess=DIR, or several of them; or any dataset: Hub name, folder "
+        "(audiofolder, save_to_disk, parquet, CSV, JSON) or file",
+    )
+    group.add_argument("--data_dir", help="folder of the release")
+    group.add_argument("--cache_dir", help="where the prepared corpus is kept (default: the cache of `datasets`)")
+    group.add_argument("--max_bad", type=int, help="stop if the corpus has more damaged files, lines and turns than this")
+    helps = {
+        "audio": "recordings: audio, or paths in the folder (default: audio, if there is one)",
+        "text": "transcripts (default: text, if there is one)",
+        "label": "labels: names or numbers (default: label)",
+        "dialog": "dialogs, for the history (default: none)",
+        "order": "place of a turn in its dialog (default: the order of the rows)",
+    }
+    for name, text in helps.items():
+        group.add_argument(f"--{name}_column", metavar="COLUMN", help=f"of any dataset, column of {text}")
+    group.add_argument("--subset", help="of a Hub dataset that has several (its configuration)")
+    group.add_argument("--split", dest="splits", nargs="+", metavar="SPLIT", help="splits to read (default: all)")
     group.add_argument("--streaming", action="store_true", help="of a Hub dataset, keep the prepared rows alone")
 
 

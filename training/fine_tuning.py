@@ -102,6 +102,7 @@ def _describe_training(model, split: Splits, progress: dict, accelerator: Accele
         "validation_ua": progress["best_score"],
         "split": {name: len(getattr(split, name)) for name in ("train", "validation", "test")},
         "validation_by": split.unit,
+        "training_speakers": sorted({*split.train["speaker"], *split.validation["speaker"]} - {""}),
         "parameters": model.num_parameters(),
         "trained_parameters": model.num_parameters(only_trainable=True),
         "updates": progress["step"],

@@ -41,6 +41,7 @@ MODULES = {
     ("train",): "lemer.train",
     ("pretrain",): "lemer.pretrain",
     ("predict",): "lemer.predict",
+    ("evaluate",): "lemer.score",
     ("publish",): "lemer.publish",
     ("report",): "lemer.evaluation.report",
     ("corpus", "iemocap"): "lemer.corpora.iemocap",
