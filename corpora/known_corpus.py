@@ -75,7 +75,8 @@ def load_known(
     """
     row = KNOWN[name]
     dataset, report = load_whole(name, folder, labels, label_map or {}, cache_dir, progress)
-    check_changes(label_map or {}, {row.title: (report.published.meaning, row.emotions)})
+    meaning = {} if report.published is None else report.published.meaning
+    check_changes(label_map or {}, {row.title: (meaning, row.emotions)})
     protocol = protocol or row.protocols[0]
     if protocol not in row.protocols:
         raise ValueError(f"--protocol {protocol}: {row.title} has {', '.join(row.protocols)}")
@@ -109,7 +110,7 @@ def load_whole(
         "votes": [_votes(votes, {**row.emotions, **classes}) for votes in prepared["votes"]],
     }
     dataset, report = make_corpus(
-        name, prepared, facts, wanted, wanted_labels, changed=changed, folds=_sessions(files.utterances)
+        name, prepared, facts, wanted, wanted_labels, changed=changed, made=_sessions(files.utterances)
     )
     dataset = _with_columns(dataset, files.utterances)
     kinds = Kinds(*({**ours, **theirs} for ours, theirs in zip(report.kinds, FILE_KINDS, strict=True)))

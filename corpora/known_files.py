@@ -112,6 +112,30 @@ def corpora_named_so(paths: list[Path], root: Path) -> Counter:
     return counts
 
 
+def named_beside_folders(paths: list[Path], labels: list[str], root: Path) -> str | None:
+    """
+    The known corpus that some recordings are named as, where the folders that would be their labels tell no emotion.
+
+    Args:
+        paths: of the recordings.
+        labels: the folder of each that would be its label.
+        root: the folder of all.
+
+    Returns:
+        Key of `KNOWN`; None where fewer than half of the recordings are named so, and where the folders may be labels: they
+        are called like emotions, or all clips of an emotion lie in one of them.
+    """
+    named = corpora_named_so(paths, root).most_common(1)
+    if not named or 2 * named[0][1] < len(paths) or all(standard_name(label) for label in labels):
+        return None
+    name = named[0][0]
+    folders: dict[str, set[str]] = defaultdict(set)
+    for path, label in zip(paths, labels, strict=True):
+        match = _match(KNOWN[name].clips, path.with_suffix(""), root)
+        folders[match.groupdict().get("emotion", "") if match else ""].add(label)
+    return name if len(set(labels)) < 2 or any(len(found) > 1 for found in folders.values()) else None
+
+
 def _match(pattern: str, path: Path, root: Path) -> re.Match | None:
     """A match of the end of a path, which begins with the name of the root: `a/DC` may be given as well as `a`."""
     return re.search(rf"(?:^|/)(?:{pattern})$", f"{root.name}/{path.relative_to(root).as_posix()}")
@@ -291,7 +315,7 @@ class _Reader:
     def utterance(self, name: str, path: Path | None, fields: dict, votes: Counter) -> dict:
         row = self.row
         speaker = fields.get("speaker")
-        fields["speaker"] = row.speakers.get(speaker, speaker)
+        fields["speaker"] = row.speakers.get(speaker, speaker) if speaker else None
         gender = fields.get("gender", "")[:1].upper() or row.genders.get(fields["speaker"] or "", "")
         fields["gender"] = gender if gender in ("F", "M") else None
         if "split" in fields:

@@ -63,7 +63,7 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
         named["label_map"] = parse_label_map(args.label_map or ())
         dataset, report = load_named(known, **shared, **named, cache_dir=args.cache_dir, max_bad=args.max_bad)
     report.check_modality(modality)
-    protocol = {"corpus": report.name, "split": report.split, "history": report.history}
+    protocol: dict = {"corpus": report.name, "split": report.split, "history": report.history}
     if known is not None and list(known) == ["iemocap"]:
         protocol["corpus"] = "iemocap"  # not where it lies
     if known is not None and report.standard is None:

@@ -22,6 +22,7 @@ from lemer.corpora.emotions import STANDARD_NAMES, check_changes, classes_of, pa
 from lemer.corpora.known import CREMA_D_WOMEN, KNOWN
 from lemer.corpora.known_files import KnownFiles, read_known_files
 from lemer.corpora.known_row import expand
+from lemer.corpora.sources import open_source
 
 
 def told(found: KnownFiles) -> dict[str, Expected]:
@@ -212,6 +213,24 @@ def test_a_table_of_another_release_names_its_columns(tmp_path):
     write(table, table.read_text().replace("EmoClass", "Emotion"))
     message = refused("msp-podcast", tmp_path)
     assert "has no column EmoClass, as the tables of MSP-Podcast have: its columns are FileName, Emotion" in message
+
+
+@pytest.mark.parametrize("name", ["ravdess", "crema-d", "tess", "savee", "emovo"])
+def test_a_known_corpus_that_is_given_without_its_name_is_told(name, tmp_path):
+    """Its folders are speakers or forms of files, and would be taken for labels."""
+    WRITERS[name](tmp_path)
+    for path in [*tmp_path.rglob("*.csv")]:
+        path.unlink()
+    with pytest.raises(ValueError, match=f"named as those of {KNOWN[name].title}, in folders that name no emotion"):
+        open_source(tmp_path, {})
+
+
+def test_recordings_of_a_known_corpus_in_folders_of_emotions_are_read_by_folders(tmp_path):
+    for name in write_emodb(tmp_path / "all"):
+        (tmp_path / "sorted" / ("bad", "good")["F" in name]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "all" / "wav" / f"{name}.wav").rename(tmp_path / "sorted" / ("bad", "good")["F" in name] / f"{name}.wav")
+    ((_, table),) = open_source(tmp_path / "sorted", {}).splits["train"].tables
+    assert {row["label"] for _, row in table.rows()} == {"bad", "good"}
 
 
 # -------------------------------------------------------------------------------------------------------------- the rows
