@@ -416,9 +416,9 @@ def _class_folders(folder: Path, recordings: list[Path], remarks: list[str]) -> 
     known = named_beside_folders([*labelled], [*labelled.values()], folder)
     if known is not None:
         raise ValueError(
-            f"{folder} has recordings that are named as those of {KNOWN[known].title}, in folders that name no emotion, such "
-            f"as {next(iter(labelled.values()))}: give --corpus {known}={folder}, which reads the emotions from the names. "
-            "Or give a table metadata.csv with the columns file_name and label"
+            f"{folder} has recordings that are named as those of {KNOWN[known].title}, in folders that name no emotion, "
+            f"such as {next(iter(labelled.values()))}: give --corpus {known}={folder}, which reads the emotions from the "
+            "names. Or give a table metadata.csv with the columns file_name and label"
         )
 
     def table(rows: list[tuple[Path, str | None]]) -> Table:
