@@ -58,8 +58,14 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
             args.corpus[0], **options, **shared, cache_dir=args.cache_dir, max_bad=args.max_bad
         )
     else:
-        if given := [f"--{'split' if name == 'splits' else name}" for name, value in options.items() if value]:
-            raise ValueError(f"{', '.join(given)}: of any dataset; corpora that are known by name have no such option")
+        given = [f"--{'split' if name == 'splits' else name}" for name, value in options.items() if value]
+        if args.test_share is not None and args.protocol != "random":
+            given.append("--test_share")  # without --protocol random
+        if given:
+            raise ValueError(
+                f"{', '.join(given)}: of any dataset; a corpus that is known by name takes --protocol, and --test_share with "
+                "--protocol random"
+            )
         named["label_map"] = parse_label_map(args.label_map or ())
         dataset, report = load_named(known, **shared, **named, cache_dir=args.cache_dir, max_bad=args.max_bad)
     report.check_modality(modality)
@@ -256,8 +262,10 @@ def choose_folds(wanted: Sequence[str] | None, folds: Mapping[int, str]) -> list
             meant = " and ".join(f"{folds[number]} (number {number})" for number in named)
             raise ValueError(f"--folds {word} could be {meant}: give the name")
         if not named:
-            listed = ", ".join(name if name == str(number) else f"{number} ({name})" for number, name in folds.items())
-            raise ValueError(f"--folds {word}: the corpus has utterances in the folds {listed}")
+            named = (
+                f", called {', '.join(folds.values())}" if any(name != str(number) for number, name in folds.items()) else ""
+            )
+            raise ValueError(f"--folds [{word}]: the corpus has utterances in the sessions {sorted(folds)}{named}")
         chosen += named
     return list(dict.fromkeys(chosen))
 

@@ -359,7 +359,9 @@ def test_folds_are_chosen_by_name_or_number():
     assert choose_folds(["08", "08", "2"], folds) == [2]
     with pytest.raises(ValueError, match="--folds 8 could be 08 .number 2. and 15 .number 8.: give the name"):
         choose_folds(["8"], folds)
-    with pytest.raises(ValueError, match=r"--folds spk1: the corpus has utterances in the folds 1 \(03\), 2 \(08\)"):
+    with pytest.raises(
+        ValueError, match=r"--folds \[spk1\]: the corpus has utterances in the sessions \[1, 2, 8, 9\], called 03, 08"
+    ):
         choose_folds(["spk1"], folds)
 
 
