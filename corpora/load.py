@@ -63,8 +63,8 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
             given.append("--test_share")  # without --protocol random
         if given:
             raise ValueError(
-                f"{', '.join(given)}: of any dataset; a corpus that is known by name takes --protocol, and --test_share with "
-                "--protocol random"
+                f"{', '.join(given)}: of any dataset; a corpus that is known by name takes --protocol, and --test_share "
+                "with --protocol random"
             )
         named["label_map"] = parse_label_map(args.label_map or ())
         dataset, report = load_named(known, **shared, **named, cache_dir=args.cache_dir, max_bad=args.max_bad)

@@ -218,6 +218,7 @@ def _report(report: Report, columns: dict, made: Folds, protocol: str, copies: l
         kinds=kinds,
         notes=notes,
         fingerprints={**report.fingerprints, "all": fingerprint},
+        remarks=[*report.remarks, *([report.verdict] if report.standard is not None else [])],
         standard=None,
     )
     notes["untrained_class"] = report.untrained_classes(held_out)

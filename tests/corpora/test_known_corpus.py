@@ -240,6 +240,7 @@ def test_six_classes_of_iemocap(five_sessions, tmp_path):
 def test_one_speaker_of_iemocap_is_left_out_with_history(five_sessions, tmp_path):
     dataset, report = load_named({"iemocap": str(five_sessions)}, protocol="speaker", cache_dir=str(tmp_path))
     assert report.held_out == list(range(1, 11)) and report.folds[1] == "Ses01_F" and not report.is_standard
+    assert report.remarks[-1].startswith("Not the standard 5,531 subset")
     samples = dataset.select(np.flatnonzero(np.asarray(dataset["label"]) >= 0))
     split = split_rows(samples, 1, 0.1, 0)
     assert set(split.test["speaker"]) == {"Ses01_F"} and set(split.validation["speaker"]) == {"Ses01_M"}
