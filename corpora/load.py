@@ -71,7 +71,9 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
     report.check_modality(modality)
     protocol: dict = {"corpus": report.name, "split": report.split, "history": report.history}
     if known is not None and list(known) == ["iemocap"]:
-        protocol["corpus"] = "iemocap"  # not where it lies
+        # Not where it lies. Other classes or folds are another task, which no paper's number stands beside.
+        other = f", {', '.join(report.classes)}, {report.split}" if report.standard is None else ""
+        protocol["corpus"] = f"iemocap{other}"
     if known is not None and report.standard is None:
         protocol["fold_names"] = {str(number): name for number, name in report.folds.items()}
     samples = dataset.select(np.flatnonzero(np.asarray(dataset["label"]) >= 0))

@@ -14,7 +14,7 @@ import lemer.train
 from lemer.corpora.iemocap import load_iemocap
 from lemer.corpora.known import KNOWN
 from lemer.corpora.known_corpus import load_known, main
-from lemer.corpora.load import choose_folds, iemocap_labels, load_named, named_corpora
+from lemer.corpora.load import choose_folds, iemocap_labels, load_corpus, load_named, named_corpora
 from lemer.corpora.options import add_corpus_options
 from lemer.corpora.release import parse_rater_line
 from lemer.training.folds import rows_to_train_on, split_rows
@@ -391,3 +391,15 @@ def test_the_script_trains_on_a_union_and_scores_each_corpus(copies, tmp_path, t
 @pytest.fixture(scope="module")
 def towers(tmp_path_factory):
     return tower_folders(tmp_path_factory.mktemp("towers"))
+
+
+def test_other_classes_of_iemocap_are_no_task_of_the_papers(five_sessions, tmp_path):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    add_corpus_options(parser)
+    said = []
+    for options in ([], ["--labels", "six"], ["--protocol", "speaker", "--folds", "Ses02_M"]):
+        corpus = load_corpus(parser.parse_args(["--data_dir", str(five_sessions), "--cache_dir", str(tmp_path), *options]))
+        said.append((corpus.protocol["corpus"], corpus.protocol.get("fold_names", {}).get("4"), corpus.folds))
+    six = "iemocap, ang, exc, fru, hap, neu, sad, leave one session out; speakers of a session occur in no other"
+    assert said[0] == ("iemocap", None, [1, 2, 3, 4, 5]) and said[1] == (six, "Session4", [1, 2, 3, 4, 5])
+    assert said[2] == ("iemocap, ang, hap, neu, sad, leave one speaker out", "Ses02_M", [4])
