@@ -18,7 +18,7 @@ def summarise(runs: list[dict], paper: dict) -> dict:
     Returns:
         `folds`, `seeds` and `paper`; `mean`: over the folds of each seed, then over the seeds; `deviation`: the standard
         deviation of the seeds' means, None with one seed; `pooled`: WA and UA with the utterances of all folds as one test
-        set, mean over the seeds.
+        set, mean over the seeds; `ccc` of attributes, where the model predicts some.
     """
     by_seed = defaultdict(list)
     for run in runs:
@@ -38,7 +38,22 @@ def summarise(runs: list[dict], paper: dict) -> dict:
         "deviation": {name: float(np.std(values, ddof=1)) if several else None for name, values in means.items()},
         "pooled": {name: float(np.mean(values)) for name, values in pooled.items()},
         "paper": paper,
+        **_summarise_attributes(by_seed),
     }
+
+
+def _summarise_attributes(by_seed: dict[int, list[dict]]) -> dict:
+    """`ccc`: of every attribute the mean over the folds of each seed, then over the seeds, and its deviation."""
+    folds = [run for runs in by_seed.values() for run in runs]
+    if not folds or "ccc" not in folds[0]:
+        return {}
+    summary = {}
+    for name in folds[0]["ccc"]:
+        seeds = [[run["ccc"][name] for run in runs if run["ccc"][name] is not None] for runs in by_seed.values()]
+        means = [np.mean(values) for values in seeds if values]
+        deviation = float(np.std(means, ddof=1)) if len(means) > 1 else None
+        summary[name] = {"mean": float(np.mean(means)) if means else None, "deviation": deviation}
+    return {"ccc": summary}
 
 
 def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool) -> str:
@@ -63,6 +78,10 @@ def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool
     total = sum(run["utterances"] for run in runs) // len(summary["seeds"])
     lines.append(f"| **mean over folds** | {' | '.join(cells)} | {total} |")
     lines.append(f"| pooled | {100 * pooled['wa']:.2f} | {100 * pooled['ua']:.2f} | | {total} |")
+    for attribute, figures in summary.get("ccc", {}).items():
+        spread = "" if figures["deviation"] is None else f" ± {figures['deviation']:.3f}"
+        figure = "not known" if figures["mean"] is None else f"CCC {figures['mean']:.3f}{spread}"
+        lines.append(f"| {attribute} | {figure} | | | |")
     if paper.get("wa") is not None:
         name = "paper" if comparable else "paper, on IEMOCAP: not this corpus"
         lines.append(f"| {name} | {paper['wa']:.2f} | {paper['ua']:.2f} | | 5531 |")

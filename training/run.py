@@ -17,7 +17,7 @@ from ..runtime.files import write_atomically
 from ..runtime.locks import hold_for_all
 from ..runtime.process import leave_process_group
 from .fine_tuning import train_fold
-from .options import FREE, changed_settings, set_defaults, towers_of_fold
+from .options import FREE, SCORES, changed_settings, set_defaults, towers_of_fold
 from .second_stage import second_stage
 
 # Of a run that was stopped.
@@ -111,7 +111,7 @@ def _protocol(
     return {
         **{name: value for name, value in vars(args).items() if name not in FREE},
         **corpus.protocol,
-        "selection": f"best UA on validation {args.validation_by}s of the training sessions"
+        "selection": f"best {SCORES[args.select_by]} on validation {args.validation_by}s of the training sessions"
         if args.validation_share
         else "last update",
         "second_stage": None if args.second_stage is None else "on the utterances of the training sessions, without labels",
