@@ -25,7 +25,7 @@ class Corpus(NamedTuple):
     A loaded corpus.
 
     Attributes:
-        samples: its labelled rows.
+        samples: its labelled rows; with `--targets votes` also those that have votes alone.
         report: `format()`, `fingerprints["all"]` and `is_standard`, of its loader.
         folds: numbers of the folds to hold out.
         protocol: in words, what corpus it is, how it is split, and what history a turn has; names of folds.
@@ -76,8 +76,14 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
         protocol["corpus"] = f"iemocap{other}"
     if known is not None and report.standard is None:
         protocol["fold_names"] = {str(number): name for number, name in report.folds.items()}
-    samples = dataset.select(np.flatnonzero(np.asarray(dataset["label"]) >= 0))
-    sessions = sorted(set(samples["session"]))
+    labelled = np.asarray(dataset["label"]) >= 0
+    sessions = sorted(set(np.asarray(dataset["session"])[labelled].tolist()))
+    if getattr(args, "targets", "label") == "votes":
+        if "votes" not in dataset.column_names:
+            raise ValueError(f"--targets votes: {report.name} has no column votes")
+        frames, votes = np.asarray(dataset["num_frames"]), np.array([any(row) for row in dataset["votes"]])
+        labelled |= (frames > 0) & votes
+    samples = dataset.select(np.flatnonzero(labelled))
     folds = choose_folds(args.folds, {number: report.folds[number] for number in report.held_out if number in sessions})
     report.check_folds(folds)
     return Corpus(samples, report, folds, protocol)

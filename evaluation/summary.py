@@ -18,7 +18,8 @@ def summarise(runs: list[dict], paper: dict) -> dict:
     Returns:
         `folds`, `seeds` and `paper`; `mean`: over the folds of each seed, then over the seeds; `deviation`: the standard
         deviation of the seeds' means, None with one seed; `pooled`: WA and UA with the utterances of all folds as one test
-        set, mean over the seeds; and of a run on several corpora `by_corpus`: the same of each, with its `utterances`.
+        set, mean over the seeds; and of a run on several corpora `by_corpus`: the same of each, with its
+        `utterances`; `ccc` of attributes, where the model predicts some.
     """
     by_seed = defaultdict(list)
     for run in runs:
@@ -38,6 +39,7 @@ def summarise(runs: list[dict], paper: dict) -> dict:
         "pooled": {name: value for name, value in _pool(list(by_seed.values())).items() if name != "utterances"},
         **({"by_corpus": by_corpus} if by_corpus else {}),
         "paper": paper,
+        **_summarise_attributes(by_seed),
     }
 
 
@@ -51,6 +53,20 @@ def _pool(seeds: list[list[dict]]) -> dict[str, float]:
         values["ua"].append(np.mean(np.diag(confusion)[counts > 0] / counts[counts > 0]))
         values["utterances"].append(counts.sum())
     return {name: float(np.mean(numbers)) for name, numbers in values.items()}
+
+
+def _summarise_attributes(by_seed: dict[int, list[dict]]) -> dict:
+    """`ccc`: of every attribute the mean over the folds of each seed, then over the seeds, and its deviation."""
+    folds = [run for runs in by_seed.values() for run in runs]
+    if not folds or "ccc" not in folds[0]:
+        return {}
+    summary = {}
+    for name in folds[0]["ccc"]:
+        seeds = [[run["ccc"][name] for run in runs if run["ccc"][name] is not None] for runs in by_seed.values()]
+        means = [np.mean(values) for values in seeds if values]
+        deviation = float(np.std(means, ddof=1)) if len(means) > 1 else None
+        summary[name] = {"mean": float(np.mean(means)) if means else None, "deviation": deviation}
+    return {"ccc": summary}
 
 
 def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool) -> str:
@@ -80,6 +96,10 @@ def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool
     for name, scores in summary.get("by_corpus", {}).items():
         figures = f"{100 * scores['wa']:.2f} | {100 * scores['ua']:.2f}"
         lines.append(f"| {name}, pooled | {figures} | | {scores['utterances']:.0f} |")
+    for attribute, figures in summary.get("ccc", {}).items():
+        spread = "" if figures["deviation"] is None else f" ± {figures['deviation']:.3f}"
+        figure = "not known" if figures["mean"] is None else f"CCC {figures['mean']:.3f}{spread}"
+        lines.append(f"| {attribute} | {figure} | | | |")
     if paper.get("wa") is not None:
         name = "paper" if comparable else "paper, on IEMOCAP: not this corpus"
         lines.append(f"| {name} | {paper['wa']:.2f} | {paper['ua']:.2f} | | 5531 |")

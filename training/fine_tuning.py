@@ -14,6 +14,7 @@ from transformers import get_scheduler
 from transformers.utils import logging
 
 from .. import LemerProcessor
+from ..evaluation.attribute_scores import attribute_scores
 from ..evaluation.run_folder import format_predictions
 from ..evaluation.ser_metrics import emotion_scores
 from ..runtime.files import whole_folder, write_atomically, writing
@@ -21,6 +22,7 @@ from ..towers_lemer import TwoTowerModel
 from .batches import NUM_WORKERS, Collator, evaluation_loader, training_loader
 from .folds import MODELS, Splits, prepare_model, split_rows
 from .loop import LoopSettings, Task, best_weights, check_batch_size, count_updates, make_accelerator, predict, train, unwrap
+from .options import SCORES
 
 
 def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path, speech: str, text: str) -> None:
@@ -51,12 +53,13 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
         model.speech_model.feature_extractor._freeze_parameters()  # HuBERT's model has no method of its own that calls this
 
     workers = NUM_WORKERS if args.num_workers is None else args.num_workers
-    whole, cut = (Collator(processor, model.config.modality, seconds) for seconds in (None, args.max_seconds))
+    whole = Collator(processor, model.config.modality)
+    cut = training_collator(args, processor, model.config)
     loader = training_loader(split.train, cut, args.batch_size, seed, workers)
     validation_loader = None
     if len(split.validation):
         validation_loader = evaluation_loader(split.validation, whole, args.batch_size, workers)
-    settings = LoopSettings(args.epochs, args.max_grad_norm, args.checkpoint_steps, seed)
+    settings = LoopSettings(args.epochs, args.max_grad_norm, args.checkpoint_steps, seed, args.select_by)
     task = FineTuning(f"fold {fold} seed {seed}", model, args, loader, accelerator)
     progress = train(task, accelerator, loader, folder, settings, validation_loader)
 
@@ -64,7 +67,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
         best = _load(best_weights(folder, progress), protocol)
         unwrap(task.model, accelerator).load_state_dict(best.state_dict())
     test_loader = accelerator.prepare(evaluation_loader(split.test, whole, args.batch_size, workers))
-    labels, logits = predict(task.model, test_loader, accelerator)
+    labels, logits, attributes = predict(task.model, test_loader, accelerator)
     for tracker in accelerator.trackers:
         tracker.finish()
     if accelerator.is_main_process:
@@ -75,7 +78,8 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
             "seed": seed,
             **emotion_scores(labels, logits.argmax(1), names),
             **_scores_by_corpus(split.test, labels, logits.argmax(1), names),
-            **_describe_training(model, split, progress, accelerator),
+            **attribute_scores(split.test, cut.attributes, attributes),
+            **_describe_training(model, split, progress, accelerator, args.select_by),
             "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
         }
         predictions = format_predictions(split.test["id"], labels, logits, names)
@@ -93,13 +97,19 @@ def _scores_by_corpus(test, labels, predicted, names: list[str]) -> dict:
     return {"by_corpus": {name: emotion_scores(labels[mask], predicted[mask], names) for name, mask in masks.items()}}
 
 
-def _describe_training(model, split: Splits, progress: dict, accelerator: Accelerator) -> dict:
+def training_collator(args, processor: LemerProcessor, config) -> Collator:
+    """The collator of the training split: with `--max_seconds`, votes and attributes."""
+    votes = config.num_labels if args.targets == "votes" else 0
+    return Collator(processor, config.modality, args.max_seconds, votes, list(config.attributes or ()))
+
+
+def _describe_training(model, split: Splits, progress: dict, accelerator: Accelerator, select_by: str) -> dict:
     """What results.json says beside the scores."""
     best = progress["best_step"]
     return {
         "labels": list(model.config.id2label.values()),
-        "selected": "last update" if best is None else f"best UA on validation, update {best}",
-        "validation_ua": progress["best_score"],
+        "selected": "last update" if best is None else f"best {SCORES[select_by]} on validation, update {best}",
+        f"validation_{select_by}": progress["best_score"],
         "split": {name: len(getattr(split, name)) for name in ("train", "validation", "test")},
         "validation_by": split.unit,
         "training_speakers": sorted({*split.train["speaker"], *split.validation["speaker"]} - {""}),

@@ -16,6 +16,7 @@ from ..labels.label_embeddings import build_label_embeddings
 from ..runtime.files import whole_folder, writing
 from ..towers_lemer import tower_config
 from .small_towers import SMALL_SPEECH_TOWERS, make_small_speech_tower, make_small_text_tower
+from .targets import attribute_scales, class_weights
 
 MODELS = {"lemer": LemerModel, "cross_modal": CrossModalModel}
 
@@ -41,7 +42,7 @@ def split_rows(dataset, fold: int, share: float, seed: int, by: str = "speaker")
     Split the corpus for one fold.
 
     Args:
-        dataset: labelled utterances of all sessions, rows of the corpus schema.
+        dataset: utterances of all sessions, rows of the corpus schema. Those without a label are trained on alone.
         fold: the session that is held out for the test.
         share: about what share of the training sessions' utterances, and of every class, is for validation; 0 for none.
         seed: of the choice among groups of one size.
@@ -58,10 +59,12 @@ def split_rows(dataset, fold: int, share: float, seed: int, by: str = "speaker")
             f"fold {fold} has {len(rows)} training and {len(test)} test utterances (sessions of the corpus: "
             f"{sorted(set(sessions.tolist()))}): a fold needs its own session and another"
         )
+    labelled = np.asarray(dataset["label"]) >= 0  # others have votes, which a training may learn from
+    test = test[labelled[test]]
     if share == 0:
         return Splits(dataset.select(rows), dataset.select([]), dataset.select(test), None)
     validation, unit = _given_validation(dataset, fold)
-    if len(validation):
+    if len(validation := validation[labelled[validation]]):
         return Splits(dataset.select(rows), dataset.select(validation), dataset.select(test), unit)
     names = [name for name in ("speaker", "dialog", "recording") if name in dataset.column_names]
     groups, unit = groups_to_split({name: np.asarray(dataset[name])[rows].tolist() for name in names}, by == "speaker")
@@ -72,7 +75,7 @@ def split_rows(dataset, fold: int, share: float, seed: int, by: str = "speaker")
         )
     order = np.random.default_rng([seed, fold]).permutation(groups.max() + 1).tolist()
     validation = hold_out(groups, np.asarray(dataset["label"])[rows], share, order)
-    train, validation = rows[~validation], rows[validation]
+    train, validation = rows[~validation], rows[validation & labelled[rows]]
     return Splits(dataset.select(train), dataset.select(validation), dataset.select(test), unit)
 
 
@@ -109,7 +112,8 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
     Write the model that training starts from, with its label embeddings, and its processor.
 
     Args:
-        protocol: settings of the run: `model`, `config`, `processor`, `semantic_labels`, `tonal_labels`, `words`, `codes`.
+        protocol: settings of the run: `model`, `config`, `processor`, `semantic_labels`, `tonal_labels`, `words`, `codes`,
+            `class_weights`, `attributes`.
         speech, text: the towers: folders, Hub names, or names of small towers.
         dataset: the training split alone.
         seed: of the new layers, and of small towers.
@@ -124,7 +128,13 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
         if text == "small":
             text = str(make_small_text_tower(temporary / "towers" / "text", dataset["text"], seed))
         set_seed(seed)  # for the new layers
-        config = {"id2label": dict(enumerate(dataset.features["label"].names)), **config}
+        names = dataset.features["label"].names
+        config = {
+            "id2label": dict(enumerate(names)),
+            "class_weights": class_weights(protocol["class_weights"], dataset["label"], names),
+            "attributes": attribute_scales(protocol["attributes"], dataset),
+            **config,
+        }
         if config.get("speech_label_space") == "semantic":
             config["semantic_size"] = tower_config(text, "text").hidden_size
         towers = (None if modality == "text" else speech, None if modality == "speech" else text)
@@ -139,7 +149,7 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
             build_label_embeddings(
                 model,
                 processor,
-                dataset,
+                dataset.select(np.flatnonzero(np.asarray(dataset["label"]) >= 0)),
                 semantic=protocol["semantic_labels"],
                 tonal=protocol["tonal_labels"],
                 words=protocol["words"],

@@ -12,6 +12,7 @@ from ..recipes import SEMANTIC, TONAL
 from ..runtime.command import command_parser
 from .settings import FINE_TUNING, SMALL_SPEECH_TOWERS
 
+SCORES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}  # what may choose the epoch
 # Options that do not change the results. They are not compared when a run goes on.
 FREE = corpus_options.FREE | {"output_dir", "fuse", "second_stage", "seeds", "num_workers", "checkpoint_steps", "list"}
 
@@ -147,6 +148,7 @@ def _add_training_options(group) -> None:
     group.add_argument(
         "--gradient_accumulation_steps", type=int, default=1, metavar="N", help="batches of an update (default: 1)"
     )
+    _add_target_options(group)
     group.add_argument(
         "--max_grad_norm", type=float, default=1.0, metavar="NORM", help="clip gradients to this norm (default: 1.0)"
     )
@@ -171,6 +173,37 @@ def _add_training_options(group) -> None:
         default=200,
         metavar="N",
         help="updates between two states that a killed run goes on from; there is one after every epoch too (default: 200)",
+    )
+
+
+def _add_target_options(group) -> None:
+    group.add_argument(
+        "--targets",
+        choices=["label", "votes"],
+        default="label",
+        help="what the classes are trained on: the label, or the shares of the annotators' votes (a column votes) by KL "
+        "divergence, which also learns from utterances without a label, such as ties (default: label)",
+    )
+    group.add_argument(
+        "--class_weights",
+        nargs="+",
+        default=["none"],
+        metavar="WEIGHT",
+        help="how often an utterance of a class counts in the losses: none, balanced (all classes alike), or a number for "
+        "each class in their order (default: none)",
+    )
+    group.add_argument(
+        "--attributes",
+        nargs="+",
+        default=[],
+        choices=["valence", "arousal", "dominance"],
+        help="columns of numbers that a head beside the classes learns with the loss 1 - CCC (default: none)",
+    )
+    group.add_argument(
+        "--select_by",
+        choices=list(SCORES),
+        default="ua",
+        help="score on the validation utterances that chooses the epoch (default: ua)",
     )
 
 

@@ -17,7 +17,7 @@ from ..runtime.files import write_atomically
 from ..runtime.locks import hold_for_all
 from ..runtime.process import leave_process_group
 from .fine_tuning import train_fold
-from .options import FREE, changed_settings, set_defaults, towers_of_fold
+from .options import FREE, SCORES, changed_settings, set_defaults, towers_of_fold
 from .second_stage import second_stage
 
 # Of a run that was stopped.
@@ -126,8 +126,8 @@ def _selection(args: argparse.Namespace, corpus: Corpus) -> str:
     if not args.validation_share:
         return "last update"
     if "split" in corpus.samples.column_names:
-        return "best UA on the publisher's validation split"
-    return f"best UA on validation {args.validation_by}s of the training sessions"
+        return f"best {SCORES[args.select_by]} on the publisher's validation split"
+    return f"best {SCORES[args.select_by]} on validation {args.validation_by}s of the training sessions"
 
 
 def _fuse(args: argparse.Namespace, recipe: Recipe) -> None:
