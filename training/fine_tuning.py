@@ -74,10 +74,9 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
         names = list(model.config.id2label.values())
         results = {
             "fold": fold,
-            "fold_name": protocol.get("fold_names", {}).get(str(fold), str(fold)),
             "seed": seed,
-            **emotion_scores(labels, logits.argmax(1), names),
-            **_scores_by_corpus(split.test, labels, logits.argmax(1), names),
+            **_scores(split.test, labels, logits.argmax(1), names),
+            "fold_name": protocol.get("fold_names", {}).get(str(fold), str(fold)),
             **attribute_scores(split.test, cut.attributes, attributes),
             **_describe_training(model, split, progress, accelerator, args.select_by),
             "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
@@ -88,13 +87,15 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     accelerator.free_memory(task.model, task.optimizer, task.scheduler)
 
 
-def _scores_by_corpus(test, labels, predicted, names: list[str]) -> dict:
-    """The scores of each corpus, where the test rows are of several that are known by name."""
+def _scores(test, labels, predicted, names: list[str]) -> dict:
+    """The scores of the test rows, and `by_corpus` of each corpus where they are of several that are known by name."""
+    scores = emotion_scores(labels, predicted, names)
     if "corpus" not in test.column_names:
-        return {}
+        return scores
     corpora = np.asarray(test["corpus"])
     masks = {str(name): corpora == name for name in dict.fromkeys(corpora.tolist())}
-    return {"by_corpus": {name: emotion_scores(labels[mask], predicted[mask], names) for name, mask in masks.items()}}
+    by_corpus = {name: emotion_scores(labels[mask], predicted[mask], names) for name, mask in masks.items()}
+    return {**scores, "by_corpus": by_corpus}
 
 
 def training_collator(args, processor: LemerProcessor, config) -> Collator:
