@@ -49,9 +49,9 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
     towers = {(fold, seed): towers_of_fold(args, fold, seed) for fold in corpus.folds for seed in args.seeds}
     for (fold, _), (speech, text) in towers.items():
         if modality != "text":
-            check_unseen(speech, fold, protocol["corpus_fingerprint"])
+            check_unseen(speech, fold, protocol["corpus_fingerprint"], protocol["corpus"])
         if modality != "speech":
-            check_unseen(text, fold, protocol["corpus_fingerprint"])
+            check_unseen(text, fold, protocol["corpus_fingerprint"], protocol["corpus"])
     if processes.is_main_process:
         check_protocol(output, protocol)
     processes.wait_for_everyone()

@@ -17,6 +17,7 @@ from lemer.corpora.known_corpus import load_known, main
 from lemer.corpora.load import choose_folds, iemocap_labels, load_corpus, load_named, named_corpora
 from lemer.corpora.options import add_corpus_options
 from lemer.corpora.release import parse_rater_line
+from lemer.evaluation.protocol import check_unseen
 from lemer.training.folds import rows_to_train_on, split_rows
 
 
@@ -403,3 +404,18 @@ def test_other_classes_of_iemocap_are_no_task_of_the_papers(five_sessions, tmp_p
     six = "iemocap, ang, exc, fru, hap, neu, sad, leave one session out; speakers of a session occur in no other"
     assert said[0] == ("iemocap", None, [1, 2, 3, 4, 5]) and said[1] == (six, "Session4", [1, 2, 3, 4, 5])
     assert said[2] == ("iemocap, ang, hap, neu, sad, leave one speaker out", "Ses02_M", [4])
+
+
+def test_a_tower_that_may_have_seen_the_test_in_other_folds_is_refused(tmp_path):
+    folder = tmp_path / "run" / "fold2" / "seed0"
+    folder.mkdir(parents=True)
+    tower = str(folder / "checkpoint")
+    (folder / "results.json").write_text(json.dumps({"fold": 2}))
+    said = {"corpus": "ravdess + emodb", "corpus_fingerprint": "a", "fold_names": {"1": "ravdess", "2": "emodb"}}
+    (tmp_path / "run" / "protocol.json").write_text(json.dumps(said))
+    check_unseen(tower, 2, "a", "ravdess + emodb")  # the same run's own fold
+    check_unseen(tower, 3, "b", "emodb")  # held out whole when the tower was trained
+    check_unseen(tower, 3, "b", "crema-d")
+    for corpus in ("ravdess", "crema-d + ravdess"):
+        with pytest.raises(ValueError, match="was trained on ravdess in other folds or on another copy"):
+            check_unseen(tower, 3, "b", corpus)
