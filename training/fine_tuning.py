@@ -21,7 +21,20 @@ from ..runtime.files import whole_folder, write_atomically, writing
 from ..towers_lemer import TwoTowerModel
 from .batches import NUM_WORKERS, Collator, evaluation_loader, training_loader
 from .folds import MODELS, Splits, prepare_model, split_rows
-from .loop import LoopSettings, Task, best_weights, check_batch_size, count_updates, make_accelerator, predict, train, unwrap
+from .loop import (
+    LoopSettings,
+    Task,
+    best_weights,
+    check_batch_size,
+    count_updates,
+    load_weights,
+    make_accelerator,
+    predict,
+    train,
+    unwrap,
+)
+from .lora import add_lora
+from .memory_estimate import describe_memory, estimate_memory, free_memory
 from .options import SCORES
 
 
@@ -40,21 +53,22 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     accelerator = make_accelerator(folder, args.mixed_precision, args.gradient_accumulation_steps, tensorboard=True)
     check_batch_size(args.batch_size, accelerator)
     split = split_rows(dataset, fold, args.validation_share, seed, args.validation_by)
-    if accelerator.is_main_process and args.validation_by == "speaker" and split.unit in ("dialogs", "rows"):
-        print(f"note: fold {fold} cuts validation off by whole {split.unit}, so it may share speakers with training")
-
+    if accelerator.is_main_process:
+        _say_unit(split.unit, fold, args.validation_by)
     start = folder / "start"
     if accelerator.is_main_process and not start.exists():
         folder.mkdir(parents=True, exist_ok=True)
         prepare_model(protocol, speech, text, split.train, seed, start, args.batch_size)
     accelerator.wait_for_everyone()
     model, processor = _load(start, protocol), LemerProcessor.from_pretrained(start)
-    if args.freeze_feature_encoder and model.speech_model is not None:
-        model.speech_model.feature_extractor._freeze_parameters()  # HuBERT's model has no method of its own that calls this
-
     workers = NUM_WORKERS if args.num_workers is None else args.num_workers
     whole = Collator(processor, model.config.modality)
     cut = training_collator(args, processor, model.config)
+    lora = prepare_to_train(model, args, seed)
+    if accelerator.is_main_process:
+        print(say_memory(model, args, cut, split.train, accelerator), flush=True)
+    if args.gradient_checkpointing:
+        model.activation_checkpointing_enable()
     loader = training_loader(split.train, cut, args.batch_size, seed, workers)
     validation_loader = None
     if len(split.validation):
@@ -64,8 +78,9 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     progress = train(task, accelerator, loader, folder, settings, validation_loader)
 
     if validation_loader is not None:
-        best = _load(best_weights(folder, progress), protocol)
-        unwrap(task.model, accelerator).load_state_dict(best.state_dict())
+        load_weights(unwrap(task.model, accelerator), best_weights(folder, progress))
+    if lora is not None:
+        lora.merge_and_unload()
     test_loader = accelerator.prepare(evaluation_loader(split.test, whole, args.batch_size, workers))
     labels, logits, attributes = predict(task.model, test_loader, accelerator)
     for tracker in accelerator.trackers:
@@ -73,10 +88,8 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     if accelerator.is_main_process:
         names = list(model.config.id2label.values())
         results = {
-            "fold": fold,
-            "seed": seed,
+            **{"fold": fold, "fold_name": protocol.get("fold_names", {}).get(str(fold), str(fold)), "seed": seed},
             **_scores(split.test, labels, logits.argmax(1), names),
-            "fold_name": protocol.get("fold_names", {}).get(str(fold), str(fold)),
             **attribute_scores(split.test, cut.attributes, attributes),
             **_describe_training(model, split, progress, accelerator, args.select_by),
             "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
@@ -96,6 +109,25 @@ def _scores(test, labels, predicted, names: list[str]) -> dict:
     masks = {str(name): corpora == name for name in dict.fromkeys(corpora.tolist())}
     by_corpus = {name: emotion_scores(labels[mask], predicted[mask], names) for name, mask in masks.items()}
     return {**scores, "by_corpus": by_corpus}
+
+
+def _say_unit(unit: str | None, fold: int, wanted: str) -> None:
+    if wanted == "speaker" and unit in ("dialogs", "rows"):
+        print(f"note: fold {fold} cuts validation off by whole {unit}, so it may share speakers with training")
+
+
+def prepare_to_train(model, args, seed: int):
+    """Freeze what does not train, and add LoRA's adapters if they are asked for; returns peft's tuner, or None."""
+    if args.freeze_feature_encoder and model.speech_model is not None:
+        model.speech_model.feature_extractor._freeze_parameters()  # HuBERT's model has no method of its own that calls this
+    return None if args.lora is None else add_lora(model, args.lora, seed)
+
+
+def say_memory(model, args, collator: Collator, rows, accelerator: Accelerator) -> str:
+    """The estimate of this training's memory in one line."""
+    share = args.batch_size // accelerator.num_processes
+    memory = estimate_memory(model, collator, rows, min(share, len(rows)), args.mixed_precision)
+    return describe_memory(memory, free_memory(accelerator.device), args.gradient_checkpointing)
 
 
 def training_collator(args, processor: LemerProcessor, config) -> Collator:

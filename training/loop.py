@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import TorchDynamoPlugin, is_tensorboard_available, set_seed
+from safetensors.torch import load_model, save_model
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
@@ -27,6 +28,8 @@ from ..runtime.files import whole_folder, writing
 from ..runtime.stopping import Terminated, terminating
 from .batches import LengthBuckets
 from .states import JsonLinesTracker, States
+
+WEIGHTS = "model.safetensors"  # in the folder of the best weights
 
 
 @dataclass(frozen=True)
@@ -279,12 +282,17 @@ def _validate(task: Task, accelerator: Accelerator, loader, folder: Path, epoch:
         if accelerator.is_main_process:
             target = best_weights(folder, progress)
             with whole_folder(target) as temporary, writing(target):
-                unwrap(task.model, accelerator).save_pretrained(temporary)
+                save_model(unwrap(task.model, accelerator), str(temporary / WEIGHTS))
 
 
 def best_weights(folder: Path, progress: dict) -> Path:
     """The folder of the weights that were the best on the validation split."""
     return folder / "states" / f"best-{progress['best_step']}"
+
+
+def load_weights(model: torch.nn.Module, folder: Path) -> None:
+    """Load what `best_weights` names into a model that has the same modules."""
+    load_model(model, folder / WEIGHTS)
 
 
 def unwrap(model: torch.nn.Module, accelerator: Accelerator) -> PreTrainedModel:

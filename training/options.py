@@ -96,7 +96,7 @@ def _add_tower_options(group) -> None:
         default="facebook/wav2vec2-conformer-rel-pos-large",
         metavar="TOWER",
         help="folder or Hub name of a wav2vec 2.0 pre-training checkpoint, or of a finished model of train.py, whose tower "
-        f"is taken; or a tiny conformer of random weights: {', '.join(SMALL_SPEECH_TOWERS)}. {{fold}} and {{seed}} stand "
+        f"is taken; or a conformer of random weights: {', '.join(SMALL_SPEECH_TOWERS)}. {{fold}} and {{seed}} stand "
         "for their numbers: runs/B5/fold{fold}/seed{seed}/checkpoint (default: facebook/wav2vec2-conformer-rel-pos-large)",
     )
     group.add_argument(
@@ -112,6 +112,13 @@ def _add_tower_options(group) -> None:
         help="folder of the second-stage pre-training of the speech tower, for recipes that have one. pretrain.py makes it, "
         "or train.py where it is missing; all recipes share it. none: take the tower as it is (default: second_stage beside "
         "--output_dir)",
+    )
+    group.add_argument(
+        "--lora",
+        type=int,
+        metavar="RANK",
+        help="train adapters of this rank in the attention of the towers (LoRA) instead of their weights; the checkpoint "
+        "has them merged. The learning rates of the towers are then those of the adapters: 1e-4 is usual (default: no)",
     )
     group.add_argument(
         "--freeze_feature_encoder",
@@ -149,6 +156,11 @@ def _add_training_options(group) -> None:
         "--gradient_accumulation_steps", type=int, default=1, metavar="N", help="batches of an update (default: 1)"
     )
     _add_target_options(group)
+    group.add_argument(
+        "--gradient_checkpointing",
+        action="store_true",
+        help="keep the inputs of the towers' layers alone, and compute the rest again: less memory, about a third more time",
+    )
     group.add_argument(
         "--max_grad_norm", type=float, default=1.0, metavar="NORM", help="clip gradients to this norm (default: 1.0)"
     )
@@ -212,7 +224,7 @@ def _check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         parser.error("--output_dir is needed")
     if args.recipe != "score_fusion" and corpus_options.needs_data_dir(args):
         parser.error("--data_dir is needed")
-    for name in ("words", "codes", "batch_size", "gradient_accumulation_steps", "checkpoint_steps", "epochs"):
+    for name in ("words", "codes", "batch_size", "gradient_accumulation_steps", "checkpoint_steps", "epochs", "lora"):
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f"--{name} cannot be {value}: give 1 or more")
