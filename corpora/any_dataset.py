@@ -137,7 +137,7 @@ def load_any_dataset(
     )
     folds = ([1] * len(prepared), {1: "all"}, "not split") if unsplit else None
     split = (test_share, test_split, pattern)
-    dataset, report = make_corpus(source_name(source), prepared, facts, wanted, labels, *split, folds=folds)
+    dataset, report = make_corpus(source_name(source), prepared, facts, wanted, labels, *split, made=folds)
     report.check_damage(max_bad)
     report.check_classes()
     return dataset, report
@@ -155,7 +155,7 @@ def make_corpus(
     pattern: re.Pattern | None = None,
     *,
     changed: dict[str, list] | None = None,
-    folds: tuple[list[int], dict[int, str], str] | None = None,
+    made: tuple[list[int], dict[int, str], str] | None = None,
 ) -> tuple[datasets.Dataset, Report]:
     """
     Rows of the schema, in their order, and the report on them.
@@ -164,7 +164,7 @@ def make_corpus(
         prepared, facts, wanted: of `prepare_rows`.
         labels, test_share, test_split: as in `load_any_dataset`.
         changed: columns of the prepared rows that have other values than when they were prepared.
-        folds: the fold of every prepared row, the folds' names, and in words how they were made; None for those of `wanted`,
+        made: the fold of every prepared row, the folds' names, and in words how they were made; None for those of `wanted`,
             `test_share` and `test_split`.
     """
     columns = {**prepared.remove_columns("audio")[:], **(changed or {})}
@@ -178,7 +178,7 @@ def make_corpus(
     columns["recording"] = _recordings(columns, notes)
     notes["audio_silent"] += [name for name, silent in zip(columns["id"], columns["silent"], strict=True) if silent]
     classes = _classes(columns["label"], facts["label_names"], labels)
-    folds, fold_names, split = folds or _folds(columns, wanted, test_share, test_split)
+    folds, fold_names, split = made or _folds(columns, wanted, test_share, test_split)
     refuse_shared_dialogs(columns["dialog"], folds, fold_names)
     order = _order(columns, folds, wanted["order"])
 

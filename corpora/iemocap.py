@@ -289,11 +289,11 @@ def annotate(dataset: datasets.Dataset, dialogs: list[Dialog], labels: Mapping[s
     annotations = [told[name] for name in dataset["id"]]
     written = []
     for annotation in annotations:
-        votes: dict[str, float] = {}
+        counts: dict[str, float] = {}
         for code, count in annotation.votes.items():
             if code in labels:
-                votes[labels[code]] = votes.get(labels[code], 0.0) + count
-        written.append(json.dumps(votes))
+                counts[labels[code]] = counts.get(labels[code], 0.0) + count
+        written.append(json.dumps(counts))
     votes = votes_by_class(written, class_names(labels), dataset["id"], {"other_vote": []})
     return add_annotations(dataset, votes, {name: [getattr(told, name) for told in annotations] for name in ATTRIBUTES})
 

@@ -89,6 +89,7 @@ KNOWN = {
         },
         files=(
             Facts(
+                name="processedResults/tabulatedVotes.csv",
                 path=r"tabulatedVotes\.csv",
                 id="{fileName}",
                 only=("(column 1 without a name)", r"1\d{5}"),
@@ -301,6 +302,7 @@ KNOWN = {
         num_folds=5,
         files=(
             Facts(
+                name="0011/0011.txt",
                 path=r"(?P<file>00\d\d)/(?P=file)\.txt",
                 id="{number}",
                 line=r"(?P<number>00\d\d_\d{6})\s+(?P<words>.*?)\s+\S+\s*",
@@ -335,6 +337,7 @@ KNOWN = {
         num_folds=3,
         files=(
             Facts(
+                name="data.tsv",
                 path=r"data\.tsv",
                 id="{file_id.stem}",
                 fields={
@@ -369,6 +372,7 @@ KNOWN = {
         protocols=("official", "random"),
         files=(
             Facts(
+                name="train_sent_emo.csv, dev_sent_emo.csv and test_sent_emo.csv",
                 path=r"(?P<split>train|dev|test)_sent_emo\.csv",
                 id="{split}/dia{Dialogue_ID}_utt{Utterance_ID}",
                 fields={
@@ -415,6 +419,7 @@ KNOWN = {
         protocols=("official", "random"),
         files=(
             Facts(
+                name="Labels/labels_consensus.csv",
                 path=r"labels_con[sc]ensus\.csv",
                 id="{FileName.stem}",
                 fields={
@@ -423,8 +428,14 @@ KNOWN = {
                 },
                 has_utterances=True,
             ),
-            Facts(path=r"labels_detailed\.csv", id="{FileName.stem}", vote="EmoClass_Major"),
             Facts(
+                name="Labels/labels_detailed.csv",
+                path=r"labels_detailed\.csv",
+                id="{FileName.stem}",
+                vote="EmoClass_Major",
+            ),
+            Facts(
+                name="Transcripts/MSP-PODCAST_0001_0008.txt",
                 path=r"Transcripts/(?P<file>MSP-PODCAST_\d+_\d+(?:_\d+)?)\.txt",
                 id="{file}",
                 line=r"(?P<words>.*\S.*)",
@@ -458,6 +469,7 @@ KNOWN = {
         protocols=("session", "speaker", "random"),
         files=(
             Facts(
+                name="Evalution.txt",
                 path=r"Evalua?tion\.txt",
                 id="MSP-IMPROV-{number}",
                 line=r"UTD-IMPROV-(?P<number>\S+)\.avi; *(?P<letter>[A-Z]); *A:(?P<a>\S+?); *V:(?P<v>\S+?); *D:(?P<d>\S+?) *"

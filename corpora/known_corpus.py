@@ -75,16 +75,17 @@ def load_known(
     """
     row = KNOWN[name]
     dataset, report = load_whole(name, folder, labels, label_map or {}, cache_dir, progress)
-    check_changes(label_map or {}, {row.title: (report.published.meaning, row.emotions)})
+    meaning = {} if report.published is None else report.published.meaning
+    check_changes(label_map or {}, {row.title: (meaning, row.emotions)})
     protocol = protocol or row.protocols[0]
     if protocol not in row.protocols:
         raise ValueError(f"--protocol {protocol}: {row.title} has {', '.join(row.protocols)}")
     if protocol == "speaker" and num_folds is None:
         speakers = {speaker for speaker in dataset["speaker"] if speaker}
         num_folds = None if row.num_folds is None or row.num_folds >= len(speakers) else row.num_folds
-    dataset, report = apply_protocol(dataset, report, protocol, num_folds=num_folds, test_share=test_share)
     report.check_damage(max_bad)
     report.check_classes()
+    dataset, report = apply_protocol(dataset, report, protocol, num_folds=num_folds, test_share=test_share)
     return dataset, report
 
 
@@ -109,7 +110,7 @@ def load_whole(
         "votes": [_votes(votes, {**row.emotions, **classes}) for votes in prepared["votes"]],
     }
     dataset, report = make_corpus(
-        name, prepared, facts, wanted, wanted_labels, changed=changed, folds=_sessions(files.utterances)
+        name, prepared, facts, wanted, wanted_labels, changed=changed, made=_sessions(files.utterances)
     )
     dataset = _with_columns(dataset, files.utterances)
     kinds = Kinds(*({**ours, **theirs} for ours, theirs in zip(report.kinds, FILE_KINDS, strict=True)))
@@ -219,14 +220,15 @@ def _describe(row: KnownCorpus, classes: Mapping[str, str | None], files: KnownF
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs `lemer corpus NAME DIR` and returns the exit status: 0, or 2 after one line on stderr."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "NAME"
+    row = KNOWN.get(name)
     parser = command_parser(
-        "python -m lemer.corpora.known_corpus",
-        "ravdess RAVDESS",
+        f"python -m lemer.corpora.known_corpus {name}",
+        f"{row.title if row else name}_FOLDER",
         "Reads a copy of a corpus that is known by name and reports what is in it, what is missing or damaged, and how\n"
         "it compares with what was published. The recordings are decoded once; the second run is fast.",
     )
-    names = [name for name in KNOWN if name != "iemocap"]
-    parser.add_argument("name", metavar="NAME", choices=names, help=f"one of {', '.join(names)}")
     parser.add_argument("folder", metavar="DIR", help="the folder of the corpus")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="how it is split (default: what docs/corpora.md says)")
     parser.add_argument("--num_folds", type=int, metavar="N", help="with --protocol speaker: deal the speakers into N folds")
@@ -234,13 +236,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cache_dir", metavar="DIR", help="keep the prepared rows here (default: datasets' cache)")
     parser.add_argument("--max_bad", type=int, metavar="N", help="fail when more than N items are damaged or missing")
     options = parser.parse_args(arguments)
-    return run_report(parser, lambda: _report(options), options.counters)
+    if row is None or not row.clips:
+        parser.error(f"no corpus is known as {name}; choose one of {', '.join(name for name in KNOWN if KNOWN[name].clips)}")
+    return run_report(parser, lambda: _report(name, options), options.counters)
 
 
-def _report(options: argparse.Namespace) -> Report:
+def _report(name: str, options: argparse.Namespace) -> Report:
     settings = {"protocol": options.protocol, "num_folds": options.num_folds, "max_bad": options.max_bad}
     progress = sys.stderr.isatty()
-    return load_known(options.name, options.folder, **settings, cache_dir=options.cache_dir, progress=progress)[1]
+    return load_known(name, options.folder, **settings, cache_dir=options.cache_dir, progress=progress)[1]
 
 
 def run_report(parser: argparse.ArgumentParser, load, counters: str | None) -> int:

@@ -112,6 +112,30 @@ def corpora_named_so(paths: list[Path], root: Path) -> Counter:
     return counts
 
 
+def named_beside_folders(paths: list[Path], labels: list[str], root: Path) -> str | None:
+    """
+    The known corpus that some recordings are named as, where the folders that would be their labels tell no emotion.
+
+    Args:
+        paths: of the recordings.
+        labels: the folder of each that would be its label.
+        root: the folder of all.
+
+    Returns:
+        Key of `KNOWN`; None where fewer than half of the recordings are named so, and where the folders may be labels: they
+        are called like emotions, or all clips of an emotion lie in one of them.
+    """
+    named = corpora_named_so(paths, root).most_common(1)
+    if not named or 2 * named[0][1] < len(paths) or all(standard_name(label) for label in labels):
+        return None
+    name = named[0][0]
+    folders: dict[str, set[str]] = defaultdict(set)
+    for path, label in zip(paths, labels, strict=True):
+        match = _match(KNOWN[name].clips, path.with_suffix(""), root)
+        folders[match.groupdict().get("emotion", "") if match else ""].add(label)
+    return name if len(set(labels)) < 2 or any(len(found) > 1 for found in folders.values()) else None
+
+
 def _match(pattern: str, path: Path, root: Path) -> re.Match | None:
     """A match of the end of a path, which begins with the name of the root: `a/DC` may be given as well as `a`."""
     return re.search(rf"(?:^|/)(?:{pattern})$", f"{root.name}/{path.relative_to(root).as_posix()}")
@@ -269,11 +293,11 @@ class _Reader:
         told = [self.read_facts(facts) for facts in self.row.files]
         lists = [(facts, table) for facts, table in zip(self.row.files, told, strict=True) if facts.has_utterances]
         listing = lists[0][1] if lists else None
-        needed = [facts.path for facts, table in lists if table is None]
+        needed = [facts.name for facts, table in lists if table is None]
         if (not clips and not listing) or (needed and "(?P<emotion>" not in self.row.clips):
             self.refuse(clips, needed)
         if needed:
-            self.remarks.append(f"no table {_readable(needed[0])}: labels and speakers are those of the recordings' names")
+            self.remarks.append(f"no table {needed[0]}: labels and speakers are those of the recordings' names")
         if listing is not None:
             self.notes["unlisted"] += [self.say(path) for name, (path, _) in clips.items() if name not in listing]
         utterances = []
@@ -291,7 +315,7 @@ class _Reader:
     def utterance(self, name: str, path: Path | None, fields: dict, votes: Counter) -> dict:
         row = self.row
         speaker = fields.get("speaker")
-        fields["speaker"] = row.speakers.get(speaker, speaker)
+        fields["speaker"] = row.speakers.get(speaker, speaker) if speaker else None
         gender = fields.get("gender", "")[:1].upper() or row.genders.get(fields["speaker"] or "", "")
         fields["gender"] = gender if gender in ("F", "M") else None
         if "split" in fields:
@@ -310,10 +334,9 @@ class _Reader:
         """Raise the error of a folder that is no copy of the corpus."""
         row, recordings = self.row, [path for path in self.files if path.suffix.lower() in AUDIO_SUFFIXES]
         if clips:
-            names = ", ".join(map(_readable, needed))
             raise ValueError(
-                f"{self.root} has {len(clips):,} recordings of {row.title} and no table {names}, which holds the labels: "
-                "give the folder that has both"
+                f"{self.root} has {len(clips):,} recordings of {row.title} and no table {needed[0]}, which holds the "
+                "labels: give the folder that has both"
             )
         message = f"nothing of {row.title} in {self.root}: expected files such as {row.layout}"
         others = corpora_named_so(recordings, self.root)
@@ -323,6 +346,8 @@ class _Reader:
                 f"{message}. {count:,} of its {len(recordings):,} recordings are named as those of {KNOWN[other].title}: "
                 f"give --corpus {other}={self.root}"
             )
+        if any("EmoEvaluation" in path.parts for path in self.files):
+            raise ValueError(f"{message}. It has IEMOCAP's layout: give --corpus iemocap={self.root}")
         archives = [self.say(path) for path in self.files if path.suffix.lower() in ARCHIVES]
         if archives:
             message += f". There are archives: unpack {', '.join(archives[:EXAMPLES])}"
@@ -372,10 +397,3 @@ def _number(cell: str) -> float:
         return float(cell)
     except ValueError:
         return 0.0
-
-
-def _readable(pattern: str) -> str:
-    """A regular expression of a path as people write it."""
-    return (
-        re.sub(r"\(\?P<\w+>([^()]*)\)", r"\1", pattern).replace("\\", "").replace("ua?tion", "uation").replace("[sc]", "s")
-    )

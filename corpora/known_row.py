@@ -21,6 +21,7 @@ class Facts:
     A table or a text file of a corpus.
 
     Attributes:
+        name: what people call it.
         path: regular expression of the end of its path. Of several files with the same groups the one nearest to the root is
             read, so that tables of earlier releases in folders below do not count.
         id: of the utterance that a row is about.
@@ -35,6 +36,7 @@ class Facts:
         encoding: of text files that are neither UTF-8, UTF-16 nor cp1252.
     """
 
+    name: str
     path: str
     id: str
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -120,3 +122,34 @@ def expand(template: str) -> Iterator[str]:
             parts[number] = parts[number].split(",")
     choices = [part if isinstance(part, list) else [part] for part in parts]
     return map("".join, itertools.product(*choices))
+
+
+# ------------------------------------------------------------------------------------------------------------ the page
+
+
+def format_table(rows: Mapping[str, KnownCorpus]) -> str:
+    """The corpora as a Markdown table, for docs/corpora.md."""
+    lines = ["| name | corpus | language | classes | speakers | utterances | split by | licence |", f"|{'---|' * 8}"]
+    for name, row in rows.items():
+        classes = ", ".join(row.classes)
+        if row.label_sets:
+            sets = (f"{word}: {', '.join(dict.fromkeys(labels.values()))}" for word, labels in row.label_sets.items())
+            classes = "; ".join(sets)
+        protocols = ", ".join(row.protocols)
+        if row.num_folds is not None:
+            protocols = protocols.replace("speaker", f"speaker ({row.num_folds} folds)", 1)
+        speakers = "" if row.num_speakers is None else f"{row.num_speakers:,}"
+        clips = "grows" if row.num_clips is None else f"{row.num_clips:,}"
+        cells = [f"`{name}`", f"[{row.title}]({row.page})", row.language, classes, speakers, clips, protocols, row.licence]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def format_sources(rows: Mapping[str, KnownCorpus]) -> str:
+    """What each row says of its files and where its facts were read, as Markdown, for docs/corpora.md."""
+    parts = []
+    for name, row in rows.items():
+        lines = [f"### {row.title}", "", f"`{name}`: files such as `{row.layout}`.", ""]
+        lines += [f"- {fact}: {source}" for fact, source in row.sources.items()]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)

@@ -28,13 +28,13 @@ class Corpus(NamedTuple):
         samples: its labelled rows; with `--targets votes` also those that have votes alone.
         report: `format()`, `fingerprints["all"]` and `is_standard`, of its loader.
         folds: numbers of the folds to hold out.
-        protocol: in words, what corpus it is, how it is split, and what history a turn has.
+        protocol: in words, what corpus it is, how it is split, and what history a turn has; names of folds.
     """
 
     samples: datasets.Dataset
     report: Report
     folds: list[int]
-    protocol: dict[str, str]
+    protocol: dict
 
 
 def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
@@ -47,9 +47,8 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
     """
     known = named_corpora(args.corpus, args.data_dir)
     options = {f"{name}_column": getattr(args, f"{name}_column") for name in COLUMNS}
-    options.update(
-        {name: getattr(args, name) for name in ("subset", "splits", "test_split", "speaker_pattern", "streaming")}
-    )
+    others = ("subset", "splits", "test_split", "speaker_pattern", "streaming")
+    options.update({name: getattr(args, name) for name in others})
     shared = {"labels": args.labels, "test_share": args.test_share}
     named = {name: getattr(args, name) for name in ("protocol", "num_folds", "label_map")}
     if known is None:
@@ -59,14 +58,24 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
             args.corpus[0], **options, **shared, cache_dir=args.cache_dir, max_bad=args.max_bad
         )
     else:
-        if given := [f"--{'split' if name == 'splits' else name}" for name, value in options.items() if value]:
-            raise ValueError(f"{', '.join(given)}: of any dataset; corpora that are known by name have no such option")
+        given = [f"--{'split' if name == 'splits' else name}" for name, value in options.items() if value]
+        if args.test_share is not None and args.protocol != "random":
+            given.append("--test_share")  # without --protocol random
+        if given:
+            raise ValueError(
+                f"{', '.join(given)}: of any dataset; a corpus that is known by name takes --protocol, and --test_share "
+                "with --protocol random"
+            )
         named["label_map"] = parse_label_map(args.label_map or ())
         dataset, report = load_named(known, **shared, **named, cache_dir=args.cache_dir, max_bad=args.max_bad)
     report.check_modality(modality)
-    protocol = {"corpus": report.name, "split": report.split, "history": report.history}
+    protocol: dict = {"corpus": report.name, "split": report.split, "history": report.history}
     if known is not None and list(known) == ["iemocap"]:
-        protocol["corpus"] = "iemocap"  # not where it lies
+        # Not where it lies. Other classes or folds are another task, which no paper's number stands beside.
+        other = f", {', '.join(report.classes)}, {report.split}" if report.standard is None else ""
+        protocol["corpus"] = f"iemocap{other}"
+    if known is not None and report.standard is None:
+        protocol["fold_names"] = {str(number): name for number, name in report.folds.items()}
     labelled = np.asarray(dataset["label"]) >= 0
     sessions = sorted(set(np.asarray(dataset["session"])[labelled].tolist()))
     if getattr(args, "targets", "label") == "votes":
@@ -169,19 +178,19 @@ def load_named(
     (name, folder), *others = corpora.items()
     if others:
         dataset, report = unite(_load_parts(corpora, changes, cache_dir), labels)
+        report.check_damage(max_bad)
+        report.check_classes()
         dataset, report = apply_protocol(dataset, report, protocol or "corpus", **split)
     elif name != "iemocap":
         settings = {"labels": labels, "label_map": changes, "protocol": protocol, **split}
         return load_known(name, folder, **settings, cache_dir=cache_dir, max_bad=max_bad)
     else:
         chosen = iemocap_labels(labels, changes)
-        dataset, report = iemocap.load_iemocap(folder, labels=chosen, cache_dir=cache_dir)
+        dataset, report = iemocap.load_iemocap(folder, labels=chosen, cache_dir=cache_dir, max_bad=max_bad)
         if chosen != iemocap.CLASS_OF:
             report = replace(report, remarks=[*report.remarks, f"labels: {describe_classes(chosen) or ', '.join(chosen)}"])
         if protocol not in (None, "session") or num_folds or test_share:
             dataset, report = apply_protocol(dataset, report, protocol or "session", **split)
-    report.check_damage(max_bad)
-    report.check_classes()
     return dataset, report
 
 
@@ -261,8 +270,10 @@ def choose_folds(wanted: Sequence[str] | None, folds: Mapping[int, str]) -> list
             meant = " and ".join(f"{folds[number]} (number {number})" for number in named)
             raise ValueError(f"--folds {word} could be {meant}: give the name")
         if not named:
-            listed = ", ".join(name if name == str(number) else f"{number} ({name})" for number, name in folds.items())
-            raise ValueError(f"--folds {word}: the corpus has utterances in the folds {listed}")
+            named = (
+                f", called {', '.join(folds.values())}" if any(name != str(number) for number, name in folds.items()) else ""
+            )
+            raise ValueError(f"--folds [{word}]: the corpus has utterances in the sessions {sorted(folds)}{named}")
         chosen += named
     return list(dict.fromkeys(chosen))
 

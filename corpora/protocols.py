@@ -9,14 +9,13 @@ speaker    whole speakers: each one is a fold, or they are dealt into `num_folds
            an unknown speaker are in no test fold
 official   the publisher's test splits, one after the other. The column `split` stays in the dataset: trained on is `train`,
            and `validation` chooses the epoch (`training/folds.py`)
-random     one fold: a share of the samples, by whole speakers and whole dialogs where they can be kept together
+random     one fold: a share of the samples, by whole speakers and dialogs where they can be kept together (`splits.py`)
 corpus     of several corpora, each one whole
 
 Speakers of the fold held out who occur in the training rows too are counted and named.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
 from dataclasses import replace
 
 import datasets
@@ -76,29 +75,18 @@ def apply_protocol(
     }
     if protocol not in makers:
         raise ValueError(f"--protocol {protocol}: choose one of {', '.join(PROTOCOLS)}")
-    folds, names, held_out, split = makers[protocol]()
-    copies = copies_across(columns.get("recording", [""] * len(folds)), folds)
-    if copies:
-        dataset = _without_labels(dataset, copies)
-        columns["label"] = dataset["label"]
+    made = makers[protocol]()
+    folds, names = made[:2]
     if protocol in ("official", "corpus"):
         refuse_shared_dialogs(columns["dialog"], folds, names)
     if protocol != "official" and "split" in dataset.column_names:
         dataset = dataset.remove_columns("split")
-    dataset = dataset.remove_columns("session").add_column("session", folds).cast_column("session", datasets.Value("int32"))
-    copied = [f"{columns['id'][row]} (as {columns['id'][first]})" for row, first in copies.items()]
-    return dataset, _report(report, columns, folds, names, held_out, split, protocol, copied)
-
-
-def _without_labels(dataset: datasets.Dataset, rows: Collection[int]) -> datasets.Dataset:
-    """The dataset with some rows as history only."""
-    features = dataset.features
-    changed = {}
-    for name, nothing in (("label", -1), ("num_frames", 0)):
-        changed[name] = [nothing if row in rows else value for row, value in enumerate(dataset[name])]
-    for name, values in changed.items():
-        dataset = dataset.remove_columns(name).add_column(name, values)
-    return dataset.cast(datasets.Features({name: features[name] for name in dataset.column_names}))
+    copies = _drop_copies(columns, folds)
+    changed = {"session": folds, "label": columns["label"], "num_frames": columns["num_frames"]}
+    features = datasets.Features({name: dataset.features[name] for name in changed})
+    changed = datasets.Dataset.from_dict(changed, features=features)
+    dataset = datasets.concatenate_datasets([dataset.remove_columns(list(features)), changed], axis=1)
+    return dataset, _report(report, columns, made, protocol, copies)
 
 
 # --------------------------------------------------------------------------------------------------------- protocols
@@ -166,11 +154,12 @@ def _official(columns: dict, report: Report) -> Folds:
 def _random(columns: dict, share: float) -> Folds:
     if not 0 < share < 1:
         raise ValueError(f"--test_share must be between 0 and 1, got {share}")
-    common = {name: columns.get(name, [""] * len(columns["id"])) for name in ("speaker", "dialog", "recording")}
+    common = {name: columns[name] for name in ("speaker", "dialog", "recording") if name in columns}
     groups, unit = groups_to_split(common)
-    names = [speaker or dialog for speaker, dialog in zip(common["speaker"], common["dialog"], strict=True)]
-    folds = np.where(hold_named_out(groups, columns["label"], share, names, unit), 1, 2).tolist()
-    return folds, {1: "held out", 2: "training"}, [1], f"{share:g} of the samples held out at random, by whole {unit}"
+    names = [speaker or dialog for speaker, dialog in zip(columns["speaker"], columns["dialog"], strict=True)]
+    held = hold_named_out(groups, columns["label"], share, names, unit)
+    split = f"{share:g} of the samples held out at random, by whole {unit}"
+    return np.where(held, 1, 2).tolist(), {1: "held out", 2: "training"}, [1], split
 
 
 def _corpora(columns: dict) -> Folds:
@@ -186,20 +175,21 @@ def _corpora(columns: dict) -> Folds:
     return folds, {number: name for name, number in numbers.items()}, sorted(labelled), "leave one corpus out"
 
 
+def _drop_copies(columns: dict, folds: list[int]) -> list[str]:
+    """Take the label of rows whose recording is in an earlier fold too; returns their names."""
+    copies = copies_across(columns.get("recording", [""] * len(folds)), folds)
+    labelled = {index: first for index, first in copies.items() if columns["label"][index] >= 0}
+    for index in labelled:
+        columns["label"][index], columns["num_frames"][index] = -1, 0
+    return [f"{columns['id'][index]} (as {columns['id'][first]})" for index, first in labelled.items()]
+
+
 # ------------------------------------------------------------------------------------------------------------- report
 
 
-def _report(
-    report: Report,
-    columns: dict,
-    folds: list[int],
-    names: dict[int, str],
-    held_out: list[int],
-    split: str,
-    protocol: str,
-    copied: list[str],
-) -> Report:
+def _report(report: Report, columns: dict, made: Folds, protocol: str, copies: list[str]) -> Report:
     """The report of the corpus with the folds of a protocol."""
+    folds, names, held_out, split = made
     samples = {fold: dict.fromkeys(report.classes, 0) for fold in names}
     for fold, label in zip(folds, columns["label"], strict=True):
         if label >= 0:
@@ -212,8 +202,8 @@ def _report(
         )
     kinds = Kinds(*({**ours, **new} for ours, new in zip(report.kinds, KINDS, strict=True)))
     notes = {kind: list(report.notes.get(kind, [])) for kind in kinds.all}
+    notes["copied_across"] += copies
     notes["shared_speaker"] = _shared_speakers(columns, folds, held_out, protocol)
-    notes["copied_across"] = copied
     if protocol == "speaker":
         notes["no_speaker"] = [name for name, fold in zip(columns["id"], folds, strict=True) if fold == UNKNOWN_SPEAKER]
     lines = (f"{name} {fold}" for name, fold in zip(columns["id"], folds, strict=True))
@@ -228,6 +218,7 @@ def _report(
         kinds=kinds,
         notes=notes,
         fingerprints={**report.fingerprints, "all": fingerprint},
+        remarks=[*report.remarks, *([report.verdict] if report.standard is not None else [])],
         standard=None,
     )
     notes["untrained_class"] = report.untrained_classes(held_out)

@@ -433,7 +433,8 @@ class _Reader:
                 turn = None if summary.id in self.annotations else summary.id
                 numbers = _ATTRIBUTES.search(line)
                 if turn is not None:
-                    self.annotations[turn] = Annotation(*(map(float, numbers.groups()) if numbers else ()))
+                    valence, arousal, dominance = map(float, numbers.groups()) if numbers else (None, None, None)
+                    self.annotations[turn] = Annotation(valence, arousal, dominance)
             elif turn is not None and (votes := parse_rater_line(line)):
                 told = self.annotations[turn]
                 both = Counter(told.votes) + Counter(votes)

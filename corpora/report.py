@@ -74,7 +74,7 @@ class Published(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that is known of the release is there, and nothing more."""
+        """Whether all that is known of the release is there, and nothing more; never of a corpus that grows."""
         counts = {
             split: {label: self.found.get(split, {}).get(label, 0) for label in known} for split, known in self.known.items()
         }
@@ -84,7 +84,7 @@ class Published(NamedTuple):
             counts == {split: dict(known) for split, known in self.known.items()}
             and not self.missing
             and known_speakers in (None, speakers)
-            and self.clips in (None, total)
+            and self.clips == total
         )
 
     @property

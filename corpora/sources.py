@@ -27,6 +27,8 @@ from huggingface_hub import HfFileSystem, hf_hub_download
 
 from .columns import choose_columns
 from .emotions import EMOTION_WORDS
+from .known import KNOWN
+from .known_files import named_beside_folders
 from .recordings import AUDIO_SUFFIXES, file_stamp, is_hidden, printable, walk
 from .tables import TABLE_SUFFIXES, Table, is_table, read_table
 
@@ -408,6 +410,15 @@ def _class_folders(folder: Path, recordings: list[Path], remarks: list[str]) -> 
         raise ValueError(
             f"the {len(recordings)} recordings in {folder} have no labels: expected a folder for every class "
             "(happy/a.wav), or a table metadata.csv with the columns file_name and label"
+        )
+
+    labelled = {path: names[level] for path, names in inside.items() if names}
+    known = named_beside_folders([*labelled], [*labelled.values()], folder)
+    if known is not None:
+        raise ValueError(
+            f"{folder} has recordings that are named as those of {KNOWN[known].title}, in folders that name no emotion, "
+            f"such as {next(iter(labelled.values()))}: give --corpus {known}={folder}, which reads the emotions from the "
+            "names. Or give a table metadata.csv with the columns file_name and label"
         )
 
     def table(rows: list[tuple[Path, str | None]]) -> Table:

@@ -139,7 +139,7 @@ def _part(
         "corpus": [name] * len(labels),
         "votes": _votes(columns.get("votes", [[]] * len(labels)), report.classes, classes),
     }
-    kinds = {column: datasets.Value("string") for column in changed}
+    kinds: dict = {column: datasets.Value("string") for column in changed}
     kinds.update(
         session=datasets.Value("int32"), label=datasets.ClassLabel(names=classes), num_frames=datasets.Value("int64")
     )

@@ -27,7 +27,8 @@ class Splits(NamedTuple):
 
     Attributes:
         train, validation, test: rows of the corpus schema.
-        unit: what was kept whole between training and validation: speakers, dialogs or rows; None without validation.
+        unit: what was kept whole between training and validation: speakers, dialogs or rows; else what validation is; None
+            without validation.
     """
 
     train: datasets.Dataset
@@ -52,8 +53,7 @@ def split_rows(dataset, fold: int, share: float, seed: int, by: str = "speaker")
         ValueError: the training or the test split is empty.
     """
     sessions = np.asarray(dataset["session"])
-    train = sessions != fold
-    test, rows = np.flatnonzero(~train), np.flatnonzero(train)
+    test, rows = np.flatnonzero(sessions == fold), np.flatnonzero(rows_to_train_on(dataset, fold))
     if len(rows) == 0 or len(test) == 0:
         raise ValueError(
             f"fold {fold} has {len(rows)} training and {len(test)} test utterances (sessions of the corpus: "
@@ -63,6 +63,9 @@ def split_rows(dataset, fold: int, share: float, seed: int, by: str = "speaker")
     test = test[labelled[test]]
     if share == 0:
         return Splits(dataset.select(rows), dataset.select([]), dataset.select(test), None)
+    validation, unit = _given_validation(dataset, fold)
+    if len(validation := validation[labelled[validation]]):
+        return Splits(dataset.select(rows), dataset.select(validation), dataset.select(test), unit)
     names = [name for name in ("speaker", "dialog", "recording") if name in dataset.column_names]
     groups, unit = groups_to_split({name: np.asarray(dataset[name])[rows].tolist() for name in names}, by == "speaker")
     if groups.max() == 0:
@@ -74,6 +77,34 @@ def split_rows(dataset, fold: int, share: float, seed: int, by: str = "speaker")
     validation = hold_out(groups, np.asarray(dataset["label"])[rows], share, order)
     train, validation = rows[~validation], rows[validation & labelled[rows]]
     return Splits(dataset.select(train), dataset.select(validation), dataset.select(test), unit)
+
+
+def rows_to_train_on(dataset, fold: int) -> np.ndarray:
+    """
+    (N,) which of N rows may be trained on when a fold is tested: those of other folds, but no turn of a dialog that has a
+    turn in the test (its history, or that of the test, would carry words across), and of an official split `train` alone.
+    """
+    train = np.asarray(dataset["session"]) != fold
+    if "split" in dataset.column_names:
+        return train & (np.asarray(dataset["split"]) == "train")
+    return train & ~_beside_test(dataset, fold)
+
+
+def _beside_test(dataset, fold: int) -> np.ndarray:
+    """(N,) which rows of other folds have a turn of their dialog in the test."""
+    sessions, dialogs = np.asarray(dataset["session"]), np.asarray(dataset["dialog"])
+    return (sessions != fold) & np.isin(dialogs, dialogs[sessions == fold])
+
+
+def _given_validation(dataset, fold: int) -> tuple[np.ndarray, str]:
+    """
+    The rows that are validation by the protocol, if there are any, and what they are: the publisher's validation split, or
+    the other speakers' turns of the dialogs that are tested on. The latter are never trained on, and what is chosen by them
+    is chosen on other speakers than those of the test.
+    """
+    if "split" in dataset.column_names:
+        return np.flatnonzero(np.asarray(dataset["split"]) == "validation"), "official split"
+    return np.flatnonzero(_beside_test(dataset, fold)), "other speakers of the test dialogs"
 
 
 def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, folder: Path, batch_size: int) -> None:

@@ -25,6 +25,7 @@ from ..runtime.locks import hold, hold_for_all
 from ..speech_encoder_lemer import count_frames
 from ..towers_lemer import load_towers
 from .batches import NUM_WORKERS, PAD_TO_MULTIPLE_OF, training_loader
+from .folds import rows_to_train_on
 from .loop import LoopSettings, Task, check_batch_size, count_updates, make_accelerator, reduce, train
 from .masked_prediction import SEED, MaskedPrediction, PretrainingModel, draw_batch, usage_perplexity
 from .settings import SMALL_SPEECH_TOWERS, second_stage_defaults
@@ -84,7 +85,7 @@ def second_stage(
     """
     folder = Path(folder)
     target = folder / f"fold{fold}"
-    train_rows = dataset.select(np.flatnonzero(np.asarray(dataset["session"]) != fold))
+    train_rows = dataset.select(np.flatnonzero(rows_to_train_on(dataset, fold)))
     if len(train_rows) in (0, len(dataset)):
         sessions = sorted(set(dataset["session"]))
         raise ValueError(f"fold {fold}: the corpus has the sessions {sessions}; a fold needs its own session and another")
