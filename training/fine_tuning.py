@@ -65,8 +65,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     whole = Collator(processor, model.config.modality)
     cut = training_collator(args, processor, model.config)
     lora = prepare_to_train(model, args, seed)
-    if accelerator.is_main_process:
-        print(say_memory(model, args, cut, split.train, accelerator), flush=True)
+    say_memory(model, args, cut, split.train, accelerator)
     if args.gradient_checkpointing:
         model.activation_checkpointing_enable()
     loader = training_loader(split.train, cut, args.batch_size, seed, workers)
@@ -88,8 +87,9 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     if accelerator.is_main_process:
         names = list(model.config.id2label.values())
         results = {
-            **{"fold": fold, "fold_name": protocol.get("fold_names", {}).get(str(fold), str(fold)), "seed": seed},
+            **{"fold": fold, "seed": seed},
             **_scores(split.test, labels, logits.argmax(1), names),
+            "fold_name": protocol.get("fold_names", {}).get(str(fold), str(fold)),
             **attribute_scores(split.test, cut.attributes, attributes),
             **_describe_training(model, split, progress, accelerator, args.select_by),
             "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
@@ -98,17 +98,6 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
         _save(folder, unwrap(task.model, accelerator), processor, predictions, results)
     accelerator.wait_for_everyone()
     accelerator.free_memory(task.model, task.optimizer, task.scheduler)
-
-
-def _scores(test, labels, predicted, names: list[str]) -> dict:
-    """The scores of the test rows, and `by_corpus` of each corpus where they are of several that are known by name."""
-    scores = emotion_scores(labels, predicted, names)
-    if "corpus" not in test.column_names:
-        return scores
-    corpora = np.asarray(test["corpus"])
-    masks = {str(name): corpora == name for name in dict.fromkeys(corpora.tolist())}
-    by_corpus = {name: emotion_scores(labels[mask], predicted[mask], names) for name, mask in masks.items()}
-    return {**scores, "by_corpus": by_corpus}
 
 
 def _say_unit(unit: str | None, fold: int, wanted: str) -> None:
@@ -123,11 +112,24 @@ def prepare_to_train(model, args, seed: int):
     return None if args.lora is None else add_lora(model, args.lora, seed)
 
 
-def say_memory(model, args, collator: Collator, rows, accelerator: Accelerator) -> str:
-    """The estimate of this training's memory in one line."""
+def say_memory(model, args, collator: Collator, rows, accelerator: Accelerator) -> None:
+    """Print the estimate of this training's memory, in one line of the main process."""
+    if not accelerator.is_main_process:
+        return
     share = args.batch_size // accelerator.num_processes
     memory = estimate_memory(model, collator, rows, min(share, len(rows)), args.mixed_precision)
-    return describe_memory(memory, free_memory(accelerator.device), args.gradient_checkpointing)
+    print(describe_memory(memory, free_memory(accelerator.device), args.gradient_checkpointing), flush=True)
+
+
+def _scores(test, labels, predicted, names: list[str]) -> dict:
+    """The scores of the test rows, and `by_corpus` of each corpus where they are of several that are known by name."""
+    scores = emotion_scores(labels, predicted, names)
+    if "corpus" not in test.column_names:
+        return scores
+    corpora = np.asarray(test["corpus"])
+    masks = {str(name): corpora == name for name in dict.fromkeys(corpora.tolist())}
+    by_corpus = {name: emotion_scores(labels[mask], predicted[mask], names) for name, mask in masks.items()}
+    return {**scores, "by_corpus": by_corpus}
 
 
 def training_collator(args, processor: LemerProcessor, config) -> Collator:
