@@ -82,11 +82,16 @@ class TowersAndLabels(ConfigBase):
         text_config: TowerConfig
         modality: Any
         padding_safe: bool
+        class_weights: Any
+        attributes: Any
         id2label: Any = None  # a dict once it is made
         label2id: Any = None
         num_labels: Any
 
     def __setattr__(self, name, value):
+        # A saved configuration has its names in the order of the alphabet, and the head's outputs have that of the names.
+        if name == "attributes" and isinstance(value, dict):
+            value = dict(sorted(value.items()))
         # Indices are strings in JSON and in the examples of transformers' own guide.
         if name == "id2label" and isinstance(value, dict):
             value = {_as_index(index): label for index, label in value.items()}
@@ -148,6 +153,17 @@ class TowersAndLabels(ConfigBase):
             raise ValueError(f"id2label must give 0..{self.num_labels - 1} one name each, got {self.id2label}")
         if self.problem_type not in (None, "single_label_classification"):  # else the loss would stay one of single labels
             raise ValueError(f"problem_type {self.problem_type!r} is not supported: an utterance has one label")
+
+    def validate_targets(self):
+        """Part of `@strict` validation: weights of classes and scales of attributes that a loss can use."""
+        weights, attributes = self.class_weights, self.attributes
+        if weights is not None and (len(weights) != self.num_labels or not all(weight >= 0 for weight in weights)):
+            raise ValueError(f"class_weights must be {self.num_labels} numbers of at least 0, one a class, got {weights}")
+        for name, scale in (attributes or {}).items():
+            if len(scale) != 2 or not scale[1] > 0:
+                raise ValueError(f"attributes must name a mean and a deviation above 0 each, got {scale} for {name}")
+        if attributes is not None and not attributes:
+            raise ValueError("attributes must name at least one, or be None")
 
     def validate_towers(self):
         """Part of `@strict` validation: every tower that the modality needs is there and can do what is asked."""
@@ -212,6 +228,12 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
         constraint_loss_weight (`float`, defaults to 0.5): Weight of loss_c (eq. 10, 12).
         text_label_loss_weight (`float`, defaults to 0.2): Weight of loss_gt (eq. 3, 12).
         speech_label_loss_weight (`float`, defaults to 0.2): Weight of loss_gs (eq. 6, 12).
+        class_weights (`list[float]`, *optional*):
+            How often an utterance of each class counts in the losses, in the order of the classes; None: once.
+        attributes (`dict[str, list[float]]`, *optional*):
+            Attributes that a head on the classifier's input predicts beside the classes, such as valence: name -> mean and
+            deviation of the training split, which its outputs are scaled by. They come in alphabetical order. None: no head.
+        attribute_loss_weight (`float`, defaults to 1.0): Weight of 1 - CCC of the attributes.
         label_words (`dict[str, list[str]]`, *optional*):
             For every label its key words, best first. Written when the label embeddings are built.
         label_codes (`dict[str, list[list[int]]]`, *optional*):
@@ -236,6 +258,8 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
         "text_label_loss",
         "speech_label_loss",
         "pooler_output",
+        "attributes",
+        "attribute_loss",
         "label_token_attentions",
         "label_frame_attentions",
         "token_mask",
@@ -261,6 +285,9 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     constraint_loss_weight: float | int = 0.5
     text_label_loss_weight: float | int = 0.2
     speech_label_loss_weight: float | int = 0.2
+    class_weights: list | None = None
+    attributes: dict[str, list] | None = None
+    attribute_loss_weight: float | int = 1.0
     label_words: dict[str, list] | None = None
     label_codes: dict[str, list] | None = None
     checksums: dict | None = None

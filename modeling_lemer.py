@@ -21,6 +21,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple, logging
 
 from .configuration_lemer import LemerConfig
 from .labels_lemer import set_labels
+from .losses_lemer import class_loss, concordance_loss
 from .towers_lemer import TwoTowerModel, load_towers
 
 logger = logging.get_logger(__name__)
@@ -37,6 +38,8 @@ class LemerOutput(ModelOutput):
         text_label_logits, speech_label_logits (B, C): mean of G_t over tokens, of G_s over frames (eq. 2 and 5),
             cosines from -1 to 1.
         classification_loss, constraint_loss, text_label_loss, speech_label_loss: eq. 11, 10, 3 and 6, unweighted.
+        attributes (B, A), attribute_loss: predicted attributes on the scale of the corpus, and 1 - CCC of them, unweighted;
+            with `attributes` in the configuration.
         pooler_output (B, d_t + d_s): the vector v that is classified; (B, d_t) or (B, d_s) in a unimodal model.
         label_token_attentions (B, T, C): G_t, eq. 1.
         label_frame_attentions (B, F, C): G_s, eq. 4.
@@ -55,6 +58,8 @@ class LemerOutput(ModelOutput):
     constraint_loss: torch.Tensor | None = None
     text_label_loss: torch.Tensor | None = None
     speech_label_loss: torch.Tensor | None = None
+    attributes: torch.Tensor | None = None
+    attribute_loss: torch.Tensor | None = None
     pooler_output: torch.Tensor | None = None
     label_token_attentions: torch.Tensor | None = None
     label_frame_attentions: torch.Tensor | None = None
@@ -142,6 +147,7 @@ class LemerModel(TwoTowerModel):
             kept so that label embeddings and key frames can be made with any checkpoint.
         cross_attention: W of eq. 7, (d_s, d_t).
         classifier: Linear to the C classes.
+        attribute_head: Linear to the attributes, with `attributes` in the configuration.
         semantic_label_embeddings (C, d_t), tonal_label_embeddings (C, d_q): L_t and L_s, buffers
             (parameters with `train_label_embeddings`).
     """
@@ -153,6 +159,7 @@ class LemerModel(TwoTowerModel):
     speech_code_projection: nn.Linear | None
     cross_attention: BilinearAlignment | None
     classifier: nn.Linear
+    attribute_head: nn.Linear | None
     semantic_label_embeddings: torch.Tensor
     tonal_label_embeddings: torch.Tensor
     config_class = LemerConfig
@@ -182,6 +189,7 @@ class LemerModel(TwoTowerModel):
         if multimodal and config.fusion != "label":
             self.cross_attention = BilinearAlignment(speech_size, text_size)
         self.classifier = nn.Linear(text_size + speech_size, labels)
+        self.attribute_head = self.make_attribute_head(text_size + speech_size)
         with_labels = config.use_label_embeddings
         self._register_labels("semantic_label_embeddings", labels, text_size if with_labels else 0)
         self._register_labels(
@@ -319,6 +327,7 @@ class LemerModel(TwoTowerModel):
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        attribute_values: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],  # pyright: ignore[reportGeneralTypeIssues]  # it names output_attentions too
@@ -330,7 +339,9 @@ class LemerModel(TwoTowerModel):
             input_values_mask (B, S): nonzero where a sample is real. None: all are.
             attention_mask (B, T): nonzero where a token is real. None: all are.
             token_type_ids (B, T): 0 for the earlier turns, 1 for the current one.
-            labels (B,): index of the class; -100 is left out of the cross-entropies.
+            labels (B,): index of the class; -100 is left out of the cross-entropies. Or (B, C): a distribution of classes,
+                such as votes; a row of zeros is left out.
+            attribute_values (B, A): attributes on the scale of the corpus, NaN where they are not known.
             output_attentions: return A_r and A_l, and the towers' own attentions where they run with "eager".
             output_hidden_states: return the hidden states of every layer of the towers.
 
@@ -359,7 +370,7 @@ class LemerModel(TwoTowerModel):
             self._compare_frames_with_labels(out, out.frame_mask)  # section 2.2
         self._fuse_and_classify(out, with_constraint=labels is not None, with_attentions=output_attentions)  # section 2.3
         if labels is not None:
-            self._add_losses(out, labels)  # section 2.4
+            self._add_losses(out, labels, attribute_values)  # section 2.4
         # A ModelOutput keeps the order of assignment; as a tuple it has to begin with the loss and the logits.
         return LemerOutput(**{field.name: getattr(out, field.name) for field in fields(out)})
 
@@ -394,6 +405,7 @@ class LemerModel(TwoTowerModel):
             out.logits = out.speech_label_logits if out.text_model_output is None else out.text_label_logits
             return
         out.logits = self.classifier(out.pooler_output)  # (B, C)
+        out.attributes = self.predict_attributes(out.pooler_output)  # (B, A)
 
     def _fuse(self, out: Any, with_constraint: bool, with_attentions: bool) -> torch.Tensor:
         """Eq. 7 to 10: align the speech frames with the tokens and pool both, (B, d_t + d_s)."""
@@ -422,21 +434,25 @@ class LemerModel(TwoTowerModel):
             out.cross_attentions, out.label_guided_attentions = cross, guided
         return masked_max(torch.cat([text, aligned], dim=-1), token_mask)  # v (B, d_t + d_s)
 
-    def _add_losses(self, out: Any, labels: torch.Tensor) -> None:
+    def _add_losses(self, out: Any, labels: torch.Tensor, attribute_values: torch.Tensor | None) -> None:
         """Section 2.4: the losses of the branches that answered, and their weighted sum (eq. 3, 6, 11 and 12)."""
         config = self.config
+        weights = config.class_weights
         loss: Any = 0.0
         if out.pooler_output is not None:
-            out.classification_loss = nn.functional.cross_entropy(out.logits.float(), labels)
+            out.classification_loss = class_loss(out.logits, labels, weights)
             loss = config.classification_loss_weight * out.classification_loss
         if out.constraint_loss is not None:
             loss = loss + config.constraint_loss_weight * out.constraint_loss
         if out.text_label_logits is not None:
-            out.text_label_loss = nn.functional.cross_entropy(out.text_label_logits.float(), labels)
+            out.text_label_loss = class_loss(out.text_label_logits, labels, weights)
             loss = loss + config.text_label_loss_weight * out.text_label_loss
         if out.speech_label_logits is not None:
-            out.speech_label_loss = nn.functional.cross_entropy(out.speech_label_logits.float(), labels)
+            out.speech_label_loss = class_loss(out.speech_label_logits, labels, weights)
             loss = loss + config.speech_label_loss_weight * out.speech_label_loss
+        if out.attributes is not None and attribute_values is not None:
+            out.attribute_loss = concordance_loss(out.attributes, attribute_values)
+            loss = loss + config.attribute_loss_weight * out.attribute_loss
         out.loss = loss
 
 

@@ -196,6 +196,17 @@ class TwoTowerModel(PreTrainedModel):
             hub = {"repo_id": os.path.basename(os.path.abspath(save_directory)), "token": kwargs.get("token"), **hub}
             self.push_to_hub(**hub)
 
+    def make_attribute_head(self, size: int) -> nn.Linear | None:
+        """A new head that predicts the attributes of the configuration from what the classifier reads; None without any."""
+        return nn.Linear(size, len(self.config.attributes)) if self.config.attributes else None
+
+    def predict_attributes(self, pooled: torch.Tensor) -> torch.Tensor | None:
+        """Attributes (B, A) on the scale of the corpus, of what the classifier reads (B, d); None without a head."""
+        if self.attribute_head is None:
+            return None
+        mean, deviation = pooled.new_tensor(list(self.config.attributes.values())).T  # (A,), (A,)
+        return mean + deviation * self.attribute_head(pooled)
+
     @torch.no_grad()
     def forget_labels(self):
         """Make the classifier's last layer new."""

@@ -25,13 +25,25 @@ from tqdm.auto import tqdm
 from ..audio_files_lemer import to_float
 from ..audio_lemer import SAMPLING_RATE, fetch, load_and_check_audio
 from ..runtime.files import write_atomically
-from .columns import Columns, as_history, as_label, as_order, as_text, as_words, choose_columns, read_times
+from .columns import (
+    ATTRIBUTES,
+    Columns,
+    as_history,
+    as_label,
+    as_order,
+    as_text,
+    as_votes,
+    as_words,
+    choose_columns,
+    read_times,
+)
 from .recordings import SILENCE, as_recording, choose_part, cut_part, file_stamp, load_kept, missing_hint, printable
-from .sources import DatasetSplit, SourceRow, TableSplit, open_source
+from .sources import DatasetSplit, Source, SourceRow, TableSplit, open_source
 
 SCHEMA_VERSION = "3"  # in the cache's key: raise it with every change of what a prepared row holds
 SHARD = 1000  # rows written, and lost by a kill, at once
-USES = ("audio", "text", "label", "id", "speaker", "start", "end", "duration", "history")  # found by the names of columns
+# Found by the names of columns.
+USES = ("audio", "text", "label", "id", "speaker", "start", "end", "duration", "history", "votes", *ATTRIBUTES)
 PART_CUT, PART_WHOLE = "cut", "whole"  # a part of a recording; a whole one, whose times lie in something longer
 
 PREPARED = datasets.Features(
@@ -39,7 +51,7 @@ PREPARED = datasets.Features(
         **dict.fromkeys(
             ("id", "name", "split", "group", "text", "label", "fold", "dialog", "order"), datasets.Value("string")
         ),
-        "speaker": datasets.Value("string"),
+        **dict.fromkeys(("speaker", "votes", *ATTRIBUTES), datasets.Value("string")),  # votes as JSON
         **dict.fromkeys(("start", "end"), datasets.Value("float64")),
         "history": datasets.List(datasets.Value("string")),
         "audio": datasets.Audio(sampling_rate=SAMPLING_RATE, decode=False),
@@ -64,7 +76,7 @@ def prepare_rows(
     The prepared rows (columns of `PREPARED`), from the cache or written there, in the order of the source.
 
     Args:
-        source, subset, splits, streaming, cache_dir: as in `load_any_dataset`.
+        source, subset, splits, streaming, cache_dir: as in `load_any_dataset`; or a source that is open already.
         wanted: column of each use: audio, text, label, fold, dialog, order; None for the usual one or none.
 
     Returns:
@@ -74,7 +86,7 @@ def prepare_rows(
     Raises:
         FileNotFoundError, ValueError: as `load_any_dataset`.
     """
-    opened = open_source(source, wanted, subset, splits, streaming)
+    opened = source if isinstance(source, Source) else open_source(source, wanted, subset, splits, streaming)
     key = json.dumps([SCHEMA_VERSION, opened.content, list(opened.splits), wanted])
     folder = Path(cache_dir or HF_DATASETS_CACHE).expanduser() / "lemer_corpora"
     folder /= hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -200,6 +212,7 @@ def prepare_row(row: SourceRow, columns: Columns, label_names: list[str] | None)
     has_audio = columns.names["audio"] is not None
     heard = _hear(cells["audio"], row.folder, start, end) if has_audio else {"audio": None, "num_frames": 0, "digest": ""}
     path = heard.get("path")
+    votes = as_votes(cells["votes"], label_names)
     return {
         "id": as_text(cells["id"]),
         "name": None if path is None else printable(os.path.relpath(path, row.folder)),
@@ -209,6 +222,8 @@ def prepare_row(row: SourceRow, columns: Columns, label_names: list[str] | None)
         "dialog": as_text(cells["dialog"]),
         "order": as_order(cells["order"]),
         "speaker": as_text(cells["speaker"]),
+        "votes": None if votes is None else json.dumps(votes),
+        **{name: as_text(cells[name]) for name in ATTRIBUTES},
         "start": start,
         "end": end,
         "history": as_history(cells["history"]),

@@ -8,6 +8,10 @@ are ignored. `ALIASES` lists the names of each use, the usual one first. An opti
 - A row with a start (or offset) and a duration, and without an end, as in NeMo's manifests, ends at their sum.
 - Times are milliseconds in columns whose names end with `_ms`, else seconds.
 
+What annotators said is read as well. `votes` holds the labels that they chose, one a vote (`["ang", "ang", "neu"]`, or
+`ang;ang;neu`), or a number for each label (`{"ang": 2, "neu": 1}`, counts or shares; a list of numbers where the labels are
+a ClassLabel). `valence`, `arousal` and `dominance` hold numbers, on any scale.
+
 A cell of a text file is text, as it stands there: None, NA, null, nan, 01 and inf mean nothing else. Only an empty cell is
 missing. Times are numbers (1.5, or 1,5) or clock times (0:01.5, 00:16:16,059). The order of turns is numbers, also where
 they are written as text, or else times and names that are sorted by the numbers in them (turn2 before turn10).
@@ -18,6 +22,7 @@ import difflib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from numbers import Number
 from typing import NamedTuple
@@ -39,8 +44,13 @@ ALIASES = {
     "dialog": "dialog dialogue dialog_id dialogue_id conversation conversation_id",
     "order": "order turn turn_id turn_number turn_index",
     "history": "history",
+    "votes": "votes label_votes emotion_votes",
+    "valence": "valence emoval",
+    "arousal": "arousal activation emoact",
+    "dominance": "dominance emodom",
 }
 ALIASES = {use: tuple(names.split()) for use, names in ALIASES.items()}
+ATTRIBUTES = ("valence", "arousal", "dominance")
 STRICT = ("audio", "text", "label", "history")  # where a wrong choice between two columns would change an answer
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)")
 
@@ -266,3 +276,42 @@ def as_history(value) -> list[str] | None:
     for turn in turns:
         check_text(turn)
     return turns
+
+
+def as_votes(value, names: Sequence[str] | None) -> dict[str, float] | None:
+    """
+    How many votes each label has, or what share of them; None where there are none.
+
+    Args:
+        value: names of labels, one a vote, as a list or as text with `;`, `,` or `|` between them; or numbers by label, as a
+            dict, or as a list in the order of `names`. Text may hold the same as JSON.
+        names: of a ClassLabel column.
+
+    Raises:
+        ValueError: it is something else, or a number is negative or not finite.
+    """
+    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"votes {value!r:.80} cannot be read as JSON: {error}") from error
+    elif isinstance(value, str):
+        value = [name.strip() for name in re.split(r"[;,|]", value) if name.strip()]
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if is_missing(value):
+        return None
+    numbers = isinstance(value, list) and all(isinstance(vote, Number) for vote in value)
+    if numbers and names is not None and len(value) == len(names):
+        value = dict(zip(names, value, strict=True))
+    if isinstance(value, list) and all(isinstance(vote, str) for vote in value):
+        value = Counter(vote.strip() for vote in value)
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"votes must be names of labels, or numbers by label (in a list only as many as a ClassLabel has), got "
+            f"{value!r:.80}"
+        )
+    votes = {str(name): 0.0 if is_missing(count) else float(count) for name, count in value.items()}
+    if not all(math.isfinite(count) and count >= 0 for count in votes.values()):
+        raise ValueError(f"votes must be finite and at least 0, got {votes!r:.80}")
+    return {name: count for name, count in votes.items() if count} or None

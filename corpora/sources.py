@@ -27,6 +27,9 @@ import datasets
 from huggingface_hub import HfFileSystem, hf_hub_download
 
 from .columns import choose_columns
+from .emotions import EMOTION_WORDS
+from .known import KNOWN
+from .known_files import named_beside_folders
 from .recordings import AUDIO_SUFFIXES, file_stamp, is_hidden, printable, walk
 from .tables import TABLE_SUFFIXES, Table, is_table, read_table
 
@@ -36,10 +39,6 @@ SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
     **dict.fromkeys(("dev", "val", "valid", "validation"), "validation"),
 }
-EMOTIONS = set(
-    "ang anger angry hap happy happiness joy joyful sad sadness neu neutral fea fear fearful dis disgust disgusted sur "
-    "surprise surprised ps cal calm exc excited excitement fru frustrated frustration bor bored boredom con contempt".split()
-)
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 
 
@@ -441,7 +440,7 @@ def _label_level(folders: Iterable[tuple[str, ...]]) -> int:
         emotions = [
             number
             for number, names in enumerate(levels)
-            if all(EMOTIONS & set(re.split(r"[^a-z]+", name.lower())) for name in names)
+            if all(EMOTION_WORDS & set(re.split(r"[^a-z]+", name.lower())) for name in names)
         ]
         if len(emotions) == 1:
             return emotions[0]
@@ -474,6 +473,15 @@ def _class_folders(folder: Path, recordings: list[Path], remarks: list[str]) -> 
         raise ValueError(
             f"the {len(recordings)} recordings in {folder} have no labels: expected a folder for every class "
             "(happy/a.wav), or a table metadata.csv with the columns file_name and label"
+        )
+
+    labelled = {path: names[level] for path, names in inside.items() if names}
+    known = named_beside_folders([*labelled], [*labelled.values()], folder)
+    if known is not None:
+        raise ValueError(
+            f"{folder} has recordings that are named as those of {KNOWN[known].title}, in folders that name no emotion, "
+            f"such as {next(iter(labelled.values()))}: give --corpus {known}={folder}, which reads the emotions from the "
+            "names. Or give a table metadata.csv with the columns file_name and label"
         )
 
     def table(rows: list[tuple[Path, str | None]]) -> Table:

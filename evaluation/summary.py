@@ -18,27 +18,55 @@ def summarise(runs: list[dict], paper: dict) -> dict:
     Returns:
         `folds`, `seeds` and `paper`; `mean`: over the folds of each seed, then over the seeds; `deviation`: the standard
         deviation of the seeds' means, None with one seed; `pooled`: WA and UA with the utterances of all folds as one test
-        set, mean over the seeds.
+        set, mean over the seeds; and of a run on several corpora `by_corpus`: the same of each, with its
+        `utterances`; `ccc` of attributes, where the model predicts some.
     """
     by_seed = defaultdict(list)
     for run in runs:
         by_seed[run["seed"]].append(run)
     means = {name: [np.mean([run[name] for run in folds]) for folds in by_seed.values()] for name in FIGURES}
-    pooled = {"wa": [], "ua": []}
-    for folds in by_seed.values():
-        confusion = np.sum([run["confusion"] for run in folds], axis=0)
-        counts = confusion.sum(axis=1)
-        pooled["wa"].append(np.trace(confusion) / counts.sum())
-        pooled["ua"].append(np.mean(np.diag(confusion)[counts > 0] / counts[counts > 0]))
+    corpora = list(dict.fromkeys(name for run in runs for name in run.get("by_corpus", {})))
+    by_corpus = {
+        name: _pool([[run["by_corpus"][name] for run in folds if name in run["by_corpus"]] for folds in by_seed.values()])
+        for name in corpora
+    }
     several = len(by_seed) > 1
     return {
         "folds": sorted({run["fold"] for run in runs}),
         "seeds": sorted(by_seed),
         "mean": {name: float(np.mean(values)) for name, values in means.items()},
         "deviation": {name: float(np.std(values, ddof=1)) if several else None for name, values in means.items()},
-        "pooled": {name: float(np.mean(values)) for name, values in pooled.items()},
+        "pooled": {name: value for name, value in _pool(list(by_seed.values())).items() if name != "utterances"},
+        **({"by_corpus": by_corpus} if by_corpus else {}),
         "paper": paper,
+        **_summarise_attributes(by_seed),
     }
+
+
+def _pool(seeds: list[list[dict]]) -> dict[str, float]:
+    """WA and UA with the utterances of all folds as one test set, mean over the seeds, and the number of utterances."""
+    values = {"wa": [], "ua": [], "utterances": []}
+    for folds in filter(None, seeds):
+        confusion = np.sum([run["confusion"] for run in folds], axis=0)
+        counts = confusion.sum(axis=1)
+        values["wa"].append(np.trace(confusion) / counts.sum())
+        values["ua"].append(np.mean(np.diag(confusion)[counts > 0] / counts[counts > 0]))
+        values["utterances"].append(counts.sum())
+    return {name: float(np.mean(numbers)) for name, numbers in values.items()}
+
+
+def _summarise_attributes(by_seed: dict[int, list[dict]]) -> dict:
+    """`ccc`: of every attribute the mean over the folds of each seed, then over the seeds, and its deviation."""
+    folds = [run for runs in by_seed.values() for run in runs]
+    if not folds or "ccc" not in folds[0]:
+        return {}
+    summary = {}
+    for name in folds[0]["ccc"]:
+        seeds = [[run["ccc"][name] for run in runs if run["ccc"][name] is not None] for runs in by_seed.values()]
+        means = [np.mean(values) for values in seeds if values]
+        deviation = float(np.std(means, ddof=1)) if len(means) > 1 else None
+        summary[name] = {"mean": float(np.mean(means)) if means else None, "deviation": deviation}
+    return {"ccc": summary}
 
 
 def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool) -> str:
@@ -54,7 +82,9 @@ def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool
     lines = [f"## {title}", "", "| | WA | UA | macro-F1 | utterances |", "|---|---|---|---|---|"]
     for run in sorted(runs, key=lambda run: (run["fold"], run["seed"])):
         figures = " | ".join(f"{100 * run[name]:.2f}" for name in FIGURES)
-        lines.append(f"| fold {run['fold']}, seed {run['seed']} | {figures} | {run['utterances']} |")
+        name = run.get("fold_name", str(run["fold"]))
+        fold = str(run["fold"]) if name == str(run["fold"]) else f"{run['fold']} ({name})"
+        lines.append(f"| fold {fold}, seed {run['seed']} | {figures} | {run['utterances']} |")
     mean, deviation, pooled, paper = (summary[key] for key in ("mean", "deviation", "pooled", "paper"))
     cells = []
     for name in FIGURES:
@@ -63,6 +93,13 @@ def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool
     total = sum(run["utterances"] for run in runs) // len(summary["seeds"])
     lines.append(f"| **mean over folds** | {' | '.join(cells)} | {total} |")
     lines.append(f"| pooled | {100 * pooled['wa']:.2f} | {100 * pooled['ua']:.2f} | | {total} |")
+    for name, scores in summary.get("by_corpus", {}).items():
+        figures = f"{100 * scores['wa']:.2f} | {100 * scores['ua']:.2f}"
+        lines.append(f"| {name}, pooled | {figures} | | {scores['utterances']:.0f} |")
+    for attribute, figures in summary.get("ccc", {}).items():
+        spread = "" if figures["deviation"] is None else f" ± {figures['deviation']:.3f}"
+        figure = "not known" if figures["mean"] is None else f"CCC {figures['mean']:.3f}{spread}"
+        lines.append(f"| {attribute} | {figure} | | | |")
     if paper.get("wa") is not None:
         name = "paper" if comparable else "paper, on IEMOCAP: not this corpus"
         lines.append(f"| {name} | {paper['wa']:.2f} | {paper['ua']:.2f} | | 5531 |")

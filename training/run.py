@@ -17,7 +17,7 @@ from ..runtime.files import replace_files
 from ..runtime.locks import PATIENCE, hold, hold_for_all
 from ..runtime.process import leave_process_group
 from .fine_tuning import train_fold
-from .options import FREE, changed_settings, set_defaults, towers_of_fold
+from .options import FREE, SCORES, changed_settings, set_defaults, towers_of_fold
 from .second_stage import second_stage
 
 # Of a run that was stopped.
@@ -49,9 +49,9 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
     towers = {(fold, seed): towers_of_fold(args, fold, seed) for fold in corpus.folds for seed in args.seeds}
     for (fold, _), (speech, text) in towers.items():
         if modality != "text":
-            check_unseen(speech, fold, protocol["corpus_fingerprint"])
+            check_unseen(speech, fold, protocol["corpus_fingerprint"], protocol["corpus"])
         if modality != "speech":
-            check_unseen(text, fold, protocol["corpus_fingerprint"])
+            check_unseen(text, fold, protocol["corpus_fingerprint"], protocol["corpus"])
     if processes.is_main_process:
         check_protocol(output, protocol)
     processes.wait_for_everyone()
@@ -111,7 +111,7 @@ def _protocol(
     return {
         **{name: value for name, value in vars(args).items() if name not in FREE},
         **corpus.protocol,
-        "selection": "best UA on validation dialogs of the training sessions" if args.validation_share else "last update",
+        "selection": _selection(args, corpus),
         "second_stage": None if args.second_stage is None else "on the utterances of the training sessions, without labels",
         "model": recipe.model,
         "config": config,
@@ -119,6 +119,15 @@ def _protocol(
         "corpus_fingerprint": corpus.report.fingerprints["all"],
         "command": command,
     }
+
+
+def _selection(args: argparse.Namespace, corpus: Corpus) -> str:
+    """In words, how the epoch is chosen."""
+    if not args.validation_share:
+        return "last update"
+    if "split" in corpus.samples.column_names:
+        return f"best {SCORES[args.select_by]} on the publisher's validation split"
+    return f"best {SCORES[args.select_by]} on validation {args.validation_by}s of the training sessions"
 
 
 def _fuse(args: argparse.Namespace, recipe: Recipe) -> None:

@@ -25,6 +25,7 @@ from ..runtime.locks import hold, hold_for_all
 from ..speech_encoder_lemer import count_frames
 from ..towers_lemer import load_towers
 from .batches import NUM_WORKERS, PAD_TO_MULTIPLE_OF, training_loader
+from .folds import rows_to_train_on
 from .loop import LoopSettings, Task, check_batch_size, count_updates, make_accelerator, reduce, train
 from .masked_prediction import SEED, MaskedPrediction, PretrainingModel, draw_batch, usage_perplexity
 from .settings import SMALL_SPEECH_TOWERS, second_stage_defaults
@@ -84,7 +85,7 @@ def second_stage(
     """
     folder = Path(folder)
     target = folder / f"fold{fold}"
-    train_rows = dataset.select(np.flatnonzero(np.asarray(dataset["session"]) != fold))
+    train_rows = dataset.select(np.flatnonzero(rows_to_train_on(dataset, fold)))
     if len(train_rows) in (0, len(dataset)):
         sessions = sorted(set(dataset["session"]))
         raise ValueError(f"fold {fold}: the corpus has the sessions {sessions}; a fold needs its own session and another")
@@ -148,6 +149,8 @@ def load_for_pretraining(speech: str, settings: dict) -> tuple[MaskedPrediction,
         model.freeze_codes()
     elif settings["freeze_feature_encoder"]:
         model.model.freeze_feature_encoder()
+    if settings.get("gradient_checkpointing"):
+        model.model.activation_checkpointing_enable()
     return model, {name: getattr(config, name) for name in changes}
 
 
@@ -169,13 +172,14 @@ class SpeechCollator:
 def _train(target: Path, train_rows, fold: int, start: str, settings: dict, accelerator: Accelerator):
     """Train one fold and write its checkpoint, results and figure."""
     begin = time.monotonic()
+    accelerator.gradient_accumulation_steps = settings.get("gradient_accumulation_steps", 1)
     check_batch_size(settings["batch_size"], accelerator)
     set_seed(SEED)  # for what the checkpoint lacks: the embedding of masked frames, in a tower that never masked any
     model, restore = load_for_pretraining(start, settings)
     feature_extractor = AutoFeatureExtractor.from_pretrained(start)
     collator = SpeechCollator(feature_extractor, settings["max_seconds"])
     loader = training_loader(train_rows, collator, settings["batch_size"], SEED, NUM_WORKERS)
-    updates_per_epoch = count_updates(loader, 1)
+    updates_per_epoch = count_updates(loader, 1, accelerator.gradient_accumulation_steps)
     task = SecondStage(f"second stage {fold}", model, settings, updates_per_epoch * settings["epochs"], accelerator)
     loop_settings = LoopSettings(settings["epochs"], settings["max_grad_norm"], STATE_STEPS, SEED)
     progress = train(task, accelerator, loader, target, loop_settings)

@@ -1,7 +1,8 @@
 """Names and default settings that the options of the scripts need; importing them loads nothing else."""
 
-# What the scripts take in the place of a speech checkpoint: towers of random weights, see small_towers.py.
-SMALL_SPEECH_TOWERS = ("small", "small-log-mel")
+# What the scripts take in the place of a speech checkpoint: towers of random weights, see small_towers.py. The size of
+# log-mel-base is that of the paper's tower.
+SMALL_SPEECH_TOWERS = ("small", "small-log-mel", "log-mel-base")
 
 # Settings of fine-tuning: the paper's where it names them, and what towers of random weights need instead.
 FINE_TUNING = {
@@ -55,6 +56,8 @@ SECOND_STAGE["small"] = {
     "freeze_quantizer": True,
 }
 SECOND_STAGE["small-log-mel"] = {**SECOND_STAGE["small"], "mask_length": 5}  # frames of 40 ms instead of 20
+# Of the paper's size, and not tried: the rate at which wav2vec 2.0 BASE was pre-trained.
+SECOND_STAGE["log-mel-base"] = {**SECOND_STAGE["published"], "learning_rate": 5e-4, "mask_length": 5}
 SECOND_STAGE_HELP = {
     "epochs": "passes over the training sessions",
     "batch_size": "utterances of a batch, of all processes together",

@@ -1,4 +1,4 @@
-"""Small towers of random weights, for the demo corpus, for tests, and for machines that are offline.
+"""Towers of random weights: small ones for tests, the demo corpus and offline machines, and one of the paper's size.
 
 They are written as pre-training checkpoints like the public ones, so that all other code takes both in the same way.
 """
@@ -49,13 +49,27 @@ LOG_MEL_SPEECH = {
     # frames in every recording of the training fails on whole recordings (benchmarks/LOG.md).
     "mask_time_prob": 0.0,
 }
+# The paper's tower: BASE (12 layers of width 768) on 80 log-Mel bands, with the codebook of wav2vec 2.0 BASE.
+LOG_MEL_BASE = {
+    **LOG_MEL_SPEECH,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "conv_dim": (80, 512, 512),
+    "conv_depthwise_kernel_size": 31,
+    "num_codevectors_per_group": 320,
+    "codevector_dim": 256,
+    "proj_codevector_dim": 256,
+    "feat_proj_dropout": 0.1,
+}
 TEXT: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128}
 VOCABULARY = 1000  # at most so many whole words
 
 
 def make_small_speech_tower(folder: Path, seed: int = 0, name: str = "small") -> Path:
     """Write a conformer with quantizer, of random weights, and its feature extractor; return the folder."""
-    settings: dict[str, dict] = dict(zip(SMALL_SPEECH_TOWERS, (SPEECH, LOG_MEL_SPEECH), strict=True))
+    settings: dict[str, dict] = dict(zip(SMALL_SPEECH_TOWERS, (SPEECH, LOG_MEL_SPEECH, LOG_MEL_BASE), strict=True))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         Wav2Vec2ConformerForPreTraining(Wav2Vec2ConformerConfig(**settings[name])).save_pretrained(folder)
