@@ -27,8 +27,8 @@ def add_lora(model: nn.Module, rank: int, seed: int):
         ValueError: peft is not installed; the towers have no layer of that kind.
     """
     try:
-        from peft import LoraConfig
-        from peft.tuners.lora import LoraModel
+        from peft import LoraConfig  # pyright: ignore[reportMissingImports]
+        from peft.tuners.lora import LoraModel  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError("--lora needs peft: pip install 'lemer[lora]'") from error
     on_top = [
