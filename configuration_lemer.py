@@ -52,6 +52,9 @@ def _check_front_end(speech: PreTrainedConfig, padding_safe: bool) -> None:
         )
     if not padding_safe:
         raise ValueError("speech_config.front_end='log_mel' needs padding_safe=True: the stock encoder has no log-Mel")
+    normalization = getattr(speech, "mel_normalization", "band")
+    if normalization not in ("utterance", "band", "none"):
+        raise ValueError(f"speech_config.mel_normalization must be 'utterance', 'band' or 'none', got {normalization!r}")
     bands, share = (getattr(speech, name, None) for name in ("mel_mask_bands", "mel_mask_share"))
     if bands is None or share is None or not (0 <= bands <= 80 and 0 <= share <= 1):
         raise ValueError(

@@ -12,6 +12,7 @@ import numpy as np
 from transformers import BatchFeature, ProcessorMixin
 from transformers.utils import logging
 
+from .activity_lemer import heard_spans, join_spans
 from .audio_lemer import SAMPLING_RATE, knows_its_rate, load_audio
 from .integrity_lemer import PROCESSOR_FILES, write_checksums
 
@@ -119,6 +120,9 @@ class LemerProcessor(ProcessorMixin):
             current turn is cut only if it is too long without any history, and then at its end.
         max_audio_seconds (`float`, defaults to 120):
             Length of the longest clip that is taken. The memory that the speech tower needs grows with its square.
+        max_silence (`float`, *optional*):
+            Seconds that are left of a silence, which `activity_lemer.py` defines; at the ends of a clip, half of it. `None`
+            leaves silences as they are, as in checkpoints that were saved without this setting.
     """
 
     def __init__(
@@ -128,6 +132,7 @@ class LemerProcessor(ProcessorMixin):
         max_history: int = 10,
         max_text_length: int = 150,
         max_audio_seconds: float = 120.0,
+        max_silence: float | None = None,
         **kwargs,
     ):
         if max_history < 0:
@@ -136,7 +141,10 @@ class LemerProcessor(ProcessorMixin):
             raise ValueError(f"max_text_length must be at least 4 (three special tokens and a word), got {max_text_length}")
         if not max_audio_seconds > 0:
             raise ValueError(f"max_audio_seconds must be above 0, got {max_audio_seconds}")
+        if max_silence is not None and not max_silence >= 0:
+            raise ValueError(f"max_silence must be a number of seconds of at least 0, or None, got {max_silence}")
         self.max_audio_seconds = max_audio_seconds
+        self.max_silence = max_silence
         self.max_history = max_history
         self.max_text_length = max_text_length
         super().__init__(feature_extractor, tokenizer, **kwargs)
@@ -270,7 +278,14 @@ class LemerProcessor(ProcessorMixin):
                     f"audio {index} of {len(clips)} has {seconds:.1f} s, above max_audio_seconds={self.max_audio_seconds:g}"
                     ": cut it into utterances, or raise the processor's limit"
                 )
+        samples = [join_spans(clip, self.heard_spans(clip)) for clip in samples]
         return pad_clips(self.feature_extractor, samples, pad_to_multiple_of)
+
+    def heard_spans(self, samples: np.ndarray) -> list[tuple[int, int]]:
+        """First sample and the one after the last of every part of a clip (N,) that is left where `max_silence` cuts it."""
+        if self.max_silence is None:
+            return [(0, len(samples))]
+        return heard_spans(samples, self.feature_extractor.sampling_rate, self.max_silence)
 
     def has_words(self, text: str) -> bool:
         """Whether the tokenizer leaves a token of a text; of zero-width and control characters alone BERT's leaves none."""
