@@ -1,9 +1,12 @@
 """Which parts of a recording are heard, and which are silence that is left out.
 
-A step of 10 ms is silent where its power is 30 dB or more below that of the loud steps of the same recording, or where it
-lies in 0.4 s or more of even noise: noise of a room or a microphone stays within 6 dB, and speech does not. So
-neither a gain nor any amount of silence changes what is heard, and nothing but the recording itself decides. Power is
-measured between 200 and 4000 Hz, where speech is louder than the noise of rooms.
+A step of 10 ms is silent where its power is 30 dB or more below that of the loud steps of the same recording. It is silent
+also where it lies in 0.4 s or more of even noise: the noise of a room or a microphone stays within 6 dB, and speech does not.
+Nothing is left of even noise. Beside speech some other silence is left, since soft ends of words are below 30 dB too.
+
+The loud steps are those that have half of the energy of the recording. So neither a gain nor any amount of silence changes
+what is heard, and nothing but the recording itself decides. Power is measured between 200 and 4000 Hz, where speech is
+louder than the noise of rooms.
 
 This file travels with every checkpoint. Shapes: N samples, P steps.
 """
@@ -11,7 +14,7 @@ This file travels with every checkpoint. Shapes: N samples, P steps.
 import numpy as np
 
 STEP = 0.01  # seconds
-WINDOW = 0.02  # seconds around the middle of a step, over which its power is measured: two periods of a low voice
+WINDOW = 0.02  # seconds around the middle of a step, over which its power is measured; two periods of a voice at 100 Hz
 BAND = (200.0, 4000.0)  # Hz
 SILENT_BELOW = 30.0  # dB below the loud steps
 EVEN_SECONDS, EVEN_RANGE, EVEN_BELOW = 0.4, 6.0, 3.0  # even noise: how long, within how many dB, dB below the loud steps
@@ -38,19 +41,22 @@ def loud_power(power: np.ndarray) -> float:
     return float(ordered[np.searchsorted(energy, energy[-1] / 2)])
 
 
-def silent_steps(power: np.ndarray) -> np.ndarray:
-    """True (P,) where a step of this power is silent."""
-    loud = loud_power(power)
-    silent = power < loud * 10 ** (-SILENT_BELOW / 10)
-    steps = round(EVEN_SECONDS / STEP)
-    if len(power) >= steps and loud > 0:
-        smooth = np.convolve(power, np.full(SMOOTHED, 1 / SMOOTHED), "same")
-        decibels = 10 * np.log10(np.maximum(smooth / loud, 1e-12))
-        stretches = np.lib.stride_tricks.sliding_window_view(decibels, steps)  # (P - steps + 1, steps)
-        highest = stretches.max(-1)
-        even = np.flatnonzero((highest - stretches.min(-1) < EVEN_RANGE) & (highest < -EVEN_BELOW))
-        silent |= _covered(even, even + steps, len(power))
-    return silent
+def even_noise(power: np.ndarray) -> np.ndarray:
+    """True (P,) where a step of this power lies in a long stretch of even noise that is below the loud steps."""
+    loud, steps, border = loud_power(power), round(EVEN_SECONDS / STEP), SMOOTHED // 2
+    if len(power) < steps or loud == 0:
+        return np.zeros(len(power), dtype=bool)
+    smooth = np.convolve(power, np.full(SMOOTHED, 1 / SMOOTHED), "same")
+    decibels = 10 * np.log10(np.maximum(smooth / loud, 1e-12))
+    stretches = np.lib.stride_tricks.sliding_window_view(decibels, steps)  # (P - steps + 1, steps)
+    highest = stretches.max(-1)
+    even = (highest - stretches.min(-1) < EVEN_RANGE) & (highest < -EVEN_BELOW)
+    starts = np.flatnonzero(even)
+    # Beside a stretch the smoothed power is that of the speech too. There a step counts that is no louder than the stretch.
+    around = np.pad(np.where(even, highest, -np.inf), steps + border - 1, constant_values=-np.inf)
+    level = np.lib.stride_tricks.sliding_window_view(around, steps + 2 * border).max(-1)  # (P,)
+    beside = power < 2 * loud * 10 ** (level / 10)
+    return _covered(starts, starts + steps, len(power)) | beside
 
 
 def _covered(starts: np.ndarray, ends: np.ndarray, count: int) -> np.ndarray:
@@ -69,15 +75,16 @@ def heard_spans(samples: np.ndarray, rate: int, max_silence: float) -> list[tupl
         samples: (N,).
         rate: of the samples in Hz.
         max_silence: seconds of a silence that are left: half of it beside either part that is heard, and half of it at the
-            ends of the recording.
+            ends of the recording. Nothing is left of even noise.
 
     Returns:
         First sample and the one after the last of every part, in order. A recording without a long silence is one part.
     """
     power, step = step_power(samples, rate), round(STEP * rate)
-    loud = np.flatnonzero(~silent_steps(power))
+    noise = even_noise(power)
+    loud = np.flatnonzero(~noise & (power >= loud_power(power) * 10 ** (-SILENT_BELOW / 10)))
     reach = round(max_silence / 2 / STEP)
-    heard = np.concatenate([[0], _covered(loud - reach, loud + reach + 1, len(power)), [0]])
+    heard = np.concatenate([[0], _covered(loud - reach, loud + reach + 1, len(power)) & ~noise, [0]])
     changes = np.flatnonzero(np.diff(heard))
     return [(int(start) * step, min(int(end) * step, len(samples))) for start, end in changes.reshape(-1, 2)]
 

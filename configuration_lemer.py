@@ -183,7 +183,9 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     Args:
         speech_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a wav2vec 2.0 conformer):
             The speech tower: `wav2vec2-conformer`, `wav2vec2` or another encoder of that family.
-            Its own field `front_end="log_mel"` (see `speech_encoder_lemer.py`) makes it read a log-Mel of the waveform.
+            Its own field `front_end="log_mel"` (see `speech_encoder_lemer.py`) makes it read a log-Mel of the waveform. Then
+            its field `mel_normalization` says what gets mean 0 and variance 1: all values of an `"utterance"`, as in the
+            paper, each `"band"` of it (where the field is missing), or nothing (`"none"`).
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to BERT):
             The text tower: `bert` or another bidirectional encoder. Its width may differ from the speech tower's.
         modality (`str`, defaults to `"multimodal"`):

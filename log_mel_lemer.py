@@ -37,7 +37,7 @@ def log_mel(samples: torch.Tensor) -> torch.Tensor:
 
 
 class LogMelLayer(nn.Module):
-    """First layer of a CNN encoder: log-Mel, normalised per utterance and band over real positions, SpecAugment in training.
+    """First layer of a CNN encoder: log-Mel, normalised over the real positions of each utterance, SpecAugment in training.
 
     It has no parameters. Those of the convolution that stood here are kept, unused, so that a checkpoint has the keys that
     transformers' own classes look for.

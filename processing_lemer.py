@@ -121,8 +121,9 @@ class LemerProcessor(ProcessorMixin):
         max_audio_seconds (`float`, defaults to 120):
             Length of the longest clip that is taken. The memory that the speech tower needs grows with its square.
         max_silence (`float`, *optional*):
-            Seconds that are left of a silence, which `activity_lemer.py` defines; at the ends of a clip, half of it. `None`
-            leaves silences as they are, as in checkpoints that were saved without this setting.
+            Seconds that are left of a silence, and half of it at the ends of a clip; nothing is left of even noise and of
+            zeros. `activity_lemer.py` says what a silence is. `None` leaves silences as they are, as in checkpoints that
+            were saved without this setting.
     """
 
     def __init__(

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_cross_modal, tiny_model, tiny_processor
 
 from lemer import LemerPipeline, LemerProcessor
-from lemer.activity_lemer import heard_spans, in_recording, join_spans, loud_power, step_power
+from lemer.activity_lemer import even_noise, heard_spans, in_recording, join_spans, loud_power, step_power
 
 RATE = 16_000
 STEP = 160
@@ -64,8 +64,9 @@ def test_a_gain_changes_nothing_of_what_is_heard(decibels):
     assert heard_spans(clip * np.float32(10 ** (decibels / 20)), RATE, 0.0) == heard_spans(clip, RATE, 0.0)
 
 
-def test_half_of_the_silence_is_left_at_the_ends_and_beside_every_part():
-    clip = np.concatenate([quiet("zeros", 1), speech(0.5), quiet("zeros", 1), speech(0.5), quiet("zeros", 1)])
+def test_of_uneven_silence_half_is_left_at_the_ends_and_beside_every_part():
+    breath = 0.01 * speech(1.0)  # 40 dB below the speech, and no even noise
+    clip = np.concatenate([breath, speech(0.5), breath, speech(0.5), breath])
     tight, wide = heard_spans(clip, RATE, 0.0), heard_spans(clip, RATE, 0.2)
     assert wide[0][0] == tight[0][0] - 10 * STEP and wide[-1][1] == tight[-1][1] + 10 * STEP
     gaps = [(start - end) for (_, end), (start, _) in zip(wide, wide[1:], strict=False)]
@@ -82,6 +83,21 @@ def test_a_recording_without_speech_and_silence_side_by_side_is_heard_whole(clip
     assert heard_spans(clip, RATE, 0.0) == [(0, len(clip))]
 
 
+def test_even_noise_equals_a_slow_loop():
+    rng = np.random.default_rng(0)
+    power = np.where(rng.random(300) < 0.02, 100.0, 1.0) * rng.uniform(0.9, 1.1, 300)
+    power[:5] = power[-5:] = 1000.0
+    loud, smooth = loud_power(power), np.convolve(power, np.full(5, 0.2), "same")
+    expected = np.zeros(300, dtype=bool)
+    for start in range(261):
+        stretch = 10 * np.log10(smooth[start : start + 40] / loud)
+        if stretch.max() - stretch.min() < 6 and stretch.max() < -3:
+            expected[start : start + 40] = True
+            for step in range(max(0, start - 2), min(300, start + 42)):
+                expected[step] |= power[step] < 2 * loud * 10 ** (stretch.max() / 10)
+    assert np.array_equal(even_noise(power), expected) and 0 < expected.sum() < 290
+
+
 def test_half_of_the_energy_lies_in_louder_steps():
     assert loud_power(np.array([0.0, 0.0, 0.0, 1.0, 4.0, 3.0, 1.0])) == 3.0
     assert loud_power(np.zeros(3)) == 0.0
@@ -93,6 +109,7 @@ def test_the_power_is_that_of_the_band_of_speech():
     assert inside.shape == (100,) and hum[50] < 1e-3 * inside[50]
 
 
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40)), min_size=1, max_size=5),
     st.integers(0, 199),
