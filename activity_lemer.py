@@ -1,7 +1,7 @@
 """Which parts of a recording are heard, and which are silence that is left out.
 
 A step of 10 ms is silent where its power is 30 dB or more below that of the loud steps of the same recording. It is silent
-also where it lies in 0.4 s or more of even noise: the noise of a room or a microphone stays within 6 dB, and speech does not.
+also where it lies in 0.4 s or more of even noise: the noise of a room or microphone stays within 6 dB, and speech does not.
 Nothing is left of even noise. Beside speech some other silence is left, since soft ends of words are below 30 dB too.
 
 The loud steps are those that have half of the energy of the recording. So neither a gain nor any amount of silence changes
