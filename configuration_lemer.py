@@ -52,6 +52,9 @@ def _check_front_end(speech: PreTrainedConfig, padding_safe: bool) -> None:
         )
     if not padding_safe:
         raise ValueError("speech_config.front_end='log_mel' needs padding_safe=True: the stock encoder has no log-Mel")
+    normalization = getattr(speech, "mel_normalization", "band")
+    if normalization not in ("utterance", "band", "none"):
+        raise ValueError(f"speech_config.mel_normalization must be 'utterance', 'band' or 'none', got {normalization!r}")
     bands, share = (getattr(speech, name, None) for name in ("mel_mask_bands", "mel_mask_share"))
     if bands is None or share is None or not (0 <= bands <= 80 and 0 <= share <= 1):
         raise ValueError(
@@ -196,7 +199,9 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     Args:
         speech_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a wav2vec 2.0 conformer):
             The speech tower: `wav2vec2-conformer`, `wav2vec2` or another encoder of that family.
-            Its own field `front_end="log_mel"` (see `speech_encoder_lemer.py`) makes it read a log-Mel of the waveform.
+            Its own field `front_end="log_mel"` (see `speech_encoder_lemer.py`) makes it read a log-Mel of the waveform. Then
+            its field `mel_normalization` says what gets mean 0 and variance 1: all values of an `"utterance"`, as in the
+            paper, each `"band"` of it (where the field is missing), or nothing (`"none"`).
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to BERT):
             The text tower: `bert` or another bidirectional encoder. Its width may differ from the speech tower's.
         modality (`str`, defaults to `"multimodal"`):

@@ -14,6 +14,7 @@ import numpy as np
 from transformers import BatchFeature, ProcessorMixin
 from transformers.utils import CONFIG_NAME, cached_file, logging
 
+from .activity_lemer import heard_spans, join_spans
 from .audio_lemer import SAMPLING_RATE, knows_its_rate, load_audio
 from .integrity_lemer import HUB_ARGUMENTS, PROCESSOR_FILES, changed_files, opening, write_checksums
 
@@ -121,6 +122,10 @@ class LemerProcessor(ProcessorMixin):
             current turn is cut only if it is too long without any history, and then at its end.
         max_audio_seconds (`float`, defaults to 120):
             Length of the longest clip that is taken. The memory that the speech tower needs grows with its square.
+        max_silence (`float`, *optional*):
+            Seconds that are left of a silence, and half of it at the ends of a clip; nothing is left of even noise and of
+            zeros. `activity_lemer.py` says what a silence is. `None` leaves silences as they are, as in checkpoints that
+            were saved without this setting.
     """
 
     def __init__(
@@ -130,6 +135,7 @@ class LemerProcessor(ProcessorMixin):
         max_history: int = 10,
         max_text_length: int = 150,
         max_audio_seconds: float = 120.0,
+        max_silence: float | None = None,
         **kwargs,
     ):
         if max_history < 0:
@@ -139,7 +145,10 @@ class LemerProcessor(ProcessorMixin):
         if not max_audio_seconds > 0:
             raise ValueError(f"max_audio_seconds must be above 0, got {max_audio_seconds}")
         self.damage: list[str] = []
+        if max_silence is not None and not max_silence >= 0:
+            raise ValueError(f"max_silence must be a number of seconds of at least 0, or None, got {max_silence}")
         self.max_audio_seconds = max_audio_seconds
+        self.max_silence = max_silence
         self.max_history = max_history
         self.max_text_length = max_text_length
         super().__init__(feature_extractor, tokenizer, **kwargs)
@@ -299,7 +308,14 @@ class LemerProcessor(ProcessorMixin):
                     f"audio {index} of {len(clips)} has {seconds:.1f} s, above max_audio_seconds={self.max_audio_seconds:g}"
                     ": cut it into utterances, or raise the processor's limit"
                 )
+        samples = [join_spans(clip, self.heard_spans(clip)) for clip in samples]
         return pad_clips(self.feature_extractor, samples, pad_to_multiple_of)
+
+    def heard_spans(self, samples: np.ndarray) -> list[tuple[int, int]]:
+        """First sample and the one after the last of every part of a clip (N,) that is left where `max_silence` cuts it."""
+        if self.max_silence is None:
+            return [(0, len(samples))]
+        return heard_spans(samples, self.feature_extractor.sampling_rate, self.max_silence)
 
     def has_words(self, text: str) -> bool:
         """Whether the tokenizer leaves a token of a text; of zero-width and control characters alone BERT's leaves none."""

@@ -18,6 +18,7 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from .. import LemerModel, LemerProcessor
+from ..activity_lemer import in_recording
 from ..audio_lemer import load_audio
 from ..integrity_lemer import opening, refusal
 from ..runtime.command import command_parser
@@ -49,8 +50,8 @@ def label_attentions(model, processor, audio=None, text: str | None = None, hist
     Returns:
         arrays by name. `labels` (C,) and `scores` (C,), the probabilities of the classes; if only one label branch answers,
         they are the softmax of its cosines. With audio `samples` (N,), `sampling_rate` in Hz, `frame_times` (F,) in seconds
-        and `label_frame_attentions` (F, C). With text `tokens` (T,), `is_current` (T,), which is False in the history, and
-        `label_token_attentions` (T, C).
+        of the recording and `label_frame_attentions` (F, C). With text `tokens` (T,), `is_current` (T,), which is False in
+        the history, and `label_token_attentions` (T, C).
 
     Raises:
         ValueError: the model has no label embeddings, or there is no input that it uses.
@@ -76,10 +77,12 @@ def label_attentions(model, processor, audio=None, text: str | None = None, hist
         rate = processor.feature_extractor.sampling_rate
         clip = audio[0] if isinstance(audio, (list, tuple)) and len(audio) == 1 else audio
         attention = out.label_frame_attentions[0, out.frame_mask[0]].float().cpu().numpy()  # (F, C)
+        samples = load_audio(clip, None, rate)
+        heard = frame_times(config.speech_config, len(attention), rate) * rate  # samples, without what was left out
         arrays.update(
-            samples=load_audio(clip, None, rate),
+            samples=samples,
             sampling_rate=np.array(rate),
-            frame_times=frame_times(config.speech_config, len(attention), rate),
+            frame_times=in_recording(heard, processor.heard_spans(samples)) / rate,
             label_frame_attentions=attention,
         )
     if text is not None:

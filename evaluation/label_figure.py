@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 from tqdm.auto import tqdm
 
+from ..activity_lemer import in_recording, join_spans
 from ..audio_lemer import load_audio
 from ..labels_lemer import frame_codes
 from ..runtime.command import command_parser
@@ -108,12 +109,14 @@ def key_frame_sounds(model, processor, recordings: Iterable) -> dict[str, KeyFra
     for number, recording in enumerate(recordings):
         samples = load_audio(recording, None, rate)
         batch = processor(samples, sampling_rate=rate, return_tensors="pt").to(model.device)
+        spans = processor.heard_spans(samples)
+        samples = join_spans(samples, spans)  # what the frames are of
         codes = frame_codes(model, **batch)[0]  # (F, G)
         for code, begin, end in runs_of_codes(codes):
             if code in wanted and end - begin > longest.get(code, (0,))[0]:
                 first = begin * stride
                 stretch = samples[first : (end - 1) * stride + window].copy()
-                longest[code] = (end - begin, number, first, stretch)
+                longest[code] = (end - begin, number, int(in_recording(np.array([first]), spans)[0]), stretch)
     if number < 0:
         raise ValueError("got no recording to take key frames from")
     sounds = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..corpora import options as corpus_options
 from ..recipes import SEMANTIC, TONAL
 from ..runtime.command import command_parser
-from .settings import FINE_TUNING, SMALL_SPEECH_TOWERS
+from .settings import FINE_TUNING, MAX_SILENCE, SMALL_SPEECH_TOWERS
 
 SCORES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}  # what may choose the epoch
 # Options that do not change the results. They are not compared when a run goes on.
@@ -276,7 +276,8 @@ def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
     from .. import CrossModalConfig, LemerConfig  # here, because they load transformers
 
     config_class = {"lemer": LemerConfig, "cross_modal": CrossModalConfig}[recipe.model]
-    config, processor = {"speech_config": {}, "text_config": {}, **recipe.config}, dict(recipe.processor)
+    config, processor = {"speech_config": {}, "text_config": {}, **recipe.config}, {"max_silence": MAX_SILENCE}
+    processor |= recipe.processor
     config["speech_config"]["layerdrop"] = 0.0  # a skipped layer has no gradient, which stops a run of several processes
     known = {name for name in config_class.__annotations__ if name != "sub_configs_defaults"}
     for assignment in assignments:
@@ -286,7 +287,7 @@ def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
         except json.JSONDecodeError:
             value = text
         tower, _, inner = name.partition(".")
-        if equals and name in ("max_history", "max_text_length", "max_audio_seconds"):
+        if equals and name in ("max_history", "max_text_length", "max_audio_seconds", "max_silence"):
             processor[name] = value
         elif equals and inner and tower in ("speech_config", "text_config"):
             config[tower][inner] = value
@@ -295,7 +296,7 @@ def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
         else:
             raise ValueError(
                 f"--set {assignment}: expected FIELD=VALUE with a field of {', '.join(sorted(known))}, speech_config.NAME, "
-                "text_config.NAME, max_history, max_text_length or max_audio_seconds"
+                "text_config.NAME, max_history, max_text_length, max_audio_seconds or max_silence"
             )
     semantic = (
         {"semantic_size": 1} if config.get("speech_label_space") == "semantic" else {}

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedModel, get_scheduler
 
+from ..activity_lemer import heard_spans, join_spans
 from ..audio_lemer import load_audio
 from ..evaluation.protocol import check_second_stage, check_unseen
 from ..processing_lemer import pad_clips
@@ -157,13 +158,16 @@ def load_for_pretraining(speech: str, settings: dict) -> tuple[MaskedPrediction,
 class SpeechCollator:
     """Make a batch of rows: samples, their mask, and `rows`, the indices of the utterances in the training split."""
 
-    def __init__(self, feature_extractor, max_seconds: float):
-        self.feature_extractor = feature_extractor
+    def __init__(self, feature_extractor, max_seconds: float, max_silence: float | None = None):
+        self.feature_extractor, self.max_silence = feature_extractor, max_silence
         self.max_samples = int(max_seconds * feature_extractor.sampling_rate)
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         rate = self.feature_extractor.sampling_rate
-        clips = [load_audio(row["audio"], target_rate=rate)[: self.max_samples] for row in rows]
+        clips = [load_audio(row["audio"], target_rate=rate) for row in rows]
+        if self.max_silence is not None:
+            clips = [join_spans(clip, heard_spans(clip, rate, self.max_silence)) for clip in clips]
+        clips = [clip[: self.max_samples] for clip in clips]
         batch = pad_clips(self.feature_extractor, clips, PAD_TO_MULTIPLE_OF)
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
         return {**tensors, "rows": torch.tensor([row["row"] for row in rows])}
@@ -177,7 +181,8 @@ def _train(target: Path, train_rows, fold: int, start: str, settings: dict, acce
     set_seed(SEED)  # for what the checkpoint lacks: the embedding of masked frames, in a tower that never masked any
     model, restore = load_for_pretraining(start, settings)
     feature_extractor = AutoFeatureExtractor.from_pretrained(start)
-    collator = SpeechCollator(feature_extractor, settings["max_seconds"])
+    # A stage that an earlier version began leaves silences as they are.
+    collator = SpeechCollator(feature_extractor, settings["max_seconds"], settings.get("max_silence"))
     loader = training_loader(train_rows, collator, settings["batch_size"], SEED, NUM_WORKERS)
     updates_per_epoch = count_updates(loader, 1, accelerator.gradient_accumulation_steps)
     task = SecondStage(f"second stage {fold}", model, settings, updates_per_epoch * settings["epochs"], accelerator)

@@ -24,6 +24,9 @@ FINE_TUNING = {
     },
 }
 
+# Seconds that are left of a silence in every recording, see `LemerProcessor`; chosen on the demo corpus of seed 1.
+MAX_SILENCE = 0.06
+
 # Settings of the second stage, which the paper does not give. Those of small towers were chosen on session 4 of the demo
 # corpus of seed 1.
 SECOND_STAGE = {
@@ -43,6 +46,7 @@ SECOND_STAGE = {
         "freeze_feature_encoder": False,
         "freeze_quantizer": False,
         "max_seconds": 15.0,
+        "max_silence": MAX_SILENCE,
     },
 }
 # A codebook of random weights tells frames apart as well as a random projection does, and is a steadier target than one that
@@ -74,6 +78,7 @@ SECOND_STAGE_HELP = {
     "freeze_feature_encoder": "keep the CNN encoder as it is",
     "freeze_quantizer": "keep the code of every frame as it is: codebook, CNN encoder and its norm",
     "max_seconds": "cut longer utterances to this many seconds",
+    "max_silence": "cut longer silences to this many seconds; a large number leaves them as they are",
 }
 
 

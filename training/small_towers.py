@@ -39,6 +39,7 @@ SPEECH = {
 LOG_MEL_SPEECH = {
     **SPEECH,
     "front_end": "log_mel",
+    "mel_normalization": "utterance",
     "mel_mask_bands": 27,
     "mel_mask_share": 0.2,
     "conv_kernel": (400, 3, 3),
