@@ -79,7 +79,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
             "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
         }
         predictions = format_predictions(test_rows["id"], labels, logits, names)
-        _save(folder, unwrap(task.model, accelerator), processor, predictions, results)
+        save_fold(folder, unwrap(task.model, accelerator), processor, predictions, results)
     accelerator.wait_for_everyone()
     accelerator.free_memory(task.model, task.optimizer, task.scheduler)
 
@@ -96,7 +96,7 @@ def _load(folder: Path, protocol: dict):
     return model
 
 
-def _save(folder: Path, model, processor: LemerProcessor, predictions: str, results: dict) -> None:
+def save_fold(folder: Path, model, processor: LemerProcessor, predictions: str, results: dict) -> None:
     """Write what a finished fold leaves; results.json comes last, since it says that the fold is finished."""
     with whole_folder(folder / "checkpoint") as checkpoint, writing(folder / "checkpoint"):
         model.save_pretrained(checkpoint)

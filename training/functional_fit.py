@@ -1,0 +1,224 @@
+"""Training without a tower: functionals of the recordings and of warped copies of them, and a linear classifier.
+
+Nothing is trained by gradients. The classifier is a logistic regression, whose strength is chosen by leaving speakers of the
+training sessions out in turn. A corpus of a few hundred recordings takes seconds.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from transformers import Wav2Vec2FeatureExtractor
+
+from .. import LemerConfig, LemerModel, LemerProcessor
+from ..evaluation.run_folder import format_predictions
+from ..evaluation.ser_metrics import emotion_scores
+from ..functionals_lemer import FUNCTIONALS, log_mel_functionals
+from ..log_mel_lemer import log_mel
+from ..runtime.locks import hold_for_all
+from ..speech_encoder_lemer import prepare_samples
+from .batches import Collator, evaluation_loader
+from .fine_tuning import save_fold
+from .folds import split_rows
+from .loop import predict
+from .small_towers import make_tokenizer
+
+COPIES = 5  # of every recording: as it is, and four warped ones
+MAX_SHIFT = 2.5  # Mel bands, up or down, as between longer and shorter vocal tracts
+MAX_TEMPO = 0.1  # share by which a warped copy is longer or shorter
+STRENGTHS = (0.003, 0.01, 0.03)  # C of the logistic regression, weaker is larger
+SPEAKER_SPLITS = 4  # parts of the training speakers that are left out in turn
+# Options of train.py that only a training by gradients reads, and that are refused here.
+GRADIENT_OPTIONS = ("speech_lr", "text_lr", "new_lr", "warmup_steps", "epochs", "freeze_feature_encoder", "second_stage")
+
+
+def check_options(args: argparse.Namespace, config: dict) -> None:
+    """Raise a `ValueError` for an option or a field that a training of functionals does not read."""
+    given = [f"--{name}" for name in GRADIENT_OPTIONS if getattr(args, name) not in (None, "none")]
+    given += [f"--set speech_config.{name}" for name in config["speech_config"] if name != "layerdrop"]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)}: a model of functionals has no tower, and nothing in it is trained by gradients: leave them out"
+        )
+
+
+def fit_runs(args: argparse.Namespace, protocol: dict, samples, folds: list[int], output: Path) -> None:
+    """
+    Fit and score every fold with every seed that is not finished.
+
+    Args:
+        args: options of train.py.
+        protocol: settings of the run, with `config` and `processor`.
+        samples: labelled utterances of all sessions, rows of the corpus schema.
+        folds: the sessions to hold out.
+        output: folder of the run.
+    """
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    processor = _make_processor(protocol, samples)
+    for seed in args.seeds:
+        todo = [fold for fold in folds if not (output / f"fold{fold}" / f"seed{seed}" / "results.json").exists()]
+        if not todo:
+            continue
+        # Functionals of an utterance depend on nothing else, so they are computed once for all folds.
+        copies = describe(samples, processor, seed)
+        for fold in todo:
+            folder = output / f"fold{fold}" / f"seed{seed}"
+            with hold_for_all(folder, accelerator.is_main_process):
+                _fit_fold(args, protocol, samples, copies, fold, seed, folder, accelerator)
+
+
+def _fit_fold(
+    args: argparse.Namespace,
+    protocol: dict,
+    samples,
+    copies: np.ndarray,
+    fold: int,
+    seed: int,
+    folder: Path,
+    accelerator: Accelerator,
+) -> None:
+    begin = time.monotonic()
+    train = np.flatnonzero(np.asarray(samples["session"]) != fold)
+    train_rows, _, test_rows = split_rows(samples, fold, 0.0, seed)
+    labels, names = np.asarray(train_rows["label"]), samples.features["label"].names
+    strength, validation = choose_strength(copies[:, train], labels, speakers(train_rows), seed)
+
+    processor = _make_processor(protocol, train_rows)
+    config = {name: value for name, value in protocol["config"].items() if not name.endswith("_config")}
+    model = LemerModel(LemerConfig(id2label=dict(enumerate(names)), **config)).eval()
+    processor.check_fits(model.config)
+    set_classifier(model, fit(copies[:, train], labels, strength))
+    model = accelerator.prepare_model(model, evaluation_mode=True)
+    loader = evaluation_loader(test_rows, Collator(processor, "speech"), args.batch_size)
+    labels, logits = predict(model, accelerator.prepare(loader), accelerator)
+    if accelerator.is_main_process:
+        results = {
+            "fold": fold,
+            "seed": seed,
+            **emotion_scores(labels, logits.argmax(1), names),
+            "labels": names,
+            "selected": f"C={strength}, the best UA on speakers of the training sessions that were left out in turn",
+            "validation_ua": validation,
+            "split": {"train": len(train_rows), "validation": 0, "test": len(test_rows)},
+            "parameters": model.num_parameters(),
+            "trained_parameters": model.num_parameters(),
+            "updates": 0,
+            "processes": accelerator.num_processes,
+            "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
+        }
+        predictions = format_predictions(test_rows["id"], labels, logits, names)
+        save_fold(folder, model, processor, predictions, results)
+    accelerator.wait_for_everyone()
+
+
+def _make_processor(protocol: dict, rows) -> LemerProcessor:
+    """A processor for speech. Its tokenizer, which every processor has, knows the words of these rows and is never used."""
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    return LemerProcessor(extractor, make_tokenizer(rows["text"]), **protocol["processor"])
+
+
+@torch.no_grad()
+def describe(samples, processor: LemerProcessor, seed: int) -> np.ndarray:
+    """Functionals (`COPIES`, N, 840) of N utterances; the first copy of each is the recording as it is."""
+    rng = np.random.default_rng(seed)
+    described = np.empty((COPIES, len(samples), FUNCTIONALS), dtype=np.float32)
+    positions = LemerConfig(modality="speech", use_label_embeddings=False, speech_encoder="functionals").speech_config
+    for row, sample in enumerate(samples):
+        inputs = processor(audio=[sample["audio"]], return_tensors="pt")
+        values = log_mel(prepare_samples(positions, inputs["input_values"])[0])  # (1, 80, P)
+        warps = [(0.0, 1.0)]
+        warps += [(rng.uniform(-MAX_SHIFT, MAX_SHIFT), rng.uniform(1 - MAX_TEMPO, 1 + MAX_TEMPO)) for _ in range(COPIES - 1)]
+        copies = [warp(values, shift, tempo) for shift, tempo in warps]
+        lengths = torch.tensor([copy.shape[-1] for copy in copies])
+        padded = [nn.functional.pad(copy, (0, int(lengths.max()) - copy.shape[-1])) for copy in copies]
+        described[:, row] = log_mel_functionals(torch.cat(padded), lengths).numpy()
+    return described
+
+
+def warp(values: torch.Tensor, shift: float, tempo: float) -> torch.Tensor:
+    """
+    Move a log-Mel along its bands and change its length, by linear interpolation.
+
+    Args:
+        values: log-Mels (B, 80, P).
+        shift: bands by which every sound moves down; the outermost bands are repeated.
+        tempo: factor of the number of positions, of which at least one is left.
+    """
+    bands = values.shape[1]
+    places = (torch.arange(bands) + shift).clamp(0, bands - 1)
+    low = places.floor().long().clamp(max=bands - 2)
+    weight = (places - low)[:, None]
+    values = values[:, low] * (1 - weight) + values[:, low + 1] * weight
+    if tempo == 1.0:
+        return values
+    return nn.functional.interpolate(values, max(1, round(values.shape[-1] * tempo)), mode="linear", align_corners=True)
+
+
+def speakers(rows) -> np.ndarray:
+    """The speaker of every row, or its dialog where the speaker is not known."""
+    return np.asarray(
+        [speaker or f"dialog {dialog}" for speaker, dialog in zip(rows["speaker"], rows["dialog"], strict=True)]
+    )
+
+
+def fit(copies: np.ndarray, labels: np.ndarray, strength: float) -> Pipeline:
+    """Fit functionals (copies, N, 840), of whose classes (N,) each counts alike."""
+    regression = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    return make_pipeline(StandardScaler(), regression).fit(np.concatenate(list(copies)), np.tile(labels, len(copies)))
+
+
+def choose_strength(copies: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> tuple[float, float | None]:
+    """
+    Choose the strength with the best UA on speakers that were left out, whose recordings count as they are.
+
+    Args:
+        copies: functionals (copies, N, 840) of the training split.
+        labels: classes (N,).
+        groups: speakers (N,).
+        seed: of the parts that the speakers are split into.
+
+    Returns:
+        The strength and its UA; the middle strength and None where fewer than two speakers have been recorded.
+    """
+    parts = min(SPEAKER_SPLITS, len(set(groups)))
+    if parts < 2:
+        return STRENGTHS[len(STRENGTHS) // 2], None
+    splits = StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(labels, labels, groups)
+    splits = [(train, test) for train, test in splits if len(set(labels[train])) > 1 and len(test)]
+    if not splits:
+        return STRENGTHS[len(STRENGTHS) // 2], None
+    scores = {}
+    for strength in STRENGTHS:
+        answers = [
+            (labels[test], fit(copies[:, train], labels[train], strength).predict(copies[0, test])) for train, test in splits
+        ]
+        expected, predicted = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+        scores[strength] = float(balanced_accuracy_score(expected, predicted))
+    best = max(scores, key=lambda strength: scores[strength])
+    return best, scores[best]
+
+
+@torch.no_grad()
+def set_classifier(model: LemerModel, fitted: Pipeline) -> None:
+    """Copy the standardisation and the regression into a model of functionals."""
+    scaler, regression = fitted[0], fitted[-1]
+    weight, bias = regression.coef_, regression.intercept_
+    if len(regression.classes_) == 2:  # scikit-learn has one row for two classes
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    functionals = model.speech_functionals
+    assert functionals is not None
+    functionals.mean.copy_(torch.from_numpy(scaler.mean_))
+    functionals.scale.copy_(torch.from_numpy(scaler.scale_))
+    model.classifier.weight.zero_()
+    model.classifier.bias.fill_(-20.0)  # a class without a training utterance is never the answer
+    model.classifier.weight[regression.classes_] = torch.from_numpy(weight).float()
+    model.classifier.bias[regression.classes_] = torch.from_numpy(bias).float()
