@@ -331,8 +331,8 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
         """Part of `@strict` validation: the switches do not contradict each other."""
         if self.speech_encoder == "functionals" and (self.modality != "speech" or self.use_label_embeddings):
             raise ValueError(
-                "speech_encoder='functionals' has no frames to fuse or to compare with labels: it needs modality='speech' and "
-                f"use_label_embeddings=False, got {self.modality!r} and {self.use_label_embeddings}"
+                "speech_encoder='functionals' has no frames to fuse or to compare with labels: it needs modality='speech' "
+                f"and use_label_embeddings=False, got {self.modality!r} and {self.use_label_embeddings}"
             )
         if self.modality == "multimodal" and not self.use_label_embeddings and self.fusion != "cross":
             raise ValueError(

@@ -50,9 +50,10 @@ def log_mel_functionals(values: torch.Tensor, lengths: torch.Tensor) -> torch.Te
     """
     Describe each utterance of a batch. Padding and silence around the speech change nothing, nor does the level.
 
-    In this order, all over active positions: mean and deviation of each band, after the mean of all bands was taken away;
-    deviation and mean absolute value of each band's difference between the next and the previous position; root mean square of
-    the difference over each of `LAGS` in each group of bands; covariances of the groups; covariances of their differences.
+    All functionals are over active positions, and differences are between two of them. In this order: mean and deviation of
+    each band, after the mean of all bands was taken away; deviation and mean absolute value of each band's difference over
+    two positions; root mean square of the difference over each of `LAGS` in each group of bands; covariances of the groups;
+    covariances of their differences over two positions.
 
     Args:
         values: log-Mels (B, 80, P), not normalised.
@@ -66,18 +67,16 @@ def log_mel_functionals(values: torch.Tensor, lengths: torch.Tensor) -> torch.Te
     # Positions are added so that every lag leaves some, however short the batch is. None of them is active.
     values = nn.functional.pad(values - level, (0, max(LAGS)))
     active = nn.functional.pad(active, (0, max(LAGS)))
-    real = torch.arange(values.shape[-1], device=values.device) < lengths[:, None]
-
     groups = values.unflatten(1, (GROUPS, -1)).mean(2)  # (B, G, P)
-    middle = active[:, 1:-1] & real[:, 2:]
+    around = active[:, 2:] & active[:, :-2]
     steps, group_steps = values[..., 2:] - values[..., :-2], groups[..., 2:] - groups[..., :-2]
     parts = [_mean(values, active), _root(_variance(values, active))]
-    parts += [_root(_variance(steps, middle)), _mean(steps.abs(), middle)]
+    parts += [_root(_variance(steps, around)), _mean(steps.abs(), around)]
     for lag in LAGS:
         both = active[:, lag:] & active[:, :-lag]
         parts.append(_root(_mean((groups[..., lag:] - groups[..., :-lag]).square(), both)))
     first, second = torch.triu_indices(GROUPS, GROUPS, device=values.device)
-    parts += [_covariance(groups, active)[:, first, second], _covariance(group_steps, middle)[:, first, second]]
+    parts += [_covariance(groups, active)[:, first, second], _covariance(group_steps, around)[:, first, second]]
     return torch.cat(parts, dim=-1)
 
 

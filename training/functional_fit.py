@@ -1,7 +1,7 @@
 """Training without a tower: functionals of the recordings and of warped copies of them, and a linear classifier.
 
-Nothing is trained by gradients. The classifier is a logistic regression, whose strength is chosen by leaving speakers of the
-training sessions out in turn. A corpus of a few hundred recordings takes seconds.
+Nothing is trained by gradients. The classifier is a logistic regression or a discriminant analysis, whichever is better when
+speakers of the training sessions are left out in turn. A corpus of a few hundred recordings takes seconds.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold
@@ -35,7 +36,9 @@ from .small_towers import make_tokenizer
 COPIES = 5  # of every recording: as it is, and four warped ones
 MAX_SHIFT = 2.5  # Mel bands, up or down, as between longer and shorter vocal tracts
 MAX_TEMPO = 0.1  # share by which a warped copy is longer or shorter
-STRENGTHS = (0.003, 0.01, 0.03)  # C of the logistic regression, weaker is larger
+CLASSIFIERS = ("logistic regression", "discriminant analysis")
+C = 0.01  # of the logistic regression: the inverse of the strength of its regularisation
+SHRINKAGE = 0.2  # of the covariances that the discriminant analysis estimates
 SPEAKER_SPLITS = 4  # parts of the training speakers that are left out in turn
 # Options of train.py that only a training by gradients reads, and that are refused here.
 GRADIENT_OPTIONS = ("speech_lr", "text_lr", "new_lr", "warmup_steps", "epochs", "freeze_feature_encoder", "second_stage")
@@ -47,7 +50,8 @@ def check_options(args: argparse.Namespace, config: dict) -> None:
     given += [f"--set speech_config.{name}" for name in config["speech_config"] if name != "layerdrop"]
     if given:
         raise ValueError(
-            f"{', '.join(given)}: a model of functionals has no tower, and nothing in it is trained by gradients: leave them out"
+            f"{', '.join(given)}: a model of functionals has no tower, and nothing in it is trained by gradients, so leave "
+            "these out"
         )
 
 
@@ -63,7 +67,7 @@ def fit_runs(args: argparse.Namespace, protocol: dict, samples, folds: list[int]
         output: folder of the run.
     """
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    processor = _make_processor(protocol, samples)
+    processor = make_processor(protocol, samples)
     for seed in args.seeds:
         todo = [fold for fold in folds if not (output / f"fold{fold}" / f"seed{seed}" / "results.json").exists()]
         if not todo:
@@ -90,13 +94,13 @@ def _fit_fold(
     train = np.flatnonzero(np.asarray(samples["session"]) != fold)
     train_rows, _, test_rows = split_rows(samples, fold, 0.0, seed)
     labels, names = np.asarray(train_rows["label"]), samples.features["label"].names
-    strength, validation = choose_strength(copies[:, train], labels, speakers(train_rows), seed)
+    classifier, validation = choose_classifier(copies[:, train], labels, speakers(train_rows), seed)
 
-    processor = _make_processor(protocol, train_rows)
+    processor = make_processor(protocol, train_rows)
     config = {name: value for name, value in protocol["config"].items() if not name.endswith("_config")}
     model = LemerModel(LemerConfig(id2label=dict(enumerate(names)), **config)).eval()
     processor.check_fits(model.config)
-    set_classifier(model, fit(copies[:, train], labels, strength))
+    set_classifier(model, fit(copies[:, train], labels, classifier))
     model = accelerator.prepare_model(model, evaluation_mode=True)
     loader = evaluation_loader(test_rows, Collator(processor, "speech"), args.batch_size)
     labels, logits = predict(model, accelerator.prepare(loader), accelerator)
@@ -106,7 +110,7 @@ def _fit_fold(
             "seed": seed,
             **emotion_scores(labels, logits.argmax(1), names),
             "labels": names,
-            "selected": f"C={strength}, the best UA on speakers of the training sessions that were left out in turn",
+            "selected": f"{classifier}, the best UA on speakers of the training sessions that were left out in turn",
             "validation_ua": validation,
             "split": {"train": len(train_rows), "validation": 0, "test": len(test_rows)},
             "parameters": model.num_parameters(),
@@ -120,7 +124,7 @@ def _fit_fold(
     accelerator.wait_for_everyone()
 
 
-def _make_processor(protocol: dict, rows) -> LemerProcessor:
+def make_processor(protocol: dict, rows) -> LemerProcessor:
     """A processor for speech. Its tokenizer, which every processor has, knows the words of these rows and is never used."""
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
     return LemerProcessor(extractor, make_tokenizer(rows["text"]), **protocol["processor"])
@@ -165,20 +169,42 @@ def warp(values: torch.Tensor, shift: float, tempo: float) -> torch.Tensor:
 
 def speakers(rows) -> np.ndarray:
     """The speaker of every row, or its dialog where the speaker is not known."""
-    return np.asarray(
-        [speaker or f"dialog {dialog}" for speaker, dialog in zip(rows["speaker"], rows["dialog"], strict=True)]
-    )
+    known = zip(rows["speaker"], rows["dialog"], strict=True)
+    return np.asarray([speaker or f"dialog {dialog}" for speaker, dialog in known])
 
 
-def fit(copies: np.ndarray, labels: np.ndarray, strength: float) -> Pipeline:
-    """Fit functionals (copies, N, 840), of whose classes (N,) each counts alike."""
-    regression = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
-    return make_pipeline(StandardScaler(), regression).fit(np.concatenate(list(copies)), np.tile(labels, len(copies)))
-
-
-def choose_strength(copies: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> tuple[float, float | None]:
+def speaker_splits(labels: np.ndarray, groups: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """
-    Choose the strength with the best UA on speakers that were left out, whose recordings count as they are.
+    Leave parts of the speakers out in turn.
+
+    Args:
+        labels: classes (N,), of which every part gets a like share as far as this can be.
+        groups: speakers (N,).
+        seed: of the parts that the speakers are split into.
+
+    Returns:
+        Indices of the rows to train on and of those to score, for every part; none where there is one speaker, or one class.
+    """
+    parts = min(SPEAKER_SPLITS, len(set(groups)))
+    if parts < 2:
+        return []
+    splits = StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(labels, labels, groups)
+    return [(train, test) for train, test in splits if len(set(labels[train])) > 1 and len(test)]
+
+
+def fit(copies: np.ndarray, labels: np.ndarray, classifier: str) -> Pipeline:
+    """Fit one of `CLASSIFIERS` to functionals (copies, N, 840) of classes (N,), each of which counts alike."""
+    if classifier == "logistic regression":
+        estimator = LogisticRegression(C=C, class_weight="balanced", max_iter=1000)
+    else:
+        classes = len(set(labels.tolist()))
+        estimator = LinearDiscriminantAnalysis("lsqr", shrinkage=SHRINKAGE, priors=np.full(classes, 1 / classes))
+    return make_pipeline(StandardScaler(), estimator).fit(np.concatenate(list(copies)), np.tile(labels, len(copies)))
+
+
+def choose_classifier(copies: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> tuple[str, float | None]:
+    """
+    Choose the classifier with the best UA on speakers that were left out, whose recordings count as they are.
 
     Args:
         copies: functionals (copies, N, 840) of the training split.
@@ -187,32 +213,26 @@ def choose_strength(copies: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
         seed: of the parts that the speakers are split into.
 
     Returns:
-        The strength and its UA; the middle strength and None where fewer than two speakers have been recorded.
+        The classifier and its UA; the logistic regression and None where no speaker can be left out.
     """
-    parts = min(SPEAKER_SPLITS, len(set(groups)))
-    if parts < 2:
-        return STRENGTHS[len(STRENGTHS) // 2], None
-    splits = StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(labels, labels, groups)
-    splits = [(train, test) for train, test in splits if len(set(labels[train])) > 1 and len(test)]
+    splits = speaker_splits(labels, groups, seed)
     if not splits:
-        return STRENGTHS[len(STRENGTHS) // 2], None
+        return CLASSIFIERS[0], None
     scores = {}
-    for strength in STRENGTHS:
-        answers = [
-            (labels[test], fit(copies[:, train], labels[train], strength).predict(copies[0, test])) for train, test in splits
-        ]
-        expected, predicted = (np.concatenate(parts) for parts in zip(*answers, strict=True))
-        scores[strength] = float(balanced_accuracy_score(expected, predicted))
-    best = max(scores, key=lambda strength: scores[strength])
+    for classifier in CLASSIFIERS:
+        answers = [fit(copies[:, train], labels[train], classifier).predict(copies[0, test]) for train, test in splits]
+        expected = np.concatenate([labels[test] for _, test in splits])
+        scores[classifier] = float(balanced_accuracy_score(expected, np.concatenate(answers)))
+    best = max(scores, key=lambda classifier: scores[classifier])
     return best, scores[best]
 
 
 @torch.no_grad()
 def set_classifier(model: LemerModel, fitted: Pipeline) -> None:
-    """Copy the standardisation and the regression into a model of functionals."""
-    scaler, regression = fitted[0], fitted[-1]
-    weight, bias = regression.coef_, regression.intercept_
-    if len(regression.classes_) == 2:  # scikit-learn has one row for two classes
+    """Copy the standardisation and the linear classifier into a model of functionals."""
+    scaler, linear = fitted[0], fitted[-1]
+    weight, bias = linear.coef_, linear.intercept_
+    if len(linear.classes_) == 2:  # scikit-learn has one row for two classes
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     functionals = model.speech_functionals
     assert functionals is not None
@@ -220,5 +240,5 @@ def set_classifier(model: LemerModel, fitted: Pipeline) -> None:
     functionals.scale.copy_(torch.from_numpy(scaler.scale_))
     model.classifier.weight.zero_()
     model.classifier.bias.fill_(-20.0)  # a class without a training utterance is never the answer
-    model.classifier.weight[regression.classes_] = torch.from_numpy(weight).float()
-    model.classifier.bias[regression.classes_] = torch.from_numpy(bias).float()
+    model.classifier.weight[linear.classes_] = torch.from_numpy(weight).float()
+    model.classifier.bias[linear.classes_] = torch.from_numpy(bias).float()
