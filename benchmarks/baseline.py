@@ -15,8 +15,9 @@ that scikit-learn fits to one vector for each recording:
 those of the words. Rows "by speaker" are standardised over all recordings of each speaker, those of the test fold among
 them. That needs many recordings of everyone who is to be recognised, so these rows are compared with each other alone.
 
-One fold is held out at a time. Classifier and strength have the best UA on speakers of the training folds that are left out
-in turn. The seed draws which of them are left out together, and the warped copies of small_corpus.
+One fold is held out at a time. Classifiers and their strengths have the best UA on speakers of the training folds that are
+left out in turn; in small_corpus nothing is chosen. The seed draws which speakers are left out together, and the warped
+copies of small_corpus.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -43,10 +45,11 @@ from lemer.evaluation.run_folder import Predictions
 from lemer.evaluation.significance import Comparison, compare
 from lemer.log_mel_lemer import MEL_RATE, log_mel
 from lemer.runtime.process import set_up_process
-from lemer.training.functional_fit import CLASSIFIERS, describe, fit, make_processor, speaker_splits, speakers
+from lemer.training.functional_fit import describe, fit, make_processor
 
 # Functions that fit copies (copies, N, ...) of the recordings to their labels (N,).
 Candidates = list[Callable]
+SPEAKER_SPLITS = 4  # parts of the training speakers that are left out in turn
 
 
 def _candidates(first_step, make: Callable, strengths: tuple[float, ...]) -> Candidates:
@@ -62,7 +65,7 @@ def _candidates(first_step, make: Callable, strengths: tuple[float, ...]) -> Can
 _REGRESSION = partial(LogisticRegression, max_iter=1000)
 PRACTITIONER = _candidates(StandardScaler(), _REGRESSION, (0.003, 0.01, 0.03, 0.1))
 PRACTITIONER += _candidates(StandardScaler(), SVC, (1, 3, 10))
-OURS: Candidates = [partial(fit, classifier=classifier) for classifier in CLASSIFIERS]
+OURS: Candidates = [fit]
 WORDS = _candidates(TfidfVectorizer(sublinear_tf=True), _REGRESSION, (0.1, 1, 10, 100))
 
 
@@ -80,8 +83,35 @@ def log_probabilities(fitted, rows: np.ndarray, classes: int) -> np.ndarray:
     return torch.from_numpy(logits).log_softmax(-1).numpy()
 
 
+def speakers(rows) -> np.ndarray:
+    """The speaker of every row, or its dialog where the speaker is not known."""
+    known = zip(rows["speaker"], rows["dialog"], strict=True)
+    return np.asarray([speaker or f"dialog {dialog}" for speaker, dialog in known])
+
+
+def speaker_splits(labels: np.ndarray, groups: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """
+    Leave parts of the speakers out in turn.
+
+    Args:
+        labels: classes (N,), of which every part gets a like share as far as this can be.
+        groups: speakers (N,).
+        seed: of the parts that the speakers are split into.
+
+    Returns:
+        Indices of the rows to train on and of those to score, for every part; none where there is one speaker, or one class.
+    """
+    parts = min(SPEAKER_SPLITS, len(set(groups)))
+    if parts < 2:
+        return []
+    splits = StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(labels, labels, groups)
+    return [(train, test) for train, test in splits if len(set(labels[train])) > 1 and len(test)]
+
+
 def choose(candidates: Candidates, copies: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> Callable:
     """The candidate with the best UA on speakers (N,) that are left out in turn; `copies` has the shape (copies, N, ...)."""
+    if len(candidates) == 1:
+        return candidates[0]
     splits = speaker_splits(labels, groups, seed)
     expected = np.concatenate([labels[test] for _, test in splits])
 

@@ -53,7 +53,7 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
     output = Path(args.output_dir)
     protocol = _protocol(args, recipe, config, processor_settings, corpus, command)
     if fitted:
-        protocol["selection"] = "best UA on speakers of the training sessions that were left out in turn"
+        protocol["selection"] = "nothing is chosen"
         if processes.is_main_process:
             check_protocol(output, protocol)
         processes.wait_for_everyone()
