@@ -138,7 +138,7 @@ def cross_validate(
 def egemaps(samples) -> np.ndarray:
     """openSMILE's eGeMAPSv02 functionals of every recording, (N, 88)."""
     try:
-        import opensmile
+        import opensmile  # pyright: ignore[reportMissingImports]  # of the extra `baseline`
     except ImportError:
         raise SystemExit("baseline.py needs openSMILE: pip install 'lemer[baseline]'") from None
     smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)

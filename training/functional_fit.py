@@ -7,6 +7,7 @@ are shrunk. A corpus of a few hundred recordings takes seconds.
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from ..evaluation.run_folder import format_predictions
 from ..evaluation.ser_metrics import emotion_scores
 from ..functionals_lemer import FUNCTIONALS, log_mel_functionals
 from ..log_mel_lemer import log_mel
+from ..recipes import get_recipe
 from ..runtime.locks import hold_for_all
 from ..speech_encoder_lemer import prepare_samples
 from .batches import Collator, evaluation_loader
@@ -96,9 +98,9 @@ def _fit_fold(
     model = LemerModel(LemerConfig(id2label=dict(enumerate(names)), **config)).eval()
     processor.check_fits(model.config)
     set_classifier(model, fit(copies[:, train], labels))
-    model = accelerator.prepare_model(model, evaluation_mode=True)
+    prepared = accelerator.prepare_model(model, evaluation_mode=True)
     loader = evaluation_loader(test_rows, Collator(processor, "speech"), args.batch_size)
-    labels, logits = predict(model, accelerator.prepare(loader), accelerator)
+    labels, logits = predict(prepared, accelerator.prepare(loader), accelerator)
     if accelerator.is_main_process:
         results = {
             "fold": fold,
@@ -130,7 +132,7 @@ def describe(samples, processor: LemerProcessor, seed: int) -> np.ndarray:
     """Functionals (`COPIES`, N, 840) of N utterances; the first copy of each is the recording as it is."""
     rng = np.random.default_rng(seed)
     described = np.empty((COPIES, len(samples), FUNCTIONALS), dtype=np.float32)
-    positions = LemerConfig(modality="speech", use_label_embeddings=False, speech_encoder="functionals").speech_config
+    positions = LemerConfig(**get_recipe("small_corpus").config).speech_config
     for row, sample in enumerate(samples):
         inputs = processor(audio=[sample["audio"]], return_tensors="pt")
         values = log_mel(prepare_samples(positions, inputs["input_values"])[0])  # (1, 80, P)
@@ -172,7 +174,8 @@ def fit(copies: np.ndarray, labels: np.ndarray) -> Pipeline:
 @torch.no_grad()
 def set_classifier(model: LemerModel, fitted: Pipeline) -> None:
     """Copy the standardisation and the linear classifier into a model of functionals."""
-    scaler, linear = fitted[0], fitted[-1]
+    scaler: Any = fitted[0]
+    linear: Any = fitted[-1]
     weight, bias = linear.coef_ / TEMPERATURE, linear.intercept_ / TEMPERATURE
     if len(linear.classes_) == 2:  # scikit-learn has one row for two classes
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

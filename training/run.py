@@ -47,13 +47,13 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
     if fitted:
         check_options(args, config)
         args.speech_model = args.text_model = args.second_stage = None
+        args.validation_share = 0.0  # nothing is chosen, and every training session is trained on
     else:
         set_defaults(args, recipe, modality)
     processes, corpus = _load_corpus(args, modality)
     output = Path(args.output_dir)
     protocol = _protocol(args, recipe, config, processor_settings, corpus, command)
     if fitted:
-        protocol["selection"] = "nothing is chosen"
         if processes.is_main_process:
             check_protocol(output, protocol)
         processes.wait_for_everyone()

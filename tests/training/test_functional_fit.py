@@ -67,7 +67,8 @@ def test_the_script_needs_no_tower_and_leaves_a_finished_run(run, five_sessions)
     model = AutoModel.from_pretrained(folder / "fold1" / "seed0" / "checkpoint")
     assert model.config.speech_encoder == "functionals" and not model.untrained and not model.damage
     assert len(read_run(folder).folds) == 2
-    assert json.loads((folder / "protocol.json").read_text())["speech_model"] is None
+    protocol = json.loads((folder / "protocol.json").read_text())
+    assert protocol["speech_model"] is None and protocol["selection"] == "last update"  # so that it can be fused
 
 
 def test_the_same_command_again_leaves_what_is_finished(run):
