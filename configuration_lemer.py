@@ -37,6 +37,17 @@ EMOTIONS = ("ang", "hap", "neu", "sad")
 PADDING_SAFE = ("wav2vec2-conformer", "wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
 
 
+# Where the positions of a log-Mel lie, as fields of a speech tower's configuration. No layer of it is built.
+LOG_MEL_POSITIONS = {
+    "front_end": "log_mel",
+    "mel_mask_bands": 0,
+    "mel_mask_share": 0.0,
+    "conv_dim": (80,),
+    "conv_kernel": (400,),
+    "conv_stride": (160,),
+}
+
+
 def _check_front_end(speech: PreTrainedConfig, padding_safe: bool) -> None:
     """A log-Mel front end is told by fields that transformers' own configurations do not have."""
     front_end = getattr(speech, "front_end", "waveform")
@@ -144,6 +155,11 @@ class TowersAndLabels(ConfigBase):
         return self.modality != "speech"
 
     @property
+    def uses_speech_tower(self) -> bool:
+        """Whether the speech is read by a tower, and not by functionals."""
+        return self.uses_speech and getattr(self, "speech_encoder", "tower") == "tower"
+
+    @property
     def answers_from_one_modality(self) -> bool:
         """Whether speech alone or text alone is enough: in a multimodal model only a label branch can answer alone."""
         return self.modality != "multimodal" or getattr(self, "use_label_embeddings", False)
@@ -226,6 +242,9 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
         padding_safe (`bool`, defaults to `True`):
             Keep padding out of every speech frame (see `speech_encoder_lemer.py`). `False` restores the stock encoder,
             in which an utterance's answer depends on the batch it is in.
+        speech_encoder (`str`, defaults to `"tower"`):
+            What reads the speech: `"tower"`, or `"functionals"`, fixed statistics of the log-Mel (`functionals_lemer.py`)
+            for corpora too small for a tower, in a model of `modality="speech"` without label embeddings.
         pooled_tokens (`str`, defaults to `"all"`):
             Which tokens are compared with the labels, aligned and pooled: `"all"`, the paper's, or `"current"`, those of the
             current utterance, which earlier turns reach through BERT's attention alone.
@@ -285,6 +304,7 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     semantic_size: int | None = None
     keep_quantizer: bool = True
     padding_safe: bool = True
+    speech_encoder: Literal["tower", "functionals"] = "tower"
     pooled_tokens: Literal["all", "current"] = "all"
     classification_loss_weight: float | int = 1.0
     constraint_loss_weight: float | int = 0.5
@@ -307,6 +327,8 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
                 f"label_scale={label_scale!r} of this configuration is not applied any more: the label branches return "
                 "plain mean cosines (eq. 2 and 5)"
             )
+        if self.speech_encoder == "functionals" and not self.speech_config:
+            self.speech_config = dict(LOG_MEL_POSITIONS)
         super().__post_init__(**kwargs)
         if not hasattr(self.speech_config, "num_codevector_groups"):
             self.keep_quantizer = False  # hubert's family was pre-trained without one
@@ -339,6 +361,11 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
 
     def validate_variant(self):
         """Part of `@strict` validation: the switches do not contradict each other."""
+        if self.speech_encoder == "functionals" and (self.modality != "speech" or self.use_label_embeddings):
+            raise ValueError(
+                "speech_encoder='functionals' has no frames to fuse or to compare with labels: it needs modality='speech' "
+                f"and use_label_embeddings=False, got {self.modality!r} and {self.use_label_embeddings}"
+            )
         if self.modality == "multimodal" and not self.use_label_embeddings and self.fusion != "cross":
             raise ValueError(
                 f"fusion={self.fusion!r} is guided by label embeddings, but use_label_embeddings=False: use fusion='cross'"

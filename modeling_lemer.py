@@ -20,6 +20,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging
 
 from .configuration_lemer import LemerConfig
+from .functionals_lemer import FUNCTIONALS, SpeechFunctionals
 from .labels_lemer import set_labels
 from .losses_lemer import class_loss, concordance_loss
 from .towers_lemer import TwoTowerModel, load_towers
@@ -40,7 +41,8 @@ class LemerOutput(ModelOutput):
         classification_loss, constraint_loss, text_label_loss, speech_label_loss: eq. 11, 10, 3 and 6, unweighted.
         attributes (B, A), attribute_loss: predicted attributes on the scale of the corpus, and 1 - CCC of them, unweighted;
             with `attributes` in the configuration.
-        pooler_output (B, d_t + d_s): the vector v that is classified; (B, d_t) or (B, d_s) in a unimodal model.
+        pooler_output (B, d_t + d_s): the vector v that is classified; (B, d_t) or (B, d_s) in a unimodal model, the
+            standardised functionals (B, 840) where they read the speech.
         label_token_attentions (B, T, C): G_t, eq. 1.
         label_frame_attentions (B, F, C): G_s, eq. 4.
         token_mask (B, T), frame_mask (B, F): True where a token is pooled (see `pooled_tokens`), where a frame is real.
@@ -145,6 +147,7 @@ class LemerModel(TwoTowerModel):
         speech_label_projection: Linear d_s -> d_q, the pre-training checkpoint's `project_hid`; trainable.
         speech_quantizer, speech_code_projection: the checkpoint's codebook and `project_q`; frozen, not run by `forward`,
             kept so that label embeddings and key frames can be made with any checkpoint.
+        speech_functionals: with `speech_encoder="functionals"`, what reads the speech in the place of a tower.
         cross_attention: W of eq. 7, (d_s, d_t).
         classifier: Linear to the C classes.
         attribute_head: Linear to the attributes, with `attributes` in the configuration.
@@ -157,6 +160,7 @@ class LemerModel(TwoTowerModel):
     speech_label_projection: nn.Linear | None
     speech_quantizer: Wav2Vec2GumbelVectorQuantizer | None
     speech_code_projection: nn.Linear | None
+    speech_functionals: SpeechFunctionals | None
     cross_attention: BilinearAlignment | None
     classifier: nn.Linear
     attribute_head: nn.Linear | None
@@ -174,6 +178,9 @@ class LemerModel(TwoTowerModel):
             setattr(config, field, None)
         text_size = config.text_config.hidden_size if config.uses_text else 0
         speech_size = config.speech_config.hidden_size if config.uses_speech else 0
+        self.speech_functionals = None
+        if config.speech_encoder == "functionals":
+            self.speech_functionals, speech_size = SpeechFunctionals(config.speech_config), FUNCTIONALS
         labels = config.num_labels
 
         self.speech_label_projection = self.speech_quantizer = self.speech_code_projection = None
@@ -205,6 +212,9 @@ class LemerModel(TwoTowerModel):
             start = init.normal_ if module.config.train_label_embeddings else init.zeros_
             for embeddings in module._label_embeddings().values():
                 start(embeddings)
+        elif isinstance(module, SpeechFunctionals):
+            init.zeros_(module.mean)
+            init.ones_(module.scale)
         elif isinstance(module, BilinearAlignment):
             # Scores of unit variance for layer-normed towers of any width: neither uniform nor saturated at the start.
             init.normal_(module.weight, std=module.weight.numel() ** -0.5)
@@ -354,6 +364,10 @@ class LemerModel(TwoTowerModel):
             )
         output_attentions, output_hidden_states = self.resolve_outputs(output_attentions, output_hidden_states)
         out = LemerOutput()
+        if self.speech_functionals is not None:
+            functionals = self.speech_functionals(input_values, input_values_mask)  # (B, 840)
+            out.pooler_output = functionals.to(self.classifier.weight.dtype)
+            input_values = None  # there is no tower to read them
         out.text_model_output, token_mask, out.speech_model_output, out.frame_mask = self.run_towers(
             input_values,
             input_ids,
@@ -395,7 +409,9 @@ class LemerModel(TwoTowerModel):
 
     def _fuse_and_classify(self, out: Any, with_constraint: bool, with_attentions: bool) -> None:
         """Section 2.3: the vector v of both modalities and its classification; of one modality, what it can answer alone."""
-        if out.text_model_output is not None and out.speech_model_output is not None:
+        if out.pooler_output is not None:
+            pass  # the functionals
+        elif out.text_model_output is not None and out.speech_model_output is not None:
             out.pooler_output = self._fuse(out, with_constraint, with_attentions)  # v (B, d_t + d_s)
         elif self.config.modality == "text":
             out.pooler_output = masked_max(_hidden_states(out.text_model_output), out.token_mask)  # (B, d_t)

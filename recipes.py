@@ -3,6 +3,7 @@
 `python train.py --recipe NAME --data_dir RELEASE --output_dir runs/NAME` trains and scores one row.
 The numbers are those of the LE-MER paper (arXiv 2309.02106, tables 1 and 2), in per cent, on IEMOCAP, as the mean of five
 folds. The rows after Krishna 2021 (arXiv 2108.09669) have none, because only the abstract of that paper was at hand.
+`small_corpus` is of neither paper.
 """
 
 import re
@@ -69,6 +70,9 @@ B4 = _row(B2, "B2 + label embeddings from BERT's semantic labels", 76.48, 77.14,
 B5 = _row(B2, "B2 + label embeddings from the codebook", 76.74, 77.74, config=_LABELS)
 C1 = Recipe("LE-MER: attention constraint", {"fusion": "constraint"}, second_stage=True, paper_wa=82.40, paper_ua=83.11)
 CROSS_MODAL = Recipe("cross-modal attention, after Krishna 2021", model="cross_modal")
+SMALL_CORPUS = _row(
+    B1, "functionals and a linear classifier, for a few hundred recordings", config={"speech_encoder": "functionals"}
+)
 
 RECIPES = {
     "A1": A1,
@@ -90,6 +94,7 @@ RECIPES = {
     "cross_modal_speech": _row(CROSS_MODAL, "its speech branch alone", config={"modality": "speech"}),
     "cross_modal_text": _row(CROSS_MODAL, "its text branch alone", config={"modality": "text"}),
     "self_attention": _row(CROSS_MODAL, "self- in the place of cross-modal attention", config={"attention": "self"}),
+    "small_corpus": SMALL_CORPUS,
 }
 _SWEEP = re.compile(r"K([1-9]\d*)(-words)?")
 

@@ -68,7 +68,7 @@ class TwoTowerModel(PreTrainedModel):
         self.text_model = self.speech_model = None
         if config.uses_text:
             self.text_model = AutoModel.from_config(config.text_config, **_without_pooler(config.text_config))
-        if config.uses_speech:
+        if config.uses_speech_tower:
             self.speech_model = AutoModel.from_config(config.speech_config)
             if config.padding_safe:
                 make_padding_safe(self.speech_model)
@@ -319,11 +319,12 @@ def load_towers(speech: Any, text: Any, config: dict) -> Towers:
         OSError: there is no such checkpoint.
     """
     modality = config.get("modality", "multimodal")
-    for name, tower, needed in (("speech", speech, modality != "text"), ("text", text, modality != "speech")):
+    needs_speech = modality != "text" and config.get("speech_encoder", "tower") == "tower"
+    for name, tower, needed in (("speech", speech, needs_speech), ("text", text, modality != "speech")):
         if needed and tower is None:
             raise ValueError(f"modality={modality!r} needs a {name} tower, got None: give a folder or a Hub name")
     towers = Towers()
-    if modality != "text":
+    if needs_speech:
         towers.speech_config = tower_config(speech, "speech", config.get("speech_config"))
         with opening(speech):
             towers.speech_model, towers.pretraining = _load_speech_tower(speech, towers.speech_config)

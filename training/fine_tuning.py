@@ -88,14 +88,14 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
         names = list(model.config.id2label.values())
         results = {
             **{"fold": fold, "seed": seed},
-            **_scores(split.test, labels, logits.argmax(1), names),
+            **score_rows(split.test, labels, logits.argmax(1), names),
             "fold_name": protocol.get("fold_names", {}).get(str(fold), str(fold)),
-            **attribute_scores(split.test, cut.attributes, attributes),
+            **attributescore_rows(split.test, cut.attributes, attributes),
             **_describe_training(model, split, progress, accelerator, args.select_by),
             "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
         }
         predictions = format_predictions(split.test["id"], labels, logits, names)
-        _save(folder, unwrap(task.model, accelerator), processor, predictions, results)
+        save_fold(folder, unwrap(task.model, accelerator), processor, predictions, results)
     accelerator.wait_for_everyone()
     accelerator.free_memory(task.model, task.optimizer, task.scheduler)
 
@@ -121,7 +121,7 @@ def say_memory(model, args, collator: Collator, rows, accelerator: Accelerator) 
     print(describe_memory(memory, free_memory(accelerator.device), args.gradient_checkpointing), flush=True)
 
 
-def _scores(test, labels, predicted, names: list[str]) -> dict:
+def score_rows(test, labels, predicted, names: list[str]) -> dict:
     """The scores of the test rows, and `by_corpus` of each corpus where they are of several that are known by name."""
     scores = emotion_scores(labels, predicted, names)
     if "corpus" not in test.column_names:
@@ -167,7 +167,7 @@ def _load(folder: Path, protocol: dict):
     return model
 
 
-def _save(folder: Path, model, processor: LemerProcessor, predictions: str, results: dict) -> None:
+def save_fold(folder: Path, model, processor: LemerProcessor, predictions: str, results: dict) -> None:
     """Write what a finished fold leaves; results.json comes last, since it says that the fold is finished."""
     with whole_folder(folder / "checkpoint") as checkpoint, writing(folder / "checkpoint"):
         model.save_pretrained(checkpoint)

@@ -17,6 +17,7 @@ from ..runtime.files import replace_files
 from ..runtime.locks import PATIENCE, hold, hold_for_all
 from ..runtime.process import leave_process_group
 from .fine_tuning import train_fold
+from .functional_fit import check_options, fit_runs
 from .options import FREE, SCORES, changed_settings, set_defaults, towers_of_fold
 from .second_stage import second_stage
 
@@ -42,10 +43,23 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
         return
     config, processor_settings = changed_settings(args.set, recipe)
     modality = config.get("modality", "multimodal")
-    set_defaults(args, recipe, modality)
+    fitted = config.get("speech_encoder") == "functionals"
+    if fitted:
+        check_options(args, config)
+        args.speech_model = args.text_model = args.second_stage = None
+        args.validation_share = 0.0  # nothing is chosen, and every training session is trained on
+    else:
+        set_defaults(args, recipe, modality)
     processes, corpus = _load_corpus(args, modality)
     output = Path(args.output_dir)
     protocol = _protocol(args, recipe, config, processor_settings, corpus, command)
+    if fitted:
+        if processes.is_main_process:
+            check_protocol(output, protocol)
+        processes.wait_for_everyone()
+        fit_runs(args, protocol, corpus.samples, corpus.folds, output)
+        _finish(processes, output, args.recipe, recipe, corpus)
+        return
     towers = {(fold, seed): towers_of_fold(args, fold, seed) for fold in corpus.folds for seed in args.seeds}
     for (fold, _), (speech, text) in towers.items():
         if modality != "text":
@@ -67,10 +81,7 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
             speech = second_stage(stage, corpus.samples, fold, speech, fingerprint, mixed_precision=args.mixed_precision)
         with hold_for_all(folder, processes.is_main_process):
             train_fold(args, protocol, corpus.samples, fold, seed, folder, str(speech), text)
-    if processes.is_main_process:
-        _summarise(output, args.recipe, recipe, corpus.report.is_standard)
-    processes.wait_for_everyone()
-    leave_process_group()
+    _finish(processes, output, args.recipe, recipe, corpus)
 
 
 def run_second_stage(args: argparse.Namespace) -> None:
@@ -137,6 +148,14 @@ def _fuse(args: argparse.Namespace, recipe: Recipe) -> None:
         fuse_runs(Path(first), Path(second), output, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
     results = output / "results.md"
     print(f"{results.read_text()}\n{results}")
+
+
+def _finish(processes: PartialState, output: Path, name: str, recipe: Recipe, corpus: Corpus) -> None:
+    """Summarise a run whose folds are all finished, and part from the other processes."""
+    if processes.is_main_process:
+        _summarise(output, name, recipe, corpus.report.is_standard)
+    processes.wait_for_everyone()
+    leave_process_group()
 
 
 def _summarise(output: Path, name: str, recipe: Recipe, is_standard: bool) -> None:

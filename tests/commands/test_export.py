@@ -20,6 +20,9 @@ MODELS = {
         speech={"feat_extract_norm": "layer", "position_embeddings_type": "rotary"},
     ),
     "text": lambda: tiny_model(modality="text"),
+    "functionals": lambda: tiny_model(
+        LemerConfig(modality="speech", use_label_embeddings=False, speech_encoder="functionals")
+    ),
     "cross-modal": tiny_cross_modal,
 }
 

@@ -25,7 +25,7 @@ from lemer.recipes import RECIPES
 
 ROOT = Path(lemer.__file__).parent
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-REPORTS = {"real_data.md"}  # of runs on data that is not here; hours each
+REPORTS = {"real_data.md", "small_corpora.md"}  # of runs on data that is not here; hours each
 RUN = {name: text for name, text in PAGES.items() if name not in REPORTS}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SNIPPETS = [

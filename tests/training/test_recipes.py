@@ -13,7 +13,7 @@ TRAINED = [name for name in RECIPES if not RECIPES[name].fuses]
 
 
 def test_every_row_of_the_papers_is_a_recipe_in_the_papers_order():
-    assert list(RECIPES) == PAPER + CROSS_MODAL
+    assert list(RECIPES) == [*PAPER, *CROSS_MODAL, "small_corpus"]
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -21,7 +21,7 @@ def test_rows_of_the_paper_have_its_figures(name):
     assert 67 < RECIPES[name].paper_wa < RECIPES[name].paper_ua < 84
 
 
-@pytest.mark.parametrize("name", CROSS_MODAL)
+@pytest.mark.parametrize("name", [*CROSS_MODAL, "small_corpus"])
 def test_rows_without_a_printed_figure_have_none(name):
     assert RECIPES[name].paper_wa is None and RECIPES[name].paper_ua is None
 
@@ -37,7 +37,7 @@ def test_rows_with_label_embeddings_have_them_and_others_not(name):
     config = {**RECIPES[name].config, **({"semantic_size": 20} if name == "B4" else {})}
     model = tiny_model(**config)
     buffers, parameters = dict(model.named_buffers()), dict(model.named_parameters())
-    used, trained = name not in ("A1", "A2", "B1", "B2"), name in ("A3", "B3")
+    used, trained = name not in ("A1", "A2", "B1", "B2", "small_corpus"), name in ("A3", "B3")
     for modality, label in (("speech", "semantic"), ("text", "tonal")):
         there = used and config.get("modality") != modality
         assert (f"{label}_label_embeddings" in buffers) == (there and not trained)
