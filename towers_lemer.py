@@ -47,6 +47,7 @@ class TwoTowerModel(PreTrainedModel):
     text_model: Any
     speech_model: Any
     classifier: Any  # a linear layer, or a sequence that ends with one
+    attribute_head: Any  # a linear layer, with `attributes` in the configuration
 
     main_input_name = "input_values"
     input_modalities = ["audio", "text"]

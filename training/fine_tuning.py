@@ -90,7 +90,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
             **{"fold": fold, "seed": seed},
             **score_rows(split.test, labels, logits.argmax(1), names),
             "fold_name": protocol.get("fold_names", {}).get(str(fold), str(fold)),
-            **attributescore_rows(split.test, cut.attributes, attributes),
+            **attribute_scores(split.test, cut.attributes, attributes),
             **_describe_training(model, split, progress, accelerator, args.select_by),
             "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
         }

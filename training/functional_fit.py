@@ -39,14 +39,19 @@ SHRINKAGE = 0.2  # of the covariances, towards a multiple of the identity
 TEMPERATURE = 3.0  # by which logits are divided: copies and 840 dependent numbers make the analysis too sure of itself
 # Options of train.py that only a training by gradients reads, and that are refused here.
 GRADIENT_OPTIONS = ("speech_lr", "text_lr", "new_lr", "warmup_steps", "epochs", "freeze_feature_encoder", "second_stage")
+OTHER_TARGETS = {
+    "targets": "label",
+    "class_weights": ["none"],
+    "attributes": [],
+    "lora": None,
+    "gradient_checkpointing": False,
+}
 
 
 def check_options(args: argparse.Namespace, config: dict) -> None:
     """Raise a `ValueError` for an option or a field that a training of functionals does not read."""
     given = [f"--{name}" for name in GRADIENT_OPTIONS if getattr(args, name) not in (None, "none")]
-    given += [f"--{name}" for name in ("class_weights", "attributes", "lora") if getattr(args, name) is not None]
-    given += ["--targets votes"] if args.targets == "votes" else []
-    given += ["--gradient_checkpointing"] if args.gradient_checkpointing else []
+    given += [f"--{name}" for name, default in OTHER_TARGETS.items() if getattr(args, name) != default]
     given += [f"--set speech_config.{name}" for name in config["speech_config"] if name != "layerdrop"]
     if given:
         raise ValueError(
