@@ -4,6 +4,8 @@ from collections import defaultdict
 
 import numpy as np
 
+from ..recipes import Recipe, get_recipe
+
 FIGURES = ("wa", "ua", "macro_f1")
 
 
@@ -39,6 +41,33 @@ def summarise(runs: list[dict], paper: dict) -> dict:
         "pooled": {name: float(np.mean(values)) for name, values in pooled.items()},
         "paper": paper,
     }
+
+
+def recipe_changes(protocol: dict, recipe: Recipe) -> list[str]:
+    """The settings of a run that differ from those of its recipe, as text; of a score fusion those of both its runs."""
+    changes = [str(setting) for setting in protocol.get("set") or []]
+    for name in ("words", "codes", "semantic_labels", "tonal_labels"):
+        if protocol.get(name) not in (None, getattr(recipe, name)):
+            changes.append(f"{name}={protocol[name]}")
+    if recipe.fuses:
+        runs = [{**protocol, "fused": None, **run} for run in protocol.get("fused") or []]
+        return [f"{run['recipe']}: {change}" for run in runs for change in recipe_changes(run, get_recipe(run["recipe"]))]
+    unused = {"speech": "text", "text": "speech"}.get((protocol.get("config") or {}).get("modality"))
+    by_fold = {
+        kind: tower
+        for kind in ("speech", "text")
+        if kind != unused and "{fold}" in (tower := str(protocol.get(f"{kind}_model")))
+    }
+    changes += [f"{kind} tower of {tower}" for kind, tower in by_fold.items()]
+    if recipe.second_stage and unused != "speech" and "speech" not in by_fold and not protocol.get("second_stage"):
+        changes.append("no second stage")
+    return changes
+
+
+def paper_figures(protocol: dict, recipe: Recipe) -> dict[str, float | None]:
+    """The paper's `wa` and `ua` in per cent of the row that a run is; None of a run that changes its recipe."""
+    changed = bool(recipe_changes(protocol, recipe))
+    return {"wa": None if changed else recipe.paper_wa, "ua": None if changed else recipe.paper_ua}
 
 
 def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool) -> str:

@@ -11,7 +11,7 @@ from transformers.utils import logging
 from ..corpora.load import Corpus, load_corpus
 from ..evaluation.protocol import check_protocol, check_unseen
 from ..evaluation.score_fusion import fuse_runs
-from ..evaluation.summary import format_summary, summarise
+from ..evaluation.summary import format_summary, paper_figures, summarise
 from ..recipes import Recipe, get_recipe
 from ..runtime.files import write_atomically
 from ..runtime.locks import hold_for_all
@@ -68,7 +68,7 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
         with hold_for_all(folder, processes.is_main_process):
             train_fold(args, protocol, corpus.samples, fold, seed, folder, str(speech), text)
     if processes.is_main_process:
-        _summarise(output, args.recipe, recipe, corpus.report.is_standard)
+        _summarise(output, protocol, recipe, corpus.report.is_standard)
     processes.wait_for_everyone()
     leave_process_group()
 
@@ -124,15 +124,15 @@ def _protocol(
 def _fuse(args: argparse.Namespace, recipe: Recipe) -> None:
     output = Path(args.output_dir)
     first, second = args.fuse or [output.parent / name for name in recipe.fuses or ()]
-    fuse_runs(Path(first), Path(second), output, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
+    fuse_runs(Path(first), Path(second), output)
     results = output / "results.md"
     print(f"{results.read_text()}\n{results}")
 
 
-def _summarise(output: Path, name: str, recipe: Recipe, is_standard: bool) -> None:
+def _summarise(output: Path, protocol: dict, recipe: Recipe, is_standard: bool) -> None:
     """Write and print the results of all folds and seeds that are finished."""
     runs = [json.loads(path.read_text()) for path in sorted(output.glob("fold*/seed*/results.json"))]
-    summary = summarise(runs, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
+    summary, name = summarise(runs, paper_figures(protocol, recipe)), protocol["recipe"]
     text = format_summary(f"{name}: {recipe.description}", runs, summary, is_standard)
     row = {"recipe": name, "comparable": is_standard, **summary}
     write_atomically(output / "results.json", json.dumps(row, indent=1))
