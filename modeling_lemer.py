@@ -292,6 +292,13 @@ class LemerModel(TwoTowerModel):
             **config: Fields of [`LemerConfig`]; `speech_config` and `text_config` are dicts of changes to the towers' own.
         """
         towers = load_towers(speech, text, config)
+        with_codes = config.get("use_label_embeddings", True) and config.get("speech_label_space") != "semantic"
+        if towers.missing and with_codes:
+            logger.warning(
+                f"{speech} has no {', '.join(towers.missing)}: tonal labels cannot be taken from a codebook, and the "
+                "projection of frames into the label space starts at random. Use a ...ForPreTraining checkpoint, or label "
+                "embeddings from another source."
+            )
         if towers.speech_config is not None:
             keep = towers.pretraining is not None and config.get("keep_quantizer", True)
             config = {**config, "speech_config": towers.speech_config, "keep_quantizer": keep}

@@ -5,7 +5,7 @@ This file travels with every checkpoint.
 
 import inspect
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -277,7 +277,7 @@ class Towers:
     """Loaded towers and their configurations, None where the modality needs none.
 
     `pretraining` is the model that the speech tower was pre-trained in, with its quantizer and projections; of a tower out
-    of a finished model only these (`quantizer`, `project_hid`, `project_q`); None if there are none.
+    of a finished model only these (`quantizer`, `project_hid`, `project_q`); None if one of them is `missing`.
     """
 
     speech_config: PreTrainedConfig | None = None
@@ -285,6 +285,7 @@ class Towers:
     speech_model: nn.Module | None = None
     text_model: nn.Module | None = None
     pretraining: Any = None
+    missing: list[str] = field(default_factory=list)
 
     def copy_into(self, model: nn.Module) -> None:
         """Copy the weights into a model's `speech_model` and `text_model`."""
@@ -313,7 +314,7 @@ def load_towers(speech: Any, text: Any, config: dict) -> Towers:
     towers = Towers()
     if modality != "text":
         towers.speech_config = tower_config(speech, "speech", config.get("speech_config"))
-        towers.speech_model, towers.pretraining = _load_speech_tower(speech, towers.speech_config)
+        towers.speech_model, towers.pretraining, towers.missing = _load_speech_tower(speech, towers.speech_config)
     if modality != "speech":
         towers.text_config = tower_config(text, "text", config.get("text_config"))
         if _is_finished(AutoConfig.from_pretrained(text)):
@@ -366,8 +367,10 @@ def _without_pooler(config: PreTrainedConfig) -> dict:
     return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
 
 
-def _load_speech_tower(speech: str, config: PreTrainedConfig) -> tuple[nn.Module, nn.Module | SimpleNamespace | None]:
-    """The speech tower of a checkpoint, and the modules that it was pre-trained with, as in `Towers.pretraining`."""
+def _load_speech_tower(
+    speech: str, config: PreTrainedConfig
+) -> tuple[nn.Module, nn.Module | SimpleNamespace | None, list[str]]:
+    """The speech tower of a checkpoint, the modules that it was pre-trained with, as in `Towers`, and those it lacks."""
     if _is_finished(AutoConfig.from_pretrained(speech)):
         model = AutoModel.from_pretrained(speech, dtype=torch.float32)
         # wav2vec 2.0's names of the modules. A model after Krishna 2021 has none of them.
@@ -378,7 +381,7 @@ def _load_speech_tower(speech: str, config: PreTrainedConfig) -> tuple[nn.Module
         }
         missing = [name for name, module in modules.items() if module is None]
         if not missing:
-            return model.speech_model, SimpleNamespace(**modules)
+            return model.speech_model, SimpleNamespace(**modules), []
         tower = model.speech_model
     elif type(config) in MODEL_FOR_PRETRAINING_MAPPING and hasattr(config, "num_codevector_groups"):
         model, info = AutoModelForPreTraining.from_pretrained(
@@ -388,13 +391,9 @@ def _load_speech_tower(speech: str, config: PreTrainedConfig) -> tuple[nn.Module
             key for key in info["missing_keys"] if key.split(".")[0] in ("quantizer", "project_q", "project_hid")
         )
         if not missing:
-            return model.base_model, model
+            return model.base_model, model, []
         tower = model.base_model
     else:
         tower = AutoModel.from_pretrained(speech, config=config, dtype=torch.float32)
         missing = ["quantizer", "project_hid", "project_q"]
-    logger.warning(
-        f"{speech} has no {', '.join(missing)}: tonal labels cannot be taken from a codebook, and the projection of frames "
-        "into the label space starts at random. Use a ...ForPreTraining checkpoint, or label embeddings from another source."
-    )
-    return tower, None
+    return tower, None, missing

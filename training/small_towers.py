@@ -65,7 +65,7 @@ def make_small_speech_tower(folder: Path, seed: int = 0, name: str = "small") ->
 
 def make_small_text_tower(folder: Path, texts: Sequence[str], seed: int = 0) -> Path:
     """Write a BERT of random weights, and a tokenizer with the vocabulary of `texts`, transcripts of the training split."""
-    tokenizer = _make_tokenizer(texts)
+    tokenizer = make_tokenizer(texts)
     tokenizer.save_pretrained(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -73,9 +73,10 @@ def make_small_text_tower(folder: Path, texts: Sequence[str], seed: int = 0) -> 
     return Path(folder)
 
 
-def _make_tokenizer(texts: Sequence[str]) -> BertTokenizer:
+def make_tokenizer(texts: Sequence[str]) -> BertTokenizer:
     """
-    A BERT tokenizer that knows the commonest words as wholes and spells the others.
+    A BERT tokenizer that knows the commonest words as wholes and spells the others. Without texts it knows special tokens
+    alone.
 
     It is not trained by `tokenizers`, whose trainer chooses by chance among equally common pieces: no run could be repeated.
     """
