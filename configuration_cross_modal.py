@@ -34,6 +34,8 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
         padding_safe (`bool`, defaults to `True`):
             Keep padding out of every speech frame (see `speech_encoder_lemer.py`). `False` restores the stock encoder,
             in which an utterance's answer depends on the batch it is in.
+        temperatures (`dict[str, float]`, *optional*):
+            What the logits are divided by before their softmax is shown as scores, by modality, as in [`LemerConfig`].
         checksums (`dict`, *optional*): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
         id2label, label2id (`dict`, *optional*, default to `ang, hap, neu, sad`): The classes, in the order of the logits.
     """
@@ -70,6 +72,7 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
     num_attention_heads: int = 8
     dropout: float | int = 0.1
     padding_safe: bool = True
+    temperatures: dict[str, float] | None = None
     checksums: dict | None = None
 
     def validate_branches(self):

@@ -97,7 +97,8 @@ class TwoTowerModel(PreTrainedModel):
         )
         if given and set(given) < set(taken):
             message += (
-                ": give both. Only label embeddings (use_label_embeddings=True of LE-MER) could answer from one modality"
+                ": give both. Only LE-MER with label embeddings (use_label_embeddings=True) or with a branch_loss_weight "
+                "above 0 could answer from one modality"
             )
         raise ValueError(message)
 
@@ -201,6 +202,7 @@ class TwoTowerModel(PreTrainedModel):
         last = self._last_layer()
         last.weight.normal_(std=getattr(self.config, "initializer_range", 0.02))
         last.bias.zero_()
+        self.config.temperatures = None  # of scores that are gone
 
     def _last_layer(self) -> nn.Linear:
         last = self.classifier[-1] if isinstance(self.classifier, nn.Sequential) else self.classifier
@@ -226,7 +228,7 @@ class TwoTowerModel(PreTrainedModel):
 # Not read by `forward`, so a model may be loaded without them.
 QUANTIZER = ("speech_quantizer.", "speech_code_projection.")
 # Sized by the labels: they start anew where a model is loaded for other labels, and `untrained` names them then.
-OF_LABELS = ("classifier.", "semantic_label_embeddings", "tonal_label_embeddings")
+OF_LABELS = ("classifier.", "text_classifier.", "speech_classifier.", "semantic_label_embeddings", "tonal_label_embeddings")
 
 
 def _damaged_tensors(model: TwoTowerModel, info: dict) -> list[str]:
