@@ -9,7 +9,7 @@ from accelerate.utils import set_seed
 from transformers import AutoFeatureExtractor, AutoTokenizer, Wav2Vec2FeatureExtractor
 
 from .. import CrossModalModel, LemerModel, LemerProcessor
-from ..labels.label_embeddings import build_label_embeddings
+from ..labels.label_embeddings import build_label_embeddings, format_cosines, label_cosines
 from ..runtime.files import whole_folder, writing
 from ..towers_lemer import tower_config
 from .small_towers import SMALL_SPEECH_TOWERS, make_small_speech_tower, make_small_text_tower, make_tokenizer
@@ -97,6 +97,7 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
                 text_tower=text,
                 batch_size=batch_size,
             )
+            print(format_cosines(label_cosines(model), dataset.features["label"].names), flush=True)
         with writing(folder):
             model.save_pretrained(temporary)
             processor.save_pretrained(temporary)
