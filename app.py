@@ -55,7 +55,7 @@ LIMITS = """### What this is, and what it is not
 - The model tells how an utterance **sounds and reads**, among these emotions only. It does not know what anybody feels.
 - Models like this one learn from emotions that were **acted**, by few speakers, mostly in English. Real life, other
   languages, children, accents and noise may mislead it.
-- The scores add up to 100 %. A high score is not the chance of being right.
+- The scores add up to 100 %. How often a high score is right was measured on other recordings at best.
 - It is made for research and for trying out. Do not judge people by it.
 - Recordings stay on the machine that runs this page and are deleted after about an hour."""
 
@@ -157,7 +157,7 @@ def recognise(pipe: "LemerPipeline", asr, audio: str | None = None, text: str = 
     scores = pipe(one)
     modality = scores[0]["modality"]
     answered = {"multimodal": "Speech and words together.", "speech": "Speech alone.", "text": "Words alone."}[modality]
-    if modality != config.modality:
+    if config.scores_are_flat(modality):
         missing = "words" if modality == "speech" else "a recording"
         answered += f" For want of {missing} the scores are flat: their order counts, not their size."
     if heard is not None:

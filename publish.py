@@ -283,7 +283,7 @@ def evaluations_of(run: FinishedRun, task: str, corpus: dict, of_the_row: str, o
 
 def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figure: dict | None) -> ModelCard:
     """The model card: model_card.md with the run's numbers, in per cent."""
-    from lemer.evaluation.summary import paper_figures, recipe_changes
+    from lemer.evaluation.summary import MODALITIES, paper_figures, recipe_changes
 
     protocol, row, results, config = run.protocol, run.row, run.results, model.config
     recipe, corpus = get_recipe(row["recipe"]), corpus_of(run, args.corpus_name)
@@ -324,6 +324,7 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
         row=row,
         results=results,
         percent=percent,
+        modalities=MODALITIES,
         choice=run.choice,
         corpus=corpus,
         from_scratch=set(towers) <= set(SMALL_SPEECH_TOWERS),

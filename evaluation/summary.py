@@ -7,6 +7,7 @@ import numpy as np
 from ..recipes import Recipe, get_recipe
 
 FIGURES = ("wa", "ua", "macro_f1")
+MODALITIES = {"multimodal": "speech and words", "speech": "speech alone", "text": "words alone"}
 
 
 def summarise(runs: list[dict], paper: dict) -> dict:
@@ -95,4 +96,21 @@ def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool
     if paper.get("wa") is not None:
         name = "paper" if comparable else "paper, on IEMOCAP: not this corpus"
         lines.append(f"| {name} | {paper['wa']:.2f} | {paper['ua']:.2f} | | 5531 |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_by_modality(runs)]) + "\n"
+
+
+def _by_modality(runs: list[dict]) -> list[str]:
+    """What the runs answer from both modalities and from one, and how far their scores can be believed, if they say so."""
+    if not all(run.get("by_modality") for run in runs):
+        return []
+    figures = {"wa": "WA", "ua": "UA", "calibration_error": "ECE", "calibration_error_with_temperature": "with temperature"}
+    lines = ["", "Mean over folds and seeds; ECE is the expected calibration error of the scores.", ""]
+    lines += [f"| answer from | {' | '.join(figures.values())} |", f"|---{'|---' * len(figures)}|"]
+    for modality in runs[0]["by_modality"]:
+        found = [run["by_modality"][modality] for run in runs]
+        cells = [
+            f"{100 * np.mean([scores[name] for scores in found]):.2f}" if all(name in scores for scores in found) else "-"
+            for name in figures
+        ]
+        lines.append(f"| {MODALITIES[modality]} | {' | '.join(cells)} |")
+    return lines

@@ -15,11 +15,13 @@ from transformers.utils import logging
 from .. import LemerProcessor
 from ..evaluation.run_folder import format_predictions
 from ..evaluation.ser_metrics import emotion_scores
+from ..labels.label_embeddings import label_cosines
 from ..runtime.files import whole_folder, write_atomically, writing
 from ..towers_lemer import TwoTowerModel
+from .answers import Answers
 from .batches import NUM_WORKERS, Collator, evaluation_loader, training_loader
 from .folds import MODELS, prepare_model, split_rows
-from .loop import LoopSettings, Task, best_weights, check_batch_size, count_updates, make_accelerator, predict, train, unwrap
+from .loop import LoopSettings, Task, best_weights, check_batch_size, count_updates, make_accelerator, train, unwrap
 
 
 def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path, speech: str, text: str) -> None:
@@ -58,8 +60,10 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
     if validation_loader is not None:
         best = _load(best_weights(folder, progress), protocol)
         unwrap(task.model, accelerator).load_state_dict(best.state_dict())
-    test_loader = accelerator.prepare(evaluation_loader(test_rows, whole, args.batch_size, workers))
-    labels, logits = predict(task.model, test_loader, accelerator)
+    answers = Answers(task.model, model.config, processor, accelerator, args.batch_size, workers)
+    temperatures = answers.temperatures(validation_rows)
+    labels, logits, by_modality = answers.score(test_rows, temperatures)
+    unwrap(task.model, accelerator).config.temperatures = temperatures
     for tracker in accelerator.trackers:
         tracker.finish()
     if accelerator.is_main_process:
@@ -69,12 +73,14 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
             "seed": seed,
             **emotion_scores(labels, logits.argmax(1), names),
             "labels": names,
+            "by_modality": by_modality,
             "selected": "last update" if best is None else f"best UA on validation, update {best}",
             "validation_ua": progress["best_score"],
             "split": {"train": len(train_rows), "validation": len(validation_rows), "test": len(test_rows)},
             "parameters": model.num_parameters(),
             "trained_parameters": model.num_parameters(only_trainable=True),
             "updates": progress["step"],
+            "label_cosines": label_cosines(unwrap(task.model, accelerator)),
             "processes": accelerator.num_processes,
             "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
         }
