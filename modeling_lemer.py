@@ -9,7 +9,7 @@ L label embeddings, G label attention, A_r cross-modal attention, A_l label-guid
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -399,12 +399,12 @@ class LemerModel(TwoTowerModel):
             self._compare_tokens_with_labels(out, token_mask, token_type_ids)  # section 2.1
             if self.text_classifier is not None:
                 text = _hidden_states(out.text_model_output)
-                out.text_branch_logits = self.text_classifier(masked_max(text, out.token_mask))  # (B, C)
+                out.text_branch_logits = self.text_classifier(masked_max(text, cast(torch.Tensor, out.token_mask)))
         if input_values is not None:
             self._compare_frames_with_labels(out, out.frame_mask)  # section 2.2
             if self.speech_classifier is not None:
                 speech = _hidden_states(out.speech_model_output)
-                out.speech_branch_logits = self.speech_classifier(masked_max(speech, out.frame_mask))  # (B, C)
+                out.speech_branch_logits = self.speech_classifier(masked_max(speech, cast(torch.Tensor, out.frame_mask)))
         self._fuse_and_classify(out, with_constraint=labels is not None, with_attentions=output_attentions)  # section 2.3
         if labels is not None:
             self._add_losses(out, labels)  # section 2.4

@@ -61,6 +61,23 @@ def words_of_tokens(tokenizer, text: str, ids: list[int]) -> tuple[np.ndarray, n
     return others[len(others) - count :], words[:count]
 
 
+def _of_text(tokenizer, text: str, batch, attentions: torch.Tensor) -> dict[str, np.ndarray]:
+    """The arrays of [`label_attentions`] that are of the words, from G_t (1, T, C)."""
+    ids = batch["input_ids"][0].tolist()
+    segments = batch["token_type_ids"][0].cpu().numpy() if "token_type_ids" in batch else np.zeros(len(ids))
+    attention = attentions[0].float().cpu().numpy()  # (T, C)
+    positions, words = words_of_tokens(tokenizer, text, ids)
+    of_words = np.full((len(text.split()), attention.shape[1]), np.nan, dtype=attention.dtype)
+    for word in np.unique(words):
+        of_words[word] = attention[positions[words == word]].mean(0)
+    return {
+        "tokens": np.array(tokenizer.convert_ids_to_tokens(ids)),
+        "is_current": segments == segments.max(),
+        "label_token_attentions": attention,
+        "label_word_attentions": of_words,
+    }
+
+
 @torch.no_grad()
 def label_attentions(model, processor, audio=None, text: str | None = None, history: list[str] | None = None) -> dict:
     """
@@ -109,19 +126,7 @@ def label_attentions(model, processor, audio=None, text: str | None = None, hist
             label_frame_attentions=attention,
         )
     if text is not None:
-        ids = batch["input_ids"][0].tolist()
-        segments = batch["token_type_ids"][0].cpu().numpy() if "token_type_ids" in batch else np.zeros(len(ids))
-        attention = out.label_token_attentions[0].float().cpu().numpy()  # (T, C)
-        positions, words = words_of_tokens(processor.tokenizer, text, ids)
-        of_words = np.full((len(arrays["words"]), attention.shape[1]), np.nan, dtype=attention.dtype)
-        for word in np.unique(words):
-            of_words[word] = attention[positions[words == word]].mean(0)
-        arrays.update(
-            tokens=np.array(processor.tokenizer.convert_ids_to_tokens(ids)),
-            is_current=segments == segments.max(),
-            label_token_attentions=attention,
-            label_word_attentions=of_words,
-        )
+        arrays.update(_of_text(processor.tokenizer, text, batch, out.label_token_attentions))
     return arrays
 
 

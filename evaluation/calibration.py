@@ -3,6 +3,8 @@
 Shapes: N utterances, C classes.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
@@ -49,4 +51,5 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
     def loss(log_temperature: float) -> float:
         return -log_softmax(values / np.exp(log_temperature), axis=1)[rows, labels].mean()
 
-    return float(np.exp(minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded").x))
+    found: Any = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
+    return float(np.exp(found.x))

@@ -7,7 +7,9 @@ import numpy as np
 import torch
 
 PART_SECONDS = 0.5
-BATCH_SIZE = 8  # variants of one forward pass
+# A long utterance has longer parts, and neighbouring words that are left out together, so that it is answered in time.
+MOST = 24  # groups of words, and parts
+BATCH_SIZE, BATCH_SECONDS = 8, 60  # variants of one forward pass, and seconds of speech
 
 
 def answering_modality(model, audio, text) -> str:
@@ -18,8 +20,8 @@ def answering_modality(model, audio, text) -> str:
 
 
 def parts_of(length: int, rate: int) -> np.ndarray:
-    """Bounds (P + 1,), in samples, of equal parts of about [`PART_SECONDS`]."""
-    count = max(1, round(length / rate / PART_SECONDS))
+    """Bounds (P + 1,), in samples, of equal parts of about [`PART_SECONDS`], or of more where there would be too many."""
+    count = min(MOST, max(1, round(length / rate / PART_SECONDS)))
     return np.linspace(0, length, count + 1).round().astype(int)
 
 
@@ -32,7 +34,8 @@ def occlusion(
 
     Seconds are left out in steps of half a second, and each half second gets the mean of the two seconds that it lies in:
     one half of a sound may decide as well as both. A second is cut out, so that no silence takes its place, after the
-    recording is normalised, so that what is left stays as it was. Where nothing would be left there is silence.
+    recording is normalised, so that what is left stays as it was. Where nothing would be left there is silence. There are
+    at most [`MOST`] parts, which are longer in a long recording, and as many groups of words, which share their effect.
 
     Args:
         samples: (S,) at the processor's rate, or None.
@@ -45,9 +48,9 @@ def occlusion(
         class. With a recording, `part_bounds` (P + 1,) in seconds and `part_effects` (P, C).
     """
     clips, texts, bounds = [], [], np.array([0])
-    if text is not None:
-        words = text.split()
-        texts = [" ".join(words[:left_out] + words[left_out + 1 :]) for left_out in range(len(words))]
+    words = [] if text is None else text.split()
+    groups = [group for group in np.array_split(np.arange(len(words)), min(MOST, max(1, len(words)))) if len(group)]
+    texts = [" ".join([*words[: group[0]], *words[group[-1] + 1 :]]) for group in groups]
     tokens, whole = {}, None
     if samples is not None:
         rate = processor.feature_extractor.sampling_rate
@@ -66,7 +69,8 @@ def occlusion(
     effects = scores[0] - scores[1:]
     arrays = {"scores": scores[0]}
     if text is not None:
-        arrays.update(words=np.array(text.split()), word_effects=effects[: len(texts)])
+        of_words = np.repeat(effects[: len(groups)], [len(group) for group in groups], axis=0)
+        arrays.update(words=np.array(words), word_effects=of_words)
     if samples is not None:
         of_seconds = effects[len(texts) :]  # (P + 1, C)
         seconds = bounds / processor.feature_extractor.sampling_rate
@@ -79,8 +83,10 @@ def _scores(model, clips: list[torch.Tensor], tokens: dict[str, torch.Tensor], m
     count = len(clips) or len(next(iter(tokens.values())))
     temperature, was_training, scores = model.config.score_temperature(modality), model.training, []
     model.eval()
-    for start in range(0, count, BATCH_SIZE):
-        part = slice(start, start + BATCH_SIZE)
+    fit = BATCH_SECONDS * 16_000 // max(map(len, clips)) if clips else BATCH_SIZE
+    size = min(BATCH_SIZE, max(1, fit))
+    for start in range(0, count, size):
+        part = slice(start, start + size)
         batch = {name: rows[part].to(model.device) for name, rows in tokens.items()}
         if clips:
             values = [clip.to(model.device, model.dtype) for clip in clips[part]]

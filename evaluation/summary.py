@@ -52,8 +52,10 @@ def recipe_changes(protocol: dict, recipe: Recipe) -> list[str]:
             changes.append(f"{name}={protocol[name]}")
     if recipe.fuses:
         runs = [{**protocol, "fused": None, **run} for run in protocol.get("fused") or []]
-        return [f"{run['recipe']}: {change}" for run in runs for change in recipe_changes(run, get_recipe(run["recipe"]))]
-    unused = {"speech": "text", "text": "speech"}.get((protocol.get("config") or {}).get("modality"))
+        return [
+            f"{run['recipe']}: {change}" for run in runs for change in recipe_changes(run, get_recipe(str(run["recipe"])))
+        ]
+    unused = {"speech": "text", "text": "speech"}.get((protocol.get("config") or {}).get("modality", ""))
     by_fold = {
         kind: tower
         for kind in ("speech", "text")

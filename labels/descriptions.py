@@ -121,7 +121,7 @@ def key_words(
     dialog_of_text = np.arange(len(texts)) if dialogs is None else np.unique(np.asarray(dialogs), return_inverse=True)[1]
     for index in range(len(label_names)):
         of_class = np.flatnonzero(classes == index)
-        text, word = occurs[of_class].nonzero()
+        text, word = occurs[of_class].nonzero()  # pyright: ignore[reportAttributeAccessIssue]  a sparse matrix
         pairs = np.unique(np.stack([dialog_of_text[of_class[text]], word]), axis=1)  # each dialog with each of its words
         least = min(LEAST_DIALOGS, math.ceil(len(np.unique(dialog_of_text[of_class])) / 20))
         scores[index, np.bincount(pairs[1], minlength=len(words)) < least] = 0.0

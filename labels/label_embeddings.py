@@ -22,6 +22,7 @@ logger = logging.get_logger(__name__)
 ALIKE = 0.95
 
 
+# long: what each branch may be described by
 def build_label_embeddings(
     model,
     processor,
@@ -42,7 +43,7 @@ def build_label_embeddings(
         processor: its `LemerProcessor`.
         dataset: the training split, a dataset in the corpus schema in which every utterance has a label.
         semantic: from what the embeddings of the text branch are made: "key_words" (by TF-IDF), "names" (the words of the
-            label names), or "random", which keeps the initial embeddings.
+            label names), or "random" numbers: those that training starts from, or fixed ones where they are not trained.
         tonal: from what the embeddings of the speech branch are made: "key_frames" (codes of the codebook), "semantic" (the
             semantic label embeddings, with `speech_label_space="semantic"`), or "random".
         words, codes: the number K of key words and of key frames of a class.
@@ -65,6 +66,9 @@ def build_label_embeddings(
     if tonal_buffer is not None and (tonal == "semantic") != (config.speech_label_space == "semantic"):
         raise ValueError(f"tonal labels from {tonal!r} do not fit speech_label_space={config.speech_label_space!r}")
     with torch.no_grad():
+        for source, embeddings in ((semantic, model.semantic_label_embeddings), (tonal, model.tonal_label_embeddings)):
+            if source == "random" and embeddings is not None and not config.train_label_embeddings:
+                embeddings.normal_()  # trained ones are drawn with the other weights
         if semantic_buffer is not None or (tonal_buffer is not None and tonal == "semantic"):
             if semantic == "names":
                 config.label_words = name_words(names)

@@ -1,5 +1,7 @@
 """What a trained model answers from everything that it may be given: both modalities, speech alone, words alone."""
 
+from typing import Any
+
 from accelerate import Accelerator
 
 from ..evaluation.calibration import expected_calibration_error, fit_temperature
@@ -48,7 +50,8 @@ class Answers:
             Labels (N,) and logits (N, C) of the model's own modality; and for every modality that it answers from WA, UA,
             macro-F1, the expected calibration error, and where there are temperatures the temperature and the error with it.
         """
-        own, scores = None, {}
+        own: Any = None
+        scores = {}
         for name in modalities_of(self.config):
             labels, logits = self.predict(test_rows, name)
             own = own or (labels, logits)

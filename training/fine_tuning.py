@@ -24,6 +24,7 @@ from .folds import MODELS, prepare_model, split_rows
 from .loop import LoopSettings, Task, best_weights, check_batch_size, count_updates, make_accelerator, train, unwrap
 
 
+# long: the steps of a fold in their order
 def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path, speech: str, text: str) -> None:
     """
     Train and score one fold with one seed; `folder` gets what train.py describes.

@@ -115,7 +115,8 @@ def make_row(run: Run, root: Path) -> Row:
     label = name if run.folder.name == name else f"{name} ({path})"
     scores = [{**part.results, "fold": fold, "seed": seed} for (fold, seed), part in run.parts.items()]
     figures = {} if recipe is None else paper_figures(protocol, recipe)
-    paper = (figures["wa"], figures["ua"]) if figures.get("wa") is not None else None
+    wa, ua = figures.get("wa"), figures.get("ua")
+    paper = None if wa is None or ua is None else (wa, ua)
     pooled = pooled_scores(run)
     assert pooled is not None, f"{run.folder} has no utterance, which read_run refuses"
     styles = {style: pooled_scores(run, mark) for style, mark in STYLES.items()}

@@ -13,7 +13,7 @@ from tiny import tiny_model, tiny_processor
 from lemer.evaluation import attention_figure, label_figure, plots
 from lemer.evaluation.attention_figure import draw_label_attentions, frame_times, label_attention_figure
 from lemer.evaluation.label_figure import join_sounds, key_frame_sounds, runs_of_codes, training_recordings
-from lemer.evaluation.occlusion import occlusion
+from lemer.evaluation.occlusion import MOST, occlusion, parts_of
 from lemer.labels_lemer import frame_codes
 
 SAMPLES = (0.1 * np.random.default_rng(0).normal(size=4000)).astype(np.float32)  # 12 frames
@@ -115,6 +115,12 @@ def test_effects_are_the_scores_without_each_word_and_each_second():
     seconds = [whole - scores(words, *span) for span in ((0, 0.5), (0, 1), (0.5, 1.5), (1, 1.5))]
     expected = [(seconds[part] + seconds[part + 1]) / 2 for part in range(3)]
     np.testing.assert_allclose(arrays["part_effects"], expected, atol=1e-5)
+
+
+def test_a_long_utterance_is_left_out_in_at_most_so_many_groups_and_parts():
+    arrays = occlusion(tiny_model(modality="text"), tiny_processor(), None, " ".join(["hate", "this"] * 30))
+    assert arrays["word_effects"].shape == (60, 4) and len(np.unique(arrays["word_effects"], axis=0)) <= MOST
+    assert parts_of(60 * 16_000, 16_000).tolist() == [2.5 * 16_000 * part for part in range(MOST + 1)]
 
 
 @pytest.mark.parametrize("place", [0, 2, 4])

@@ -114,6 +114,13 @@ def test_key_words_that_cannot_be_found_are_an_error(texts, labels, k, message):
         key_words(texts, labels, ("ang", "hap"), k)
 
 
+def test_random_labels_that_are_not_trained_are_drawn_and_differ():
+    model = tiny_model(modality="speech")
+    model.tonal_label_embeddings.zero_()
+    build_label_embeddings(model, tiny_processor(), None, tonal="random")
+    assert model.untrained == [] and len(model.tonal_label_embeddings.unique()) == 40
+
+
 @pytest.mark.parametrize("centering", ["none", "labels"])
 def test_cosines_of_labels_by_hand_and_a_warning_where_they_are_alike(centering, caplog):
     model = tiny_model(modality="speech", label_centering=centering)
