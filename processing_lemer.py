@@ -3,17 +3,19 @@
 This file travels with every checkpoint. Shapes: B batch, S samples, T text tokens, N samples of one clip.
 """
 
+import os
 import re
+import shutil
 from collections.abc import Iterable
 from numbers import Real
 from threading import Lock
 
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
-from transformers.utils import logging
+from transformers.utils import CONFIG_NAME, cached_file, logging
 
 from .audio_lemer import SAMPLING_RATE, knows_its_rate, load_audio
-from .integrity_lemer import PROCESSOR_FILES, write_checksums
+from .integrity_lemer import HUB_ARGUMENTS, PROCESSOR_FILES, changed_files, opening, write_checksums
 
 logger = logging.get_logger(__name__)
 
@@ -136,24 +138,46 @@ class LemerProcessor(ProcessorMixin):
             raise ValueError(f"max_text_length must be at least 4 (three special tokens and a word), got {max_text_length}")
         if not max_audio_seconds > 0:
             raise ValueError(f"max_audio_seconds must be above 0, got {max_audio_seconds}")
+        self.damage: list[str] = []
         self.max_audio_seconds = max_audio_seconds
         self.max_history = max_history
         self.max_text_length = max_text_length
         super().__init__(feature_extractor, tokenizer, **kwargs)
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        with opening(pretrained_model_name_or_path, kwargs, "processor_config.json or its tokenizer"):
+            processor = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            here = {**kwargs, "local_files_only": True}  # the files were loaded just now
+            processor.damage = changed_files(pretrained_model_name_or_path, here, PROCESSOR_FILES)
+        return processor
+
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
         """As in transformers; the `config.json` of a model in the folder gets the new files' checksums."""
-        files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
-        write_checksums(save_directory, PROCESSOR_FILES)
+        hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if push_to_hub and name in kwargs}
+        files = super().save_pretrained(save_directory, **kwargs)
+        write_checksums(save_directory, PROCESSOR_FILES, self.damage)
+        if push_to_hub:
+            self.push_to_hub(**{"repo_id": os.path.basename(os.path.abspath(save_directory)), **hub})
         return files
+
+    def _upload_modified_files(self, working_dir, repo_id, *args, **kwargs):
+        """As in transformers; the `config.json` of a model in the repository gets the new checksums, in the same commit."""
+        location = {name: kwargs[name] for name in ("token", "revision") if kwargs.get(name) is not None}
+        config = cached_file(repo_id, CONFIG_NAME, _raise_exceptions_for_missing_entries=False, **location)
+        if config is not None:
+            shutil.copyfile(config, os.path.join(working_dir, CONFIG_NAME))
+            write_checksums(working_dir, PROCESSOR_FILES, self.damage, weights_elsewhere=True)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
     def check_fits(self, config) -> None:
         """
         Check that a model of this configuration can have been trained with this processor.
 
         Raises:
-            ValueError: the processor has another sampling rate, its tokenizer has more tokens than the text tower or gives
-                no token types where the model needs them, or its texts are longer than the text tower has positions.
+            ValueError: the processor has another sampling rate, its tokenizer has more tokens than the text tower, no
+                padding token, or no token types where the model needs them, or its texts are longer than the text tower
+                has positions.
         """
         rate = self.feature_extractor.sampling_rate
         if config.uses_speech and rate != SAMPLING_RATE:
@@ -168,6 +192,11 @@ class LemerProcessor(ProcessorMixin):
             raise ValueError(
                 f"the processor's tokenizer has {tokens} tokens and the model's text tower knows {known}: they belong to "
                 "different checkpoints"
+            )
+        if self.tokenizer.pad_token is None:
+            raise ValueError(
+                "the processor's tokenizer has no padding token: its tokenizer_config.json is missing, or it belongs to "
+                "another checkpoint"
             )
         if tokens < known / 2:  # without tokenizer.json, transformers makes a tokenizer of the special tokens alone
             raise ValueError(

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from .integrity_lemer import PROCESSOR_FILES, WEIGHT_FILES, changed_files, not_finite, refusal, write_checksums
+from .integrity_lemer import PROCESSOR_FILES, WEIGHT_FILES, changed_files, not_finite, opening, refusal, write_checksums
 from .log_mel_lemer import LogMelLayer
 from .speech_encoder_lemer import encode_speech, make_padding_safe
 
@@ -39,7 +39,7 @@ class TwoTowerModel(PreTrainedModel):
 
     Attributes:
         damage: One sentence for everything that was found wrong with the checkpoint that the model was loaded from. A model
-            with any gives answers that mean nothing: pipeline, export and publishing refuse it.
+            with any gives answers that mean nothing: pipeline, export and publishing refuse it, also once it is saved again.
     """
 
     config: Any  # of either paper: a PreTrainedConfig with TowersAndLabels
@@ -161,9 +161,10 @@ class TwoTowerModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         with_info = kwargs.pop("output_loading_info", False)
         model: Any
-        model, info = super().from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]  # two with output_loading_info
-            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-        )
+        with opening(pretrained_model_name_or_path, kwargs, "config.json or its weights"):
+            model, info = super().from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]  # two with output_loading_info
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
         model.freeze_unused()  # loading puts new parameters in the place of the frozen ones
         names, saved = list(model.config.id2label.values()), _saved_labels(cls, pretrained_model_name_or_path, kwargs)
         if len(saved) == len(names) and saved != names:
@@ -191,7 +192,7 @@ class TwoTowerModel(PreTrainedModel):
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if not self.should_save_on_this_rank(is_main_process):
             return
-        write_checksums(save_directory, (*WEIGHT_FILES, *PROCESSOR_FILES), with_settings=True)
+        write_checksums(save_directory, (*WEIGHT_FILES, *PROCESSOR_FILES), self.damage, with_settings=True)
         if push_to_hub:  # only now, with the checksums
             hub = {"repo_id": os.path.basename(os.path.abspath(save_directory)), "token": kwargs.get("token"), **hub}
             self.push_to_hub(**hub)
@@ -316,16 +317,25 @@ def load_towers(speech: Any, text: Any, config: dict) -> Towers:
     towers = Towers()
     if modality != "text":
         towers.speech_config = tower_config(speech, "speech", config.get("speech_config"))
-        towers.speech_model, towers.pretraining, towers.missing = _load_speech_tower(speech, towers.speech_config)
+        with opening(speech):
+            towers.speech_model, towers.pretraining, towers.missing = _load_speech_tower(speech, towers.speech_config)
     if modality != "speech":
         towers.text_config = tower_config(text, "text", config.get("text_config"))
-        if _is_finished(AutoConfig.from_pretrained(text)):
-            towers.text_model = AutoModel.from_pretrained(text, dtype=torch.float32).text_model
-        else:
-            towers.text_model = AutoModel.from_pretrained(
-                text, config=towers.text_config, dtype=torch.float32, **_without_pooler(towers.text_config)
-            )
+        with opening(text):
+            if _is_finished(AutoConfig.from_pretrained(text)):
+                towers.text_model = _whole(AutoModel.from_pretrained(text, dtype=torch.float32)).text_model
+            else:
+                towers.text_model = AutoModel.from_pretrained(
+                    text, config=towers.text_config, dtype=torch.float32, **_without_pooler(towers.text_config)
+                )
     return towers
+
+
+def _whole(model: Any) -> Any:
+    """The model; a `ValueError` where the checkpoint that it was loaded from is not whole."""
+    if model.damage:
+        raise ValueError(refusal(model.damage))
+    return model
 
 
 def _is_finished(config: PreTrainedConfig) -> bool:
@@ -347,7 +357,8 @@ def tower_config(tower: str, kind: str, changes: dict | None = None) -> PreTrain
         OSError: there is no such checkpoint.
     """
     try:
-        config = AutoConfig.from_pretrained(tower)
+        with opening(tower):
+            config = AutoConfig.from_pretrained(tower)
     except OSError as error:
         raise OSError(f"{tower} is no folder with a checkpoint, and no Hub name that can be reached: {error}") from error
     finished, changes = _is_finished(config), changes or {}
@@ -374,7 +385,7 @@ def _load_speech_tower(
 ) -> tuple[nn.Module, nn.Module | SimpleNamespace | None, list[str]]:
     """The speech tower of a checkpoint, the modules that it was pre-trained with, as in `Towers`, and those it lacks."""
     if _is_finished(AutoConfig.from_pretrained(speech)):
-        model = AutoModel.from_pretrained(speech, dtype=torch.float32)
+        model = _whole(AutoModel.from_pretrained(speech, dtype=torch.float32))
         # wav2vec 2.0's names of the modules. A model after Krishna 2021 has none of them.
         modules = {
             "quantizer": getattr(model, "speech_quantizer", None),

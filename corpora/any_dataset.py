@@ -22,7 +22,8 @@ Columns of a row are those of `corpora/iemocap.py`, but for what is particular t
     audio         {"path": ..., "bytes": ...}, one of them None; both where the corpus has none or it is damaged
     text          "" where it is missing
     label         ClassLabel; -1 for a row that is history only: unlabelled (missing, or a number below 0), of another label,
-                  or its recording damaged. Labels that differ by case or blanks alone are one class
+                  or its recording damaged. Labels that differ alone by case, blanks, or how
+                  accented letters are encoded are one class
     num_frames    samples at 16 kHz; in a corpus without recordings, characters of the text
     history       texts of all earlier turns of the dialog, oldest first; without a dialog column, the column `history`
 """
@@ -30,6 +31,7 @@ Columns of a row are those of `corpora/iemocap.py`, but for what is particular t
 import hashlib
 import json
 import os
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -40,7 +42,7 @@ from .any_source import PART_CUT, PART_WHOLE, prepare_rows
 from .columns import order_keys
 from .recordings import choose_part, name_part
 from .report import EXAMPLES, Kinds, Report
-from .sources import source_name
+from .sources import keep_apart, source_name
 
 KINDS = Kinds(
     damaged={
@@ -190,7 +192,7 @@ def _check_options(fold_column: str | None, test_share: float | None, test_split
 def _ids(columns: dict, notes: dict, remarks: list[str]) -> list[str]:
     """Those of the source, else the recordings' names, else split and number; told apart where they are not."""
     numbers: Counter = Counter()
-    timed = Counter(path for path, part in zip(columns["path"], columns["part"], strict=True) if part is not None)
+    timed = Counter(path for path, part in zip(columns["path"], columns["part"], strict=True) if part and path)
     names = []
     for index, (name, split) in enumerate(zip(columns["id"], columns["split"], strict=True)):
         if name is None:
@@ -199,7 +201,7 @@ def _ids(columns: dict, notes: dict, remarks: list[str]) -> list[str]:
                 name = name_part(name, columns["start"][index], columns["end"][index])
         names.append(f"{split}-{numbers[split]:06d}" if name is None else name)
         numbers[split] += 1
-    names = [str(name) for name in _apart(names, columns["group"], "ids", remarks)]
+    names = [str(name) for name in keep_apart(names, columns["group"], "ids", remarks)]
     taken = set(names)
     seen: Counter = Counter()
     for index, name in enumerate(names):
@@ -213,22 +215,9 @@ def _ids(columns: dict, notes: dict, remarks: list[str]) -> list[str]:
     return names
 
 
-def _apart(names: Sequence[str | None], groups: list[str], what: str, remarks: list[str]) -> list[str | None]:
-    """Names with their group before them, where a name occurs in several groups; else as they are."""
-    group_of: dict[str, str] = {}
-    named = [(name, group) for name, group in zip(names, groups, strict=True) if name is not None]
-    shared = {name for name, group in named if group_of.setdefault(name, group) != group}
-    if not shared:
-        return list(names)
-    remarks.append(
-        f"{len(shared)} {what} occur in several splits or tables, such as {sorted(shared)[0]}, and are kept apart"
-    )
-    return [name if name is None else f"{group}/{name}" for name, group in zip(names, groups, strict=True)]
-
-
 def _dialogs(columns: dict, remarks: list[str]) -> list[str]:
     """The dialog of every row; a row that belongs to none is one of its own."""
-    dialogs = _apart(columns["dialog"], columns["group"], "dialogs", remarks)
+    dialogs = keep_apart(columns["dialog"], columns["group"], "dialogs", remarks)
     named = set(dialogs)
     alone = [name if name not in named else f"row {name}" for name in columns["id"]]
     return [name if dialog is None else dialog for dialog, name in zip(dialogs, alone, strict=True)]
@@ -239,17 +228,21 @@ def _merge_labels(written: list[str | None], names, labels: Sequence[str] | None
     counts = Counter(label for label in written if label is not None)
     spelling: dict[str, str] = {}
     for label in [*(labels or ()), *(names or ()), *sorted(counts, key=lambda label: (-counts[label], label))]:
-        spelling.setdefault(label.strip().casefold(), label)
-    merged = {label: spelling[label.casefold()] for label in counts}
+        spelling.setdefault(_plain_label(label), label)
+    merged = {label: spelling[_plain_label(label)] for label in counts}
     notes["label_spelling"] += [f"{label} ({counts[label]} as {into})" for label, into in merged.items() if label != into]
     return [None if label is None else merged[label] for label in written]
+
+
+def _plain_label(label: str) -> str:
+    return unicodedata.normalize("NFC", label.strip().casefold())
 
 
 def _parts(columns: dict, notes: dict, remarks: list[str]) -> list[str | None]:
     """Every row's problem, after a look at which rows have a recording in common."""
     parts, paths, problems = columns["part"], columns["path"], list(columns["problem"])
     uses = Counter(path for path in paths if path is not None)
-    timed = Counter(path for path, part in zip(paths, parts, strict=True) if part is not None)
+    timed = Counter(path for path, part in zip(paths, parts, strict=True) if part and path)
     for index, (path, part) in enumerate(zip(paths, parts, strict=True)):
         if part == PART_WHOLE:
             try:  # only now is it known which rows have a recording in common

@@ -28,21 +28,25 @@ Rows are ordered by session, dialog, and then (start, end, id).
 Prepared once under the cache of `datasets`; a changed corpus is noticed and read again.
 """
 
+import argparse
 import hashlib
 import io
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from typing import cast
 
 import datasets
 import pyarrow as pa
-from datasets.exceptions import DatasetsError, ManualDownloadError
+from datasets.exceptions import ManualDownloadError
 
 from ..audio_lemer import SAMPLING_RATE
 from ..runtime.command import command_parser
 from ..runtime.files import replace_files
+from ..runtime.locks import hold
+from ..runtime.stopping import run_command
 from .release import (
     CLASS_OF,
     DROPPED,
@@ -340,15 +344,22 @@ def main(arguments: list[str] | None = None) -> int:
         "--max_bad", type=int, metavar="N", help="fail when more than N items are damaged (default: only report)"
     )
     options = parser.parse_args(arguments)
-    outputs = [path for path in (options.manifest, options.counters) if path is not None]
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()  # a log wants the error's line only
-    try:
+    return run_command(parser.prog, lambda: _read_and_report(options), "No file was changed", failure=2)
+
+
+def _read_and_report(options: argparse.Namespace) -> None:
+    """Read the release, write the files that are asked for, and print the report."""
+    outputs = [path for path in (options.manifest, options.counters) if path is not None]
+    for path in outputs:
+        if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+            raise FileNotFoundError(f"cannot write {path}: its folder is not there")
+    if len({os.path.abspath(path) for path in outputs}) < len(outputs):
+        raise ValueError(f"--manifest and --counters are the same file {outputs[0]}")
+    with ExitStack() as locks:
         for path in outputs:
-            if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-                raise FileNotFoundError(f"cannot write {path}: its folder is not there")
-        if len({os.path.abspath(path) for path in outputs}) < len(outputs):
-            raise ValueError(f"--manifest and --counters are the same file {outputs[0]}")
+            locks.enter_context(hold(path))
         dataset, report = load_iemocap(
             options.data_dir, cache_dir=options.cache_dir, num_proc=options.num_proc, max_bad=options.max_bad
         )
@@ -359,15 +370,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.counters is not None:
             contents[options.counters] = report.to_json()
         replace_files(contents)
-    except (OSError, ValueError, DatasetsError) as error:
-        # `datasets` wraps what happens while it writes, a full disk for example, and says nothing of it.
-        reason = error.__cause__ if isinstance(error.__cause__, OSError | ValueError) else error
-        print(f"{parser.prog}: {' '.join(str(reason).split())}", file=sys.stderr)
-        return 2
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name in the report may be more than the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")
     print(report.format())
-    return 0
 
 
 if __name__ == "__main__":

@@ -23,8 +23,11 @@ from transformers.utils import logging
 
 from .. import LemerModel, LemerProcessor
 from ..audio_lemer import load_audio
+from ..integrity_lemer import opening, refusal
 from ..runtime.command import command_parser
-from ..runtime.files import write_atomically
+from ..runtime.files import replace_files
+from ..runtime.locks import hold
+from ..runtime.stopping import run_command
 from ..speech_encoder_lemer import receptive_field
 from .occlusion import occlusion
 from .plots import BLUE, GREY, ORANGE, new_figure, npz, plain, png
@@ -229,13 +232,18 @@ def label_attention_figure(model, processor, audio=None, text=None, history=None
 def load_checkpoint(folder: str):
     """A `LemerModel` in evaluation mode and its processor, from a folder or a Hub name."""
     logging.disable_progress_bar()  # loading the weights takes a moment only
-    kind = AutoConfig.from_pretrained(folder).model_type
+    with opening(folder):
+        kind = AutoConfig.from_pretrained(folder).model_type
     if kind != "lemer":
         raise ValueError(
             f"{folder} is a checkpoint of the type {kind!r}, which has no label attention: give one of the type 'lemer'"
         )
     model: Any = LemerModel.from_pretrained(folder)  # a tuple only where loading info is asked for
-    return model.eval(), LemerProcessor.from_pretrained(folder)
+    if model.damage:
+        raise ValueError(refusal(model.damage))
+    processor = LemerProcessor.from_pretrained(folder)
+    processor.check_fits(model.config)
+    return model.eval(), processor
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -251,21 +259,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, metavar="FILE.png", help="file of the figure; the arrays go to FILE.npz")
     args = parser.parse_args(argv)
     output = Path(args.output)
-    try:
+
+    def work() -> None:
         if output.suffix != ".png":
             raise ValueError(f"--output must end in .png, got {output}")
         if args.history and args.text is None:
             raise ValueError("--history needs --text, the utterance that it precedes")
-        model, processor = load_checkpoint(args.checkpoint)
-        fig, arrays = label_attention_figure(model, processor, args.recording, args.text, args.history, args.label)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(output, png(fig))
-        write_atomically(output.with_suffix(".npz"), npz(arrays))
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    print(f"{output}\n{output.with_suffix('.npz')}")
-    return 0
+        with hold(output):
+            model, processor = load_checkpoint(args.checkpoint)
+            fig, arrays = label_attention_figure(model, processor, args.recording, args.text, args.history, args.label)
+            replace_files({output: png(fig), output.with_suffix(".npz"): npz(arrays)})
+        print(f"{output}\n{output.with_suffix('.npz')}")
+
+    return run_command(parser.prog, work, f"{output} is what it was before")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from ..evaluation.protocol import check_protocol, check_unseen
 from ..evaluation.score_fusion import fuse_runs
 from ..evaluation.summary import format_summary, paper_figures, summarise
 from ..recipes import Recipe, get_recipe
-from ..runtime.files import write_atomically
-from ..runtime.locks import hold_for_all
+from ..runtime.files import replace_files
+from ..runtime.locks import PATIENCE, hold, hold_for_all
 from ..runtime.process import leave_process_group
 from .fine_tuning import train_fold
 from .options import FREE, changed_settings, set_defaults, towers_of_fold
@@ -124,17 +124,18 @@ def _protocol(
 def _fuse(args: argparse.Namespace, recipe: Recipe) -> None:
     output = Path(args.output_dir)
     first, second = args.fuse or [output.parent / name for name in recipe.fuses or ()]
-    fuse_runs(Path(first), Path(second), output)
+    with hold(output):
+        fuse_runs(Path(first), Path(second), output)
     results = output / "results.md"
     print(f"{results.read_text()}\n{results}")
 
 
 def _summarise(output: Path, protocol: dict, recipe: Recipe, is_standard: bool) -> None:
     """Write and print the results of all folds and seeds that are finished."""
-    runs = [json.loads(path.read_text()) for path in sorted(output.glob("fold*/seed*/results.json"))]
-    summary, name = summarise(runs, paper_figures(protocol, recipe)), protocol["recipe"]
-    text = format_summary(f"{name}: {recipe.description}", runs, summary, is_standard)
-    row = {"recipe": name, "comparable": is_standard, **summary}
-    write_atomically(output / "results.json", json.dumps(row, indent=1))
-    write_atomically(output / "results.md", text)
+    with hold(output / "results.json", PATIENCE):  # a run of other folds may end in the same moment
+        runs = [json.loads(path.read_text()) for path in sorted(output.glob("fold*/seed*/results.json"))]
+        summary, name = summarise(runs, paper_figures(protocol, recipe)), protocol["recipe"]
+        text = format_summary(f"{name}: {recipe.description}", runs, summary, is_standard)
+        row = {"recipe": name, "comparable": is_standard, **summary}
+        replace_files({output / "results.json": json.dumps(row, indent=1), output / "results.md": text})
     print(f"\n{text}\n{output / 'results.md'}")
