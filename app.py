@@ -48,15 +48,15 @@ TASKS = {  # of the person at the page, by the model's modality
     "speech": "Record or upload a sentence",
     "text": "Type a sentence and, where there are any, the turns before it",
 }
-ATTENTION = """### Attention to the emotions
-The blue line over the waveform shows how near each moment of the sound is to what describes the emotions.
-Orange bars show the same of the words, grey bars of the earlier turns. Both are cosines, from -1 to 1, averaged over the
-emotions."""
+ATTENTION = """### What decided
+Bars show what the answer's score loses, in points of 100, when a word or half a second is left out. Orange ones speak for
+the answer, blue ones against it. The maps show which emotion's description each moment and each word is nearer to (red) than
+to the others. The answer need not follow the maps."""
 LIMITS = """### What this is, and what it is not
 - The model tells how an utterance **sounds and reads**, among these emotions only. It does not know what anybody feels.
 - Models like this one learn from emotions that were **acted**, by few speakers, mostly in English. Real life, other
   languages, children, accents and noise may mislead it.
-- The scores add up to 100 %. A high score is not the chance of being right.
+- The scores add up to 100 %. How often a high score is right was measured on other recordings at best.
 - It is made for research and for trying out. Do not judge people by it.
 - Recordings stay on the machine that runs this page and are deleted after about an hour."""
 
@@ -158,7 +158,7 @@ def recognise(pipe: "LemerPipeline", asr, audio: str | None = None, text: str = 
     scores = pipe(one)
     modality = scores[0]["modality"]
     answered = {"multimodal": "Speech and words together.", "speech": "Speech alone.", "text": "Words alone."}[modality]
-    if modality != config.modality:
+    if config.scores_are_flat(modality):
         missing = "words" if modality == "speech" else "a recording"
         answered += f" For want of {missing} the scores are flat: their order counts, not their size."
     if heard is not None:
@@ -238,7 +238,7 @@ def make_page(pipe: "LemerPipeline", asr=None, examples: list[dict] | None = Non
                 outputs = [gr.Label(label="Emotion"), gr.Textbox(label="What answered", lines=2, interactive=False)]
         if has_labels(model.config):
             gr.Markdown(ATTENTION)
-            outputs.append(gr.Plot(label="Attention to the emotions", show_label=False, format="png", elem_id="attention"))
+            outputs.append(gr.Plot(label="What decided", show_label=False, format="png", elem_id="attention"))
         names = list(inputs)
         if examples:
             rows = [[example[name] for name in names] for example in examples]

@@ -40,6 +40,8 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
             Attributes that a head on the classifier's input predicts beside the classes, such as valence: name -> mean and
             deviation of the training split, which its outputs are scaled by. They come in alphabetical order. None: no head.
         attribute_loss_weight (`float`, defaults to 1.0): Weight of 1 - CCC of the attributes.
+        temperatures (`dict[str, float]`, *optional*):
+            What the logits are divided by before their softmax is shown as scores, by modality, as in [`LemerConfig`].
         checksums (`dict`, *optional*): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
         id2label, label2id (`dict`, *optional*, default to `ang, hap, neu, sad`): The classes, in the order of the logits.
     """
@@ -81,6 +83,7 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
     class_weights: list | None = None
     attributes: dict[str, list] | None = None
     attribute_loss_weight: float | int = 1.0
+    temperatures: dict[str, float] | None = None
     checksums: dict | None = None
 
     def validate_branches(self):

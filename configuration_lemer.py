@@ -98,6 +98,7 @@ class TowersAndLabels(ConfigBase):
         padding_safe: bool
         class_weights: Any
         attributes: Any
+        temperatures: dict[str, float] | None
         id2label: Any = None  # a dict once it is made
         label2id: Any = None
         num_labels: Any
@@ -161,8 +162,18 @@ class TowersAndLabels(ConfigBase):
 
     @property
     def answers_from_one_modality(self) -> bool:
-        """Whether speech alone or text alone is enough: in a multimodal model only a label branch can answer alone."""
-        return self.modality != "multimodal" or getattr(self, "use_label_embeddings", False)
+        """Whether speech alone or text alone is enough: in a multimodal model a branch answers, where it can."""
+        has_branches = getattr(self, "use_label_embeddings", False) or getattr(self, "branch_loss_weight", 0) > 0
+        return self.modality != "multimodal" or has_branches
+
+    def score_temperature(self, modality: str) -> float:
+        """What the logits of an answer from "multimodal", "speech" or "text" are divided by before the softmax."""
+        return (self.temperatures or {}).get(modality, 1.0)
+
+    def scores_are_flat(self, modality: str) -> bool:
+        """Whether the scores of an answer are a softmax of bare cosines, of which the order counts and not the size."""
+        of_label_branch = modality != self.modality and not getattr(self, "branch_loss_weight", 0)
+        return of_label_branch and modality not in (self.temperatures or {})
 
     def validate_labels(self):
         """Part of `@strict` validation: every class has an index and a name of its own."""
@@ -183,6 +194,14 @@ class TowersAndLabels(ConfigBase):
                 raise ValueError(f"attributes must name a mean and a deviation above 0 each, got {scale} for {name}")
         if attributes is not None and not attributes:
             raise ValueError("attributes must name at least one, or be None")
+
+    def validate_temperatures(self):
+        """Part of `@strict` validation: temperatures are positive numbers of modalities."""
+        for modality, temperature in (self.temperatures or {}).items():
+            if modality not in ("multimodal", "speech", "text") or not 0 < temperature < float("inf"):
+                raise ValueError(
+                    f"temperatures must give 'multimodal', 'speech' or 'text' a number above 0, got {self.temperatures}"
+                )
 
     def validate_towers(self):
         """Part of `@strict` validation: every tower that the modality needs is there and can do what is asked."""
@@ -236,6 +255,10 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
             semantic labels serve as tonal ones (row B4); the projection into it is new.
         semantic_size (`int`, *optional*, defaults to the text tower's width):
             Width of the semantic space, to be given where `speech_label_space="semantic"` and there is no text tower.
+        label_centering (`str`, defaults to `"none"`):
+            What is subtracted from the label embeddings before anything is compared with them: `"none"`, as the paper
+            prints it, or `"labels"`, the mean of the labels of the branch. Means of many code vectors are nearly one
+            vector, and what they share says nothing about the class.
         keep_quantizer (`bool`, defaults to `True`):
             The model carries the codebook that the speech tower was pre-trained with, so that label embeddings and key
             frames can be made with any checkpoint. `False` where the tower has none.
@@ -258,6 +281,13 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
             Attributes that a head on the classifier's input predicts beside the classes, such as valence: name -> mean and
             deviation of the training split, which its outputs are scaled by. They come in alphabetical order. None: no head.
         attribute_loss_weight (`float`, defaults to 1.0): Weight of 1 - CCC of the attributes.
+        branch_loss_weight (`float`, defaults to 0.0):
+            Weight of the cross-entropies of two classifiers that a multimodal model has then beside its own, one for each
+            modality alone: the maximum of the tower's hidden states, classified as in a unimodal model. They answer where a
+            modality is not given. The paper has none.
+        temperatures (`dict[str, float]`, *optional*):
+            For "multimodal", "speech" and "text" the number that the logits of such an answer are divided by before their
+            softmax is shown as scores. Fitted on validation utterances by `train.py`; the order of the scores stays.
         label_words (`dict[str, list[str]]`, *optional*):
             For every label its key words, best first. Written when the label embeddings are built.
         label_codes (`dict[str, list[list[int]]]`, *optional*):
@@ -277,10 +307,13 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     keys_to_ignore_at_inference = [  # noqa: RUF012
         "text_label_logits",
         "speech_label_logits",
+        "text_branch_logits",
+        "speech_branch_logits",
         "classification_loss",
         "constraint_loss",
         "text_label_loss",
         "speech_label_loss",
+        "branch_loss",
         "pooler_output",
         "attributes",
         "attribute_loss",
@@ -302,6 +335,7 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     train_label_embeddings: bool = False
     speech_label_space: Literal["projected", "codebook", "semantic"] = "projected"
     semantic_size: int | None = None
+    label_centering: Literal["none", "labels"] = "none"
     keep_quantizer: bool = True
     padding_safe: bool = True
     speech_encoder: Literal["tower", "functionals"] = "tower"
@@ -313,6 +347,8 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     class_weights: list | None = None
     attributes: dict[str, list] | None = None
     attribute_loss_weight: float | int = 1.0
+    branch_loss_weight: float | int = 0.0
+    temperatures: dict[str, float] | None = None
     label_words: dict[str, list] | None = None
     label_codes: dict[str, list] | None = None
     checksums: dict | None = None
@@ -320,7 +356,7 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     def __post_init__(self, **kwargs):
         labels = self.label2id if self.id2label is None else self.id2label
         if labels is not None and kwargs.get("num_labels") not in (None, len(labels)):
-            self.label_words = self.label_codes = None  # a checkpoint loaded with another number of labels
+            self.label_words = self.label_codes = self.temperatures = None  # loaded with another number of labels
         label_scale = kwargs.pop("label_scale", 1.0)  # a field of checkpoints saved by earlier versions
         if label_scale != 1.0:
             logger.warning(

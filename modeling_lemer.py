@@ -9,7 +9,7 @@ L label embeddings, G label attention, A_r cross-modal attention, A_l label-guid
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -38,11 +38,14 @@ class LemerOutput(ModelOutput):
         logits (B, C): classification scores; of the one branch that could answer where a modality was not given.
         text_label_logits, speech_label_logits (B, C): mean of G_t over tokens, of G_s over frames (eq. 2 and 5),
             cosines from -1 to 1.
+        text_branch_logits, speech_branch_logits (B, C): scores of each modality alone, of the branch classifiers.
         classification_loss, constraint_loss, text_label_loss, speech_label_loss: eq. 11, 10, 3 and 6, unweighted.
         attributes (B, A), attribute_loss: predicted attributes on the scale of the corpus, and 1 - CCC of them, unweighted;
             with `attributes` in the configuration.
         pooler_output (B, d_t + d_s): the vector v that is classified; (B, d_t) or (B, d_s) in a unimodal model, the
             standardised functionals (B, 840) where they read the speech.
+        branch_loss: the cross-entropies of the branch classifiers, added up, unweighted.
+        pooler_output (B, d_t + d_s): the vector v that is classified; (B, d_t) or (B, d_s) in a unimodal model.
         label_token_attentions (B, T, C): G_t, eq. 1.
         label_frame_attentions (B, F, C): G_s, eq. 4.
         token_mask (B, T), frame_mask (B, F): True where a token is pooled (see `pooled_tokens`), where a frame is real.
@@ -56,12 +59,15 @@ class LemerOutput(ModelOutput):
     logits: torch.Tensor | None = None
     text_label_logits: torch.Tensor | None = None
     speech_label_logits: torch.Tensor | None = None
+    text_branch_logits: torch.Tensor | None = None
+    speech_branch_logits: torch.Tensor | None = None
     classification_loss: torch.Tensor | None = None
     constraint_loss: torch.Tensor | None = None
     text_label_loss: torch.Tensor | None = None
     speech_label_loss: torch.Tensor | None = None
     attributes: torch.Tensor | None = None
     attribute_loss: torch.Tensor | None = None
+    branch_loss: torch.Tensor | None = None
     pooler_output: torch.Tensor | None = None
     label_token_attentions: torch.Tensor | None = None
     label_frame_attentions: torch.Tensor | None = None
@@ -89,6 +95,13 @@ def label_attention(hidden_states: torch.Tensor, label_embeddings: torch.Tensor)
     hidden_states = nn.functional.normalize(hidden_states, dim=-1)
     label_embeddings = nn.functional.normalize(label_embeddings.to(hidden_states.dtype), dim=-1)
     return hidden_states @ label_embeddings.T  # (B, N, C)
+
+
+def centred_labels(label_embeddings: torch.Tensor) -> torch.Tensor:
+    """Label embeddings (C, d) without the mean of those that are set; a label that is not set stays 0."""
+    is_set = label_embeddings.any(1, keepdim=True)  # (C, 1)
+    mean = label_embeddings.sum(0) / is_set.sum().clamp(min=1)  # (d,)
+    return torch.where(is_set, label_embeddings - mean, label_embeddings)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -151,6 +164,8 @@ class LemerModel(TwoTowerModel):
         cross_attention: W of eq. 7, (d_s, d_t).
         classifier: Linear to the C classes.
         attribute_head: Linear to the attributes, with `attributes` in the configuration.
+        text_classifier, speech_classifier: Linear from one tower's pooled states to the C classes, in a multimodal model
+            with `branch_loss_weight`: they answer where the other modality is not given.
         semantic_label_embeddings (C, d_t), tonal_label_embeddings (C, d_q): L_t and L_s, buffers
             (parameters with `train_label_embeddings`).
     """
@@ -164,6 +179,8 @@ class LemerModel(TwoTowerModel):
     cross_attention: BilinearAlignment | None
     classifier: nn.Linear
     attribute_head: nn.Linear | None
+    text_classifier: nn.Linear | None
+    speech_classifier: nn.Linear | None
     semantic_label_embeddings: torch.Tensor
     tonal_label_embeddings: torch.Tensor
     config_class = LemerConfig
@@ -197,6 +214,9 @@ class LemerModel(TwoTowerModel):
             self.cross_attention = BilinearAlignment(speech_size, text_size)
         self.classifier = nn.Linear(text_size + speech_size, labels)
         self.attribute_head = self.make_attribute_head(text_size + speech_size)
+        with_branches = multimodal and config.branch_loss_weight > 0
+        self.text_classifier = nn.Linear(text_size, labels) if with_branches else None
+        self.speech_classifier = nn.Linear(speech_size, labels) if with_branches else None
         with_labels = config.use_label_embeddings
         self._register_labels("semantic_label_embeddings", labels, text_size if with_labels else 0)
         self._register_labels(
@@ -235,8 +255,11 @@ class LemerModel(TwoTowerModel):
 
     @torch.no_grad()
     def forget_labels(self):
-        """Make the classifier and the label embeddings new."""
+        """Make the classifiers and the label embeddings new."""
         super().forget_labels()
+        for classifier in self.branch_classifiers.values():
+            classifier.weight.normal_(std=getattr(self.config, "initializer_range", 0.02))
+            classifier.bias.zero_()
         self.config.label_words = self.config.label_codes = None
         for embeddings in self._label_embeddings().values():
             embeddings.normal_() if self.config.train_label_embeddings else embeddings.zero_()
@@ -249,8 +272,15 @@ class LemerModel(TwoTowerModel):
         A new classifier is known by its bias, which is exactly 0 until the first update. A label embedding is 0 until it is
         set.
         """
+        branches = [name for name, branch in self.branch_classifiers.items() if not branch.bias.detach().any()]
         rows = self._label_embeddings().items()
-        return super().untrained + [name for name, embeddings in rows if not embeddings.detach().any(1).all()]
+        return super().untrained + branches + [name for name, row in rows if not row.detach().any(1).all()]
+
+    @property
+    def branch_classifiers(self) -> dict[str, nn.Linear]:
+        """The classifiers of one modality alone, by name; none without `branch_loss_weight`."""
+        named = {"text_classifier": self.text_classifier, "speech_classifier": self.speech_classifier}
+        return {name: classifier for name, classifier in named.items() if classifier is not None}
 
     def set_labels(
         self,
@@ -266,7 +296,7 @@ class LemerModel(TwoTowerModel):
                              processor=processor)
 
         `text_label_logits` and `speech_label_logits` answer for the new labels at once. `logits` of a model with both
-        modalities do not: where a label is new, so is the whole classifier, and `untrained` says it until it is trained.
+        modalities do not: where a label is new, so is every classifier, and `untrained` says it until it is trained.
         Without a new label the classifier's rows follow their labels. Make optimisers after this, not before.
 
         Args:
@@ -286,6 +316,11 @@ class LemerModel(TwoTowerModel):
                 does not have; the model has no label embeddings, or no quantizer to hear recordings with.
         """
         set_labels(self, labels, words or {}, recordings or {}, processor)
+
+    def compared_labels(self, name: str) -> torch.Tensor:
+        """The label embeddings (C, d) of that name as tokens or frames are compared with them: centred, if so configured."""
+        embeddings = getattr(self, name)
+        return centred_labels(embeddings) if self.config.label_centering == "labels" else embeddings
 
     def _register_labels(self, name: str, labels: int, size: int):
         if size == 0:
@@ -310,6 +345,13 @@ class LemerModel(TwoTowerModel):
             **config: Fields of [`LemerConfig`]; `speech_config` and `text_config` are dicts of changes to the towers' own.
         """
         towers = load_towers(speech, text, config)
+        with_codes = config.get("use_label_embeddings", True) and config.get("speech_label_space") != "semantic"
+        if towers.missing and with_codes:
+            logger.warning(
+                f"{speech} has no {', '.join(towers.missing)}: tonal labels cannot be taken from a codebook, and the "
+                "projection of frames into the label space starts at random. Use a ...ForPreTraining checkpoint, or label "
+                "embeddings from another source."
+            )
         if towers.speech_config is not None:
             keep = towers.pretraining is not None and config.get("keep_quantizer", True)
             config = {**config, "speech_config": towers.speech_config, "keep_quantizer": keep}
@@ -355,7 +397,8 @@ class LemerModel(TwoTowerModel):
             output_attentions: return A_r and A_l, and the towers' own attentions where they run with "eager".
             output_hidden_states: return the hidden states of every layer of the towers.
 
-        A unimodal model takes only its own modality. A multimodal one answers from the label branch of the one given.
+        A unimodal model takes only its own modality. A multimodal one answers from the branch classifier of the one given,
+        or where it has none from the label branch.
         """
         self.check_inputs(input_values, input_ids)
         if input_ids is not None and token_type_ids is None and self.config.pooled_tokens == "current":
@@ -380,8 +423,14 @@ class LemerModel(TwoTowerModel):
         )
         if input_ids is not None:
             self._compare_tokens_with_labels(out, token_mask, token_type_ids)  # section 2.1
+            if self.text_classifier is not None:
+                text = _hidden_states(out.text_model_output)
+                out.text_branch_logits = self.text_classifier(masked_max(text, cast(torch.Tensor, out.token_mask)))
         if input_values is not None:
             self._compare_frames_with_labels(out, out.frame_mask)  # section 2.2
+            if self.speech_classifier is not None:
+                speech = _hidden_states(out.speech_model_output)
+                out.speech_branch_logits = self.speech_classifier(masked_max(speech, cast(torch.Tensor, out.frame_mask)))
         self._fuse_and_classify(out, with_constraint=labels is not None, with_attentions=output_attentions)  # section 2.3
         if labels is not None:
             self._add_losses(out, labels, attribute_values)  # section 2.4
@@ -395,7 +444,9 @@ class LemerModel(TwoTowerModel):
         out.token_mask = token_mask  # (B, T)
         if self.config.use_label_embeddings:
             text = _hidden_states(out.text_model_output)  # H_t (B, T, d_t)
-            out.label_token_attentions = label_attention(text, self.semantic_label_embeddings)  # G_t (B, T, C)
+            out.label_token_attentions = label_attention(
+                text, self.compared_labels("semantic_label_embeddings")
+            )  # G_t (B, T, C)
             out.text_label_logits = masked_mean(out.label_token_attentions, token_mask)  # (B, C)
 
     def _compare_frames_with_labels(self, out: LemerOutput, frame_mask: Any) -> None:
@@ -404,7 +455,9 @@ class LemerModel(TwoTowerModel):
             frames = _hidden_states(out.speech_model_output)  # H_s (B, F, d_s)
             if self.speech_label_projection is not None:
                 frames = self.speech_label_projection(frames)  # (B, F, d_q)
-            out.label_frame_attentions = label_attention(frames, self.tonal_label_embeddings)  # G_s (B, F, C)
+            out.label_frame_attentions = label_attention(
+                frames, self.compared_labels("tonal_label_embeddings")
+            )  # G_s (B, F, C)
             out.speech_label_logits = masked_mean(out.label_frame_attentions, frame_mask)  # (B, C)
 
     def _fuse_and_classify(self, out: Any, with_constraint: bool, with_attentions: bool) -> None:
@@ -417,8 +470,9 @@ class LemerModel(TwoTowerModel):
             out.pooler_output = masked_max(_hidden_states(out.text_model_output), out.token_mask)  # (B, d_t)
         elif self.config.modality == "speech":
             out.pooler_output = masked_max(_hidden_states(out.speech_model_output), out.frame_mask)  # (B, d_s)
-        else:  # one modality of a multimodal model was not given: the label branch of the other one answers
-            out.logits = out.speech_label_logits if out.text_model_output is None else out.text_label_logits
+        else:  # one modality of a multimodal model was not given: the branch of the other one answers
+            branch = "speech" if out.text_model_output is None else "text"
+            out.logits = out[f"{branch}_{'label' if self.speech_classifier is None else 'branch'}_logits"]
             return
         out.logits = self.classifier(out.pooler_output)  # (B, C)
         out.attributes = self.predict_attributes(out.pooler_output)  # (B, A)
@@ -469,6 +523,10 @@ class LemerModel(TwoTowerModel):
         if out.attributes is not None and attribute_values is not None:
             out.attribute_loss = concordance_loss(out.attributes, attribute_values)
             loss = loss + config.attribute_loss_weight * out.attribute_loss
+        branches = [logits for logits in (out.text_branch_logits, out.speech_branch_logits) if logits is not None]
+        if branches:
+            out.branch_loss = sum(class_loss(logits, labels, weights) for logits in branches)
+            loss = loss + config.branch_loss_weight * out.branch_loss
         out.loss = loss
 
 

@@ -46,10 +46,12 @@ class LemerPipeline(ChunkPipeline):
     history has an effect only together with a text.
 
     The answer is `[{"label", "score", "modality"}, ...]`, highest score first; scores sum to 1. `modality` says what
-    answered: "multimodal", "speech" or "text". If a multimodal model gets no words or no recording, the label branch of the
-    other modality answers. Its scores are the softmax of cosines between -1 and 1, so they are flat: one is at most
-    e^2 = 7.4 times another, and only their order counts. A unimodal model ignores the other modality. Where the processor
-    leaves out long silences (`max_silence`), `heard` says how many seconds of the recording are left for the model.
+    answered: "multimodal", "speech" or "text". If a multimodal model gets no words or no recording, the branch of the
+    other modality answers. Scores are the softmax of the logits, divided by the configuration's `temperatures` where the
+    training fitted them. Without these, a label branch has flat scores, since its logits are cosines: one is at most
+    e^2 = 7.4 times another, and only their order counts. A unimodal model ignores the other modality. Where
+    the processor leaves out long silences (`max_silence`), `heard` says how many seconds of the recording are left for
+    the model.
 
     A recording without words that is longer than `window_seconds` is cut into equal windows of at most that length. The
     answer is then, as with segments, a list in time order of `{"start", "end", "text", "label", "score", "modality",
@@ -319,7 +321,7 @@ class LemerPipeline(ChunkPipeline):
 
     def scores(self, piece: dict) -> list[dict]:
         """What `forward` returned for one piece -> label, score and what else an answer says, highest score first."""
-        scores = piece["logits"].softmax(-1).tolist()
+        scores = (piece["logits"] / self.model.config.score_temperature(piece["modality"])).softmax(-1).tolist()
         if not all(math.isfinite(score) for score in scores):
             raise ValueError(f"the model's scores are not finite: {scores}. Give dtype='float32', or another recording")
         said = {name: piece[name] for name in ("modality", "heard") if name in piece}

@@ -17,8 +17,8 @@ as its history.
 A recording without words that is longer than --window_seconds is cut into windows, and each window is a row of the output.
 A row has: id; start and end in seconds; window and windows, its number and how many the recording has; text, the words that
 were read; modality, which is multimodal, or the one branch that answered (speech or text); prediction; one score for each
-class, which sum to 1 (those of one branch of a multimodal model are flat: only their order counts); and checkpoint, dtype,
-asr and window_seconds, which say how it was made.
+class, which sum to 1; and checkpoint, dtype, asr and window_seconds, which say how it was made. Where one branch of a
+multimodal model answered and the training fitted no temperature, the scores are flat: only their order counts.
 
 A command that was stopped goes on when it is given again: rows that are in --output already are not computed again. An
 input that cannot be answered is left out and named at the end with the reason. Exit status: 0 for success, 1 if an input
@@ -430,9 +430,10 @@ class Job:
             print(f"{self.output.path}: {self.answered} new of {count} utterances")
         for branch, missing in (("speech", "words (a table or --asr gives them)"), ("text", "recordings")):
             if self.pipe.model.config.modality == "multimodal" and self.branches[branch]:
+                flat = ". Its scores are flat: only their order counts"
                 print(
-                    f"{self.branches[branch]} rows are of the {branch} branch alone, for want of {missing}. Its scores are "
-                    "flat: only their order counts",
+                    f"{self.branches[branch]} rows are of the {branch} branch alone, for want of {missing}"
+                    + (flat if self.pipe.model.config.scores_are_flat(branch) else ""),
                     file=sys.stderr,
                 )
         if self.failed:

@@ -280,7 +280,7 @@ def evaluations_of(run: FinishedRun, task: str, corpus: dict, of_the_row: str, o
 def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figure: dict | None) -> ModelCard:
     """The model card: model_card.md with the run's numbers, in per cent."""
     from lemer.evaluation.report.page import escape_markdown
-    from lemer.evaluation.report.rows import recipe_changes
+    from lemer.evaluation.summary import MODALITIES, paper_figures, recipe_changes
 
     protocol, row, results, config = run.protocol, run.row, run.results, model.config
     recipe, corpus = get_recipe(row["recipe"]), corpus_of(run, args.corpus_name)
@@ -318,11 +318,12 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
         parameters=f"{model.num_parameters():,}",
         recipe=recipe,
         changes=recipe_changes(protocol, recipe),
-        paper=row["paper"] if corpus["in_layout"] and not protocol.get("set") else {"wa": None},
+        paper=paper_figures(protocol, recipe) if corpus["in_layout"] else {"wa": None},
         protocol=protocol,
         row=row,
         results=results,
         percent=percent,
+        modalities=MODALITIES,
         choice=run.choice,
         corpus=corpus,
         from_scratch=set(towers) <= set(SMALL_SPEECH_TOWERS),

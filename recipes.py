@@ -74,17 +74,28 @@ SMALL_CORPUS = _row(
     B1, "functionals and a linear classifier, for a few hundred recordings", config={"speech_encoder": "functionals"}
 )
 
+# Rows that the paper does not have. A3 and B3 differ from the rows after them in two things: where the label embeddings
+# start, and that they are trained. With these rows each can be seen alone.
+A3_FIXED = _row(A3, "A3, not trained", config={"train_label_embeddings": False})
+A5_TRAINED = _row(A5, "A5, label embeddings trained", config=_TRAINED)
+B3_FIXED = _row(B3, "B3, not trained", config={"train_label_embeddings": False})
+B5_TRAINED = _row(B5, "B5, label embeddings trained", config=_TRAINED)
+
 RECIPES = {
     "A1": A1,
     "A2": A2,
     "A3": A3,
     "A4": A4,
     "A5": A5,
+    "A3_fixed": A3_FIXED,
+    "A5_trained": A5_TRAINED,
     "B1": B1,
     "B2": B2,
     "B3": B3,
     "B4": B4,
     "B5": B5,
+    "B3_fixed": B3_FIXED,
+    "B5_trained": B5_TRAINED,
     "score_fusion": Recipe("sum of the logits of A5 and B5", fuses=("A5", "B5"), paper_wa=81.32, paper_ua=82.18),
     "C1": C1,
     "C2": _row(C1, "A_r + A_l weights the frames, no constraint", 82.39, 82.75, config={"fusion": "sum"}),

@@ -5,7 +5,7 @@ This file travels with every checkpoint.
 
 import inspect
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -98,7 +98,8 @@ class TwoTowerModel(PreTrainedModel):
         )
         if given and set(given) < set(taken):
             message += (
-                ": give both. Only label embeddings (use_label_embeddings=True of LE-MER) could answer from one modality"
+                ": give both. Only LE-MER with label embeddings (use_label_embeddings=True) or with a branch_loss_weight "
+                "above 0 could answer from one modality"
             )
         raise ValueError(message)
 
@@ -214,6 +215,7 @@ class TwoTowerModel(PreTrainedModel):
         last = self._last_layer()
         last.weight.normal_(std=getattr(self.config, "initializer_range", 0.02))
         last.bias.zero_()
+        self.config.temperatures = None  # of scores that are gone
 
     def _last_layer(self) -> nn.Linear:
         last = self.classifier[-1] if isinstance(self.classifier, nn.Sequential) else self.classifier
@@ -239,7 +241,7 @@ class TwoTowerModel(PreTrainedModel):
 # Not read by `forward`, so a model may be loaded without them.
 QUANTIZER = ("speech_quantizer.", "speech_code_projection.")
 # Sized by the labels: they start anew where a model is loaded for other labels, and `untrained` names them then.
-OF_LABELS = ("classifier.", "semantic_label_embeddings", "tonal_label_embeddings")
+OF_LABELS = ("classifier.", "text_classifier.", "speech_classifier.", "semantic_label_embeddings", "tonal_label_embeddings")
 
 
 def _damaged_tensors(model: TwoTowerModel, info: dict) -> list[str]:
@@ -290,7 +292,7 @@ class Towers:
     """Loaded towers and their configurations, None where the modality needs none.
 
     `pretraining` is the model that the speech tower was pre-trained in, with its quantizer and projections; of a tower out
-    of a finished model only these (`quantizer`, `project_hid`, `project_q`); None if there are none.
+    of a finished model only these (`quantizer`, `project_hid`, `project_q`); None if one of them is `missing`.
     """
 
     speech_config: PreTrainedConfig | None = None
@@ -298,6 +300,7 @@ class Towers:
     speech_model: nn.Module | None = None
     text_model: nn.Module | None = None
     pretraining: Any = None
+    missing: list[str] = field(default_factory=list)
 
     def copy_into(self, model: nn.Module) -> None:
         """Copy the weights into a model's `speech_model` and `text_model`."""
@@ -328,7 +331,7 @@ def load_towers(speech: Any, text: Any, config: dict) -> Towers:
     if needs_speech:
         towers.speech_config = tower_config(speech, "speech", config.get("speech_config"))
         with opening(speech):
-            towers.speech_model, towers.pretraining = _load_speech_tower(speech, towers.speech_config)
+            towers.speech_model, towers.pretraining, towers.missing = _load_speech_tower(speech, towers.speech_config)
     if modality != "speech":
         towers.text_config = tower_config(text, "text", config.get("text_config"))
         with opening(text):
@@ -390,8 +393,10 @@ def _without_pooler(config: PreTrainedConfig) -> dict:
     return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
 
 
-def _load_speech_tower(speech: str, config: PreTrainedConfig) -> tuple[nn.Module, nn.Module | SimpleNamespace | None]:
-    """The speech tower of a checkpoint, and the modules that it was pre-trained with, as in `Towers.pretraining`."""
+def _load_speech_tower(
+    speech: str, config: PreTrainedConfig
+) -> tuple[nn.Module, nn.Module | SimpleNamespace | None, list[str]]:
+    """The speech tower of a checkpoint, the modules that it was pre-trained with, as in `Towers`, and those it lacks."""
     if _is_finished(AutoConfig.from_pretrained(speech)):
         model = _whole(AutoModel.from_pretrained(speech, dtype=torch.float32))
         # wav2vec 2.0's names of the modules. A model after Krishna 2021 has none of them.
@@ -402,7 +407,7 @@ def _load_speech_tower(speech: str, config: PreTrainedConfig) -> tuple[nn.Module
         }
         missing = [name for name, module in modules.items() if module is None]
         if not missing:
-            return model.speech_model, SimpleNamespace(**modules)
+            return model.speech_model, SimpleNamespace(**modules), []
         tower = model.speech_model
     elif type(config) in MODEL_FOR_PRETRAINING_MAPPING and hasattr(config, "num_codevector_groups"):
         model, info = AutoModelForPreTraining.from_pretrained(
@@ -412,13 +417,9 @@ def _load_speech_tower(speech: str, config: PreTrainedConfig) -> tuple[nn.Module
             key for key in info["missing_keys"] if key.split(".")[0] in ("quantizer", "project_q", "project_hid")
         )
         if not missing:
-            return model.base_model, model
+            return model.base_model, model, []
         tower = model.base_model
     else:
         tower = AutoModel.from_pretrained(speech, config=config, dtype=torch.float32)
         missing = ["quantizer", "project_hid", "project_q"]
-    logger.warning(
-        f"{speech} has no {', '.join(missing)}: tonal labels cannot be taken from a codebook, and the projection of frames "
-        "into the label space starts at random. Use a ...ForPreTraining checkpoint, or label embeddings from another source."
-    )
-    return tower, None
+    return tower, None, missing

@@ -109,7 +109,9 @@ def check_fusion_output(output: Path, protocol: dict) -> None:
     if foreign or (any(output.iterdir()) and old.get("recipe") != "score_fusion"):
         example = f" but {foreign[0]}" if foreign else ""
         raise ValueError(f"{output} is not empty and holds no score fusion{example}: give another --output_dir")
-    if old and old["fused"] != json.loads(json.dumps(protocol["fused"])):
+    fused = json.loads(json.dumps(protocol["fused"]))
+    # Settings that an earlier version did not write say nothing.
+    if old and old["fused"] != [{name: run.get(name) for name in was} for was, run in zip(old["fused"], fused, strict=True)]:
         raise ValueError(f"{output} holds the fusion of other runs, {old['command']}: give another --output_dir")
 
 

@@ -4,7 +4,10 @@ from collections import defaultdict
 
 import numpy as np
 
+from ..recipes import Recipe, get_recipe
+
 FIGURES = ("wa", "ua", "macro_f1")
+MODALITIES = {"multimodal": "speech and words", "speech": "speech alone", "text": "words alone"}
 
 
 def summarise(runs: list[dict], paper: dict) -> dict:
@@ -69,6 +72,35 @@ def _summarise_attributes(by_seed: dict[int, list[dict]]) -> dict:
     return {"ccc": summary}
 
 
+def recipe_changes(protocol: dict, recipe: Recipe) -> list[str]:
+    """The settings of a run that differ from those of its recipe, as text; of a score fusion those of both its runs."""
+    changes = [str(setting) for setting in protocol.get("set") or []]
+    for name in ("words", "codes", "semantic_labels", "tonal_labels"):
+        if protocol.get(name) not in (None, getattr(recipe, name)):
+            changes.append(f"{name}={protocol[name]}")
+    if recipe.fuses:
+        runs = [{**protocol, "fused": None, **run} for run in protocol.get("fused") or []]
+        return [
+            f"{run['recipe']}: {change}" for run in runs for change in recipe_changes(run, get_recipe(str(run["recipe"])))
+        ]
+    unused = {"speech": "text", "text": "speech"}.get((protocol.get("config") or {}).get("modality", ""))
+    by_fold = {
+        kind: tower
+        for kind in ("speech", "text")
+        if kind != unused and "{fold}" in (tower := str(protocol.get(f"{kind}_model")))
+    }
+    changes += [f"{kind} tower of {tower}" for kind, tower in by_fold.items()]
+    if recipe.second_stage and unused != "speech" and "speech" not in by_fold and not protocol.get("second_stage"):
+        changes.append("no second stage")
+    return changes
+
+
+def paper_figures(protocol: dict, recipe: Recipe) -> dict[str, float | None]:
+    """The paper's `wa` and `ua` in per cent of the row that a run is; None of a run that changes its recipe."""
+    changed = bool(recipe_changes(protocol, recipe))
+    return {"wa": None if changed else recipe.paper_wa, "ua": None if changed else recipe.paper_ua}
+
+
 def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool) -> str:
     """
     The row and its folds as a Markdown table in per cent.
@@ -103,4 +135,21 @@ def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool
     if paper.get("wa") is not None:
         name = "paper" if comparable else "paper, on IEMOCAP: not this corpus"
         lines.append(f"| {name} | {paper['wa']:.2f} | {paper['ua']:.2f} | | 5531 |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_by_modality(runs)]) + "\n"
+
+
+def _by_modality(runs: list[dict]) -> list[str]:
+    """What the runs answer from both modalities and from one, and how far their scores can be believed, if they say so."""
+    if not all(run.get("by_modality") for run in runs):
+        return []
+    figures = {"wa": "WA", "ua": "UA", "calibration_error": "ECE", "calibration_error_with_temperature": "with temperature"}
+    lines = ["", "Mean over folds and seeds; ECE is the expected calibration error of the scores.", ""]
+    lines += [f"| answer from | {' | '.join(figures.values())} |", f"|---{'|---' * len(figures)}|"]
+    for modality in runs[0]["by_modality"]:
+        found = [run["by_modality"][modality] for run in runs]
+        cells = [
+            f"{100 * np.mean([scores[name] for scores in found]):.2f}" if all(name in scores for scores in found) else "-"
+            for name in figures
+        ]
+        lines.append(f"| {MODALITIES[modality]} | {' | '.join(cells)} |")
+    return lines

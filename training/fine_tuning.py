@@ -17,8 +17,10 @@ from .. import LemerProcessor
 from ..evaluation.attribute_scores import attribute_scores
 from ..evaluation.run_folder import format_predictions
 from ..evaluation.ser_metrics import emotion_scores
+from ..labels.label_embeddings import label_cosines
 from ..runtime.files import whole_folder, write_atomically, writing
 from ..towers_lemer import TwoTowerModel
+from .answers import Answers
 from .batches import NUM_WORKERS, Collator, evaluation_loader, training_loader
 from .folds import MODELS, Splits, prepare_model, split_rows
 from .loop import (
@@ -29,7 +31,6 @@ from .loop import (
     count_updates,
     load_weights,
     make_accelerator,
-    predict,
     train,
     unwrap,
 )
@@ -38,6 +39,7 @@ from .memory_estimate import describe_memory, estimate_memory, free_memory
 from .options import SCORES
 
 
+# long: the steps of a fold in their order
 def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path, speech: str, text: str) -> None:
     """
     Train and score one fold with one seed; `folder` gets what train.py describes.
@@ -80,8 +82,10 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
         load_weights(unwrap(task.model, accelerator), best_weights(folder, progress))
     if lora is not None:
         lora.merge_and_unload()
-    test_loader = accelerator.prepare(evaluation_loader(split.test, whole, args.batch_size, workers))
-    labels, logits, attributes = predict(task.model, test_loader, accelerator)
+    answers = Answers(task.model, model.config, processor, accelerator, args.batch_size, workers)
+    temperatures = answers.temperatures(split.validation)
+    labels, logits, attributes, by_modality = answers.score(split.test, temperatures)
+    unwrap(task.model, accelerator).config.temperatures = temperatures
     for tracker in accelerator.trackers:
         tracker.finish()
     if accelerator.is_main_process:
@@ -92,6 +96,8 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
             "fold_name": protocol.get("fold_names", {}).get(str(fold), str(fold)),
             **attribute_scores(split.test, cut.attributes, attributes),
             **_describe_training(model, split, progress, accelerator, args.select_by),
+            "by_modality": by_modality,
+            "label_cosines": label_cosines(unwrap(task.model, accelerator)),
             "seconds_since_start_or_resume": round(time.monotonic() - begin, 1),
         }
         predictions = format_predictions(split.test["id"], labels, logits, names)

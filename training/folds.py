@@ -12,10 +12,10 @@ from transformers import AutoFeatureExtractor, AutoTokenizer, Wav2Vec2FeatureExt
 
 from .. import CrossModalModel, LemerModel, LemerProcessor
 from ..corpora.splits import groups_to_split, hold_out
-from ..labels.label_embeddings import build_label_embeddings
+from ..labels.label_embeddings import build_label_embeddings, format_cosines, label_cosines
 from ..runtime.files import whole_folder, writing
 from ..towers_lemer import tower_config
-from .small_towers import SMALL_SPEECH_TOWERS, make_small_speech_tower, make_small_text_tower
+from .small_towers import SMALL_SPEECH_TOWERS, make_small_speech_tower, make_small_text_tower, make_tokenizer
 from .targets import attribute_scales, class_weights
 
 MODELS = {"lemer": LemerModel, "cross_modal": CrossModalModel}
@@ -125,7 +125,9 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
     with whole_folder(folder) as temporary:
         if speech in SMALL_SPEECH_TOWERS and modality != "text":
             speech = str(make_small_speech_tower(temporary / "towers" / "speech", seed, speech))
-        if text == "small":
+        # A model that reads no words needs no BERT, which may be out of reach. Its processor has a tokenizer all the same.
+        reads_words = modality != "speech" or config.get("speech_label_space") == "semantic"
+        if text == "small" and reads_words:
             text = str(make_small_text_tower(temporary / "towers" / "text", dataset["text"], seed))
         set_seed(seed)  # for the new layers
         names = dataset.features["label"].names
@@ -142,7 +144,8 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
         feature_extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
         if modality != "text":
             feature_extractor = AutoFeatureExtractor.from_pretrained(speech)
-        processor = LemerProcessor(feature_extractor, AutoTokenizer.from_pretrained(text), **protocol["processor"])
+        tokenizer = AutoTokenizer.from_pretrained(text) if reads_words else make_tokenizer([])
+        processor = LemerProcessor(feature_extractor, tokenizer, **protocol["processor"])
         processor.check_fits(model.config)
         if getattr(model.config, "use_label_embeddings", False):
             model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -157,6 +160,7 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
                 text_tower=text,
                 batch_size=batch_size,
             )
+            print(format_cosines(label_cosines(model), dataset.features["label"].names), flush=True)
         with writing(folder):
             model.save_pretrained(temporary)
             processor.save_pretrained(temporary)

@@ -11,7 +11,7 @@ from transformers.utils import logging
 from ..corpora.load import Corpus, load_corpus
 from ..evaluation.protocol import check_protocol, check_unseen
 from ..evaluation.score_fusion import fuse_runs
-from ..evaluation.summary import format_summary, summarise
+from ..evaluation.summary import format_summary, paper_figures, summarise
 from ..recipes import Recipe, get_recipe
 from ..runtime.files import replace_files
 from ..runtime.locks import PATIENCE, hold, hold_for_all
@@ -58,7 +58,7 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
             check_protocol(output, protocol)
         processes.wait_for_everyone()
         fit_runs(args, protocol, corpus.samples, corpus.folds, output)
-        _finish(processes, output, args.recipe, recipe, corpus)
+        _finish(processes, output, protocol, recipe, corpus)
         return
     towers = {(fold, seed): towers_of_fold(args, fold, seed) for fold in corpus.folds for seed in args.seeds}
     for (fold, _), (speech, text) in towers.items():
@@ -81,7 +81,7 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
             speech = second_stage(stage, corpus.samples, fold, speech, fingerprint, mixed_precision=args.mixed_precision)
         with hold_for_all(folder, processes.is_main_process):
             train_fold(args, protocol, corpus.samples, fold, seed, folder, str(speech), text)
-    _finish(processes, output, args.recipe, recipe, corpus)
+    _finish(processes, output, protocol, recipe, corpus)
 
 
 def run_second_stage(args: argparse.Namespace) -> None:
@@ -145,24 +145,24 @@ def _fuse(args: argparse.Namespace, recipe: Recipe) -> None:
     output = Path(args.output_dir)
     first, second = args.fuse or [output.parent / name for name in recipe.fuses or ()]
     with hold(output):
-        fuse_runs(Path(first), Path(second), output, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
+        fuse_runs(Path(first), Path(second), output)
     results = output / "results.md"
     print(f"{results.read_text()}\n{results}")
 
 
-def _finish(processes: PartialState, output: Path, name: str, recipe: Recipe, corpus: Corpus) -> None:
+def _finish(processes: PartialState, output: Path, protocol: dict, recipe: Recipe, corpus: Corpus) -> None:
     """Summarise a run whose folds are all finished, and part from the other processes."""
     if processes.is_main_process:
-        _summarise(output, name, recipe, corpus.report.is_standard)
+        _summarise(output, protocol, recipe, corpus.report.is_standard)
     processes.wait_for_everyone()
     leave_process_group()
 
 
-def _summarise(output: Path, name: str, recipe: Recipe, is_standard: bool) -> None:
+def _summarise(output: Path, protocol: dict, recipe: Recipe, is_standard: bool) -> None:
     """Write and print the results of all folds and seeds that are finished."""
     with hold(output / "results.json", PATIENCE):  # a run of other folds may end in the same moment
         runs = [json.loads(path.read_text()) for path in sorted(output.glob("fold*/seed*/results.json"))]
-        summary = summarise(runs, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
+        summary, name = summarise(runs, paper_figures(protocol, recipe)), protocol["recipe"]
         text = format_summary(f"{name}: {recipe.description}", runs, summary, is_standard)
         row = {"recipe": name, "comparable": is_standard, **summary}
         replace_files({output / "results.json": json.dumps(row, indent=1), output / "results.md": text})

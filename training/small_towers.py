@@ -90,7 +90,8 @@ def make_small_text_tower(folder: Path, texts: Sequence[str], seed: int = 0) -> 
 
 def make_tokenizer(texts: Sequence[str]) -> BertTokenizer:
     """
-    A BERT tokenizer that knows the commonest words as wholes and spells the others.
+    A BERT tokenizer that knows the commonest words as wholes and spells the others. Without texts it knows special tokens
+    alone.
 
     It is not trained by `tokenizers`, whose trainer chooses by chance among equally common pieces: no run could be repeated.
     """

@@ -1,9 +1,9 @@
-"""Calibration and intervals by hand."""
+"""Calibration and intervals by hand, and the temperature that has the highest likelihood."""
 
 import numpy as np
 import pytest
 
-from lemer.evaluation.calibration import expected_calibration_error, reliability
+from lemer.evaluation.calibration import TEMPERATURES, expected_calibration_error, fit_temperature, reliability
 from lemer.evaluation.intervals import bootstrap_intervals
 from lemer.evaluation.ser_metrics import emotion_scores
 
@@ -39,3 +39,21 @@ def test_scores_of_a_draw_are_those_of_its_utterances():
     assert scores["confusion"] == confusion
     for name, ends in bootstrap_intervals(confusion, draws=1).items():
         assert ends == pytest.approx((scores[name], scores[name]))
+
+
+def test_errors_of_one_bin_cancel():
+    assert expected_calibration_error(np.array([[0.75, 0.25]] * 4), np.array([0, 0, 0, 1])) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 7.0])
+def test_the_temperature_that_drew_the_labels_is_found(temperature):
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(4000, 4))
+    labels = (scores + random.gumbel(size=scores.shape)).argmax(1)  # drawn from the softmax of the scores
+    assert fit_temperature(labels, scores * temperature) == pytest.approx(temperature, rel=0.1)
+
+
+def test_a_temperature_never_leaves_its_bounds():
+    sure = 3 * np.eye(4)
+    assert fit_temperature([0, 1, 2, 3], sure) >= TEMPERATURES[0]
+    assert fit_temperature([1, 2, 3, 0], sure) <= TEMPERATURES[1]
