@@ -15,6 +15,7 @@ USER_ERRORS = (ValueError, OSError, FloatingPointError, MemoryError)
 LIBRARY_ERRORS = (
     ("datasets.exceptions", "DatasetsError"),
     ("httpx", "HTTPError"),
+    ("httpx2", "HTTPError"),  # of newer versions of huggingface_hub
     ("huggingface_hub.errors", "StrictDataclassError"),
     ("pyarrow", "ArrowException"),
     ("safetensors", "SafetensorError"),

@@ -14,7 +14,7 @@ from transformers import AutoModel
 
 import lemer.train
 import lemer.training.small_towers
-from lemer.audio_lemer import load_audio
+from lemer.audio_lemer import load_and_check_audio
 from lemer.corpora import any_source
 from lemer.corpora.any_dataset import load_any_dataset
 from lemer.training.small_towers import make_small_speech_tower, make_small_text_tower
@@ -157,7 +157,7 @@ def test_every_form_gives_the_same_rows(form, streaming, rows, load, tmp_path):
         assert (row["text"], row["dialog"], row["speaker"]) == tuple(written[n] for n in ("transcript", "dialog", "speaker"))
         assert row["session"] == 1 + "abcd".index(written["speaker"])
         assert row["num_frames"] == len(written["samples"]) and row["end"] == row["num_frames"] / RATE
-        np.testing.assert_allclose(load_audio(row["audio"]), written["samples"], atol=1e-6)
+        np.testing.assert_allclose(load_and_check_audio(row["audio"])[0], written["samples"], atol=1e-6)
     assert dataset["id"] == sorted(dataset["id"])  # by fold, dialog and turn
 
 
@@ -310,7 +310,7 @@ def test_too_much_damage_is_refused(damaged, load):
 def test_a_prepared_corpus_is_not_read_again_until_it_changes(rows, load, tmp_path, monkeypatch):
     source, options = write("csv of paths", tmp_path, rows)
     heard = []
-    monkeypatch.setattr(any_source, "load_audio", lambda audio: heard.append(audio) or load_audio(audio))
+    monkeypatch.setattr(any_source, "load_and_check_audio", lambda audio: heard.append(audio) or load_and_check_audio(audio))
     first = load(source, **options)[1].fingerprints["all"]
     assert load(source, **options)[1].fingerprints["all"] == first and len(heard) == 32
     load(source, **options, labels=["joy", "calm"], test_share=0.5)  # other options of the same rows
@@ -332,13 +332,13 @@ def test_a_killed_read_goes_on_where_it_was(form, rows, load, tmp_path, monkeypa
         if len(heard) == stop_at:
             raise KeyboardInterrupt
         heard.append(audio)
-        return load_audio(audio)
+        return load_and_check_audio(audio)
 
-    monkeypatch.setattr(any_source, "load_audio", hear)
+    monkeypatch.setattr(any_source, "load_and_check_audio", hear)
     with pytest.raises(KeyboardInterrupt):
         load(source, **options)
     kept = len(heard) // 5 * 5 if "splits" not in form else 16 + 5  # 16 rows of the first split, and whole shards
-    monkeypatch.setattr(any_source, "load_audio", lambda audio: hear(audio, None))
+    monkeypatch.setattr(any_source, "load_and_check_audio", lambda audio: hear(audio, None))
     dataset, report = load(source, **options)
     assert len(heard) == 22 + 32 - kept
     whole, expected = load(source, **options, cache_dir=tmp_path / "another")
@@ -348,7 +348,7 @@ def test_a_killed_read_goes_on_where_it_was(form, rows, load, tmp_path, monkeypa
 def test_two_readers_at_once_read_once(rows, load, tmp_path, monkeypatch):
     source, options = write("csv of paths", tmp_path, rows)
     heard = []
-    monkeypatch.setattr(any_source, "load_audio", lambda audio: heard.append(audio) or load_audio(audio))
+    monkeypatch.setattr(any_source, "load_and_check_audio", lambda audio: heard.append(audio) or load_and_check_audio(audio))
     with ThreadPoolExecutor(2) as readers:
         one, other = readers.map(lambda _: load(source, **options), range(2))
     assert len(heard) == 32 and one[0][:] == other[0][:]

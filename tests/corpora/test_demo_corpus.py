@@ -198,7 +198,7 @@ def test_a_corpus_that_is_there_is_kept_and_other_settings_are_refused(corpus, c
 @speaks
 def test_a_failure_of_the_speaker_is_told_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setitem(demo.VOICES, "F", ("no-such-voice",) * 5)
-    with pytest.raises(RuntimeError, match="no voice no-such-voice"):
+    with pytest.raises(ChildProcessError, match="no voice no-such-voice"):
         demo.make_demo(tmp_path / "corpus", dialogs=1, progress=False)
     assert list(tmp_path.iterdir()) == []
 
