@@ -85,6 +85,11 @@ class LemerOutput(ModelOutput):
 # --------------------------------------------------------------------- sections 2.1 and 2.2: attention to the labels
 
 
+def _classify_branch(classifier: nn.Linear | None, tower_output: Any, mask: Any) -> torch.Tensor | None:
+    """Logits (B, C) of one tower's states pooled by maximum over the real ones; None without a classifier."""
+    return None if classifier is None else classifier(masked_max(_hidden_states(tower_output), mask))
+
+
 def _hidden_states(tower_output: Any) -> torch.Tensor:
     """The last hidden states (B, N, d) of a tower that ran."""
     return tower_output.last_hidden_state
@@ -423,14 +428,10 @@ class LemerModel(TwoTowerModel):
         )
         if input_ids is not None:
             self._compare_tokens_with_labels(out, token_mask, token_type_ids)  # section 2.1
-            if self.text_classifier is not None:
-                text = _hidden_states(out.text_model_output)
-                out.text_branch_logits = self.text_classifier(masked_max(text, cast(torch.Tensor, out.token_mask)))
+            out.text_branch_logits = _classify_branch(self.text_classifier, out.text_model_output, out.token_mask)
         if input_values is not None:
             self._compare_frames_with_labels(out, out.frame_mask)  # section 2.2
-            if self.speech_classifier is not None:
-                speech = _hidden_states(out.speech_model_output)
-                out.speech_branch_logits = self.speech_classifier(masked_max(speech, cast(torch.Tensor, out.frame_mask)))
+            out.speech_branch_logits = _classify_branch(self.speech_classifier, out.speech_model_output, out.frame_mask)
         self._fuse_and_classify(out, with_constraint=labels is not None, with_attentions=output_attentions)  # section 2.3
         if labels is not None:
             self._add_losses(out, labels, attribute_values)  # section 2.4
