@@ -9,7 +9,7 @@ L label embeddings, G label attention, A_r cross-modal attention, A_l label-guid
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
