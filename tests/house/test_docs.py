@@ -188,11 +188,11 @@ def test_links_lead_to_files(name):
             assert target == "" or "://" in target or (page.parent / target).exists(), (page, link)
 
 
-def test_tests_that_the_readme_names_exist():
-    named = re.findall(r"test_\w+\.py", RUN["README.md"])
+def test_tests_that_the_promises_name_exist():
+    named = re.findall(r"test_\w+\.py", RUN["promises.md"])
     here = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     assert named and set(named) <= here
-    assert all((ROOT / path).exists() for path in re.findall(r"tests/\w+/\w+\.py", RUN["README.md"]))
+    assert all((ROOT / path).exists() for path in re.findall(r"tests/\w+/\w+\.py", RUN["promises.md"]))
 
 
 def test_the_table_of_recipes_is_that_of_the_code():
