@@ -402,8 +402,7 @@ class LemerModel(TwoTowerModel):
             output_attentions: return A_r and A_l, and the towers' own attentions where they run with "eager".
             output_hidden_states: return the hidden states of every layer of the towers.
 
-        A unimodal model takes only its own modality. A multimodal one answers from the branch classifier of the one given,
-        or where it has none from the label branch.
+        A unimodal model takes only its own modality. A multimodal one that gets one answers from that branch.
         """
         self.check_inputs(input_values, input_ids)
         if input_ids is not None and token_type_ids is None and self.config.pooled_tokens == "current":

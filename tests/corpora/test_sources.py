@@ -150,7 +150,8 @@ def test_columns_in_milliseconds_are_read_so(tmp_path, train):
 
 def test_a_start_alone_does_not_give_every_row_the_whole_recording(tmp_path, train):
     (tmp_path / "call.wav").write_bytes(wav())
-    (tmp_path / "m.csv").write_text("file,start,label\ncall.wav,0,x\ncall.wav,1,y\n")
+    soundfile.write(tmp_path / "other.wav", SPEECH[:8000], 16_000)
+    (tmp_path / "m.csv").write_text("file,start,label\ncall.wav,0,x\ncall.wav,1,y\nother.wav,,x\n")
     with pytest.raises(ValueError, match="2 part_damaged.*start without end.*is no part of a recording, which 2 rows"):
         train(tmp_path / "m.csv")
     with pytest.raises(ValueError, match="start without end"):
