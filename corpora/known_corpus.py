@@ -19,14 +19,16 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import datasets
-from datasets.exceptions import DatasetsError
 
 from ..runtime.command import command_parser
 from ..runtime.files import replace_files
+from ..runtime.locks import hold
+from ..runtime.stopping import run_command
 from .any_dataset import make_corpus, sorted_names
 from .any_source import prepare_rows
 from .emotions import check_changes, classes_of, describe_classes, standard_name
@@ -238,32 +240,27 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if row is None or not row.clips:
         parser.error(f"no corpus is known as {name}; choose one of {', '.join(name for name in KNOWN if KNOWN[name].clips)}")
-    return run_report(parser, lambda: _report(name, options), options.counters)
-
-
-def _report(name: str, options: argparse.Namespace) -> Report:
-    settings = {"protocol": options.protocol, "num_folds": options.num_folds, "max_bad": options.max_bad}
-    progress = sys.stderr.isatty()
-    return load_known(name, options.folder, **settings, cache_dir=options.cache_dir, progress=progress)[1]
-
-
-def run_report(parser: argparse.ArgumentParser, load, counters: str | None) -> int:
-    """Print the report that `load` gives and write its counters; an error is one line on stderr and the status 2."""
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()  # a log wants the error's line only
-    try:
-        if counters is not None and not Path(os.path.abspath(counters)).parent.is_dir():
-            raise FileNotFoundError(f"cannot write {counters}: its folder is not there")
-        report = load()
+    return run_command(parser.prog, lambda: _read_and_report(name, options), "No file was changed", failure=2)
+
+
+def _read_and_report(name: str, options: argparse.Namespace) -> None:
+    """Read a copy of a corpus, write the counters if they are asked for, and print the report."""
+    counters = options.counters
+    if counters is not None and not Path(os.path.abspath(counters)).parent.is_dir():
+        raise FileNotFoundError(f"cannot write {counters}: its folder is not there")
+    settings = {"protocol": options.protocol, "num_folds": options.num_folds, "max_bad": options.max_bad}
+    with ExitStack() as locks:
+        if counters is not None:
+            locks.enter_context(hold(counters))
+        progress = sys.stderr.isatty()
+        report = load_known(name, options.folder, **settings, cache_dir=options.cache_dir, progress=progress)[1]
         if counters is not None:
             replace_files({counters: report.to_json()})
-    except (OSError, ValueError, DatasetsError) as error:
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name in the report may be more than the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")
     print(report.format())
-    return 0
 
 
 if __name__ == "__main__":
