@@ -14,7 +14,7 @@ table: $(VENV)/installed
 
 # A file of tests at a time on every core, with one thread each.
 test: lint types
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # What ruff finds, without changing a file.
 lint: $(VENV)/installed

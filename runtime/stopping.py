@@ -117,19 +117,30 @@ def terminating(request: Callable[[], None] | None = None) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    owner = os.getpid()
 
     def handle(number, frame):
-        if os.getpid() != owner:  # a process that loads audio ahead, and was forked with this handler
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        elif request is None:
+        if request is None:
             raise Terminated
-        else:
-            request()
+        request()
 
+    handle.ends_with_fork = True  # pyright: ignore[reportFunctionMemberAccess]
     before = signal.signal(signal.SIGTERM, handle)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _end_at_once() -> None:
+    """
+    Give a forked process, one that loads audio or reads rows, the system's own way with SIGTERM again.
+
+    A handler in Python runs only when Python does. A worker that is told to end as it begins to wait for a lock would wait
+    forever, and its parent for it.
+    """
+    if getattr(signal.getsignal(signal.SIGTERM), "ends_with_fork", False):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+    os.register_at_fork(after_in_child=_end_at_once)
