@@ -11,7 +11,8 @@ from lemer.training.folds import prepare_model
 
 def protocol(**config) -> dict:
     labels = {"semantic_labels": "key_words", "tonal_labels": "key_frames", "words": 3, "codes": 3}
-    return {"model": "lemer", "config": {"modality": "speech", **config}, "processor": {}, **labels}
+    targets = {"class_weights": ["none"], "attributes": []}
+    return {"model": "lemer", "config": {"modality": "speech", **config}, "processor": {}, **labels, **targets}
 
 
 @pytest.fixture(scope="module")
