@@ -29,6 +29,7 @@ from .batches import NUM_WORKERS, PAD_TO_MULTIPLE_OF, training_loader
 from .folds import rows_to_train_on
 from .loop import LoopSettings, Task, check_batch_size, count_updates, make_accelerator, reduce, train
 from .masked_prediction import SEED, MaskedPrediction, PretrainingModel, draw_batch, usage_perplexity
+from .memory_estimate import describe_memory, estimate_memory, free_memory
 from .settings import SMALL_SPEECH_TOWERS, second_stage_defaults
 from .small_towers import make_small_speech_tower
 
@@ -150,8 +151,6 @@ def load_for_pretraining(speech: str, settings: dict) -> tuple[MaskedPrediction,
         model.freeze_codes()
     elif settings["freeze_feature_encoder"]:
         model.model.freeze_feature_encoder()
-    if settings.get("gradient_checkpointing"):
-        model.model.activation_checkpointing_enable()
     return model, {name: getattr(config, name) for name in changes}
 
 
@@ -183,6 +182,9 @@ def _train(target: Path, train_rows, fold: int, start: str, settings: dict, acce
     feature_extractor = AutoFeatureExtractor.from_pretrained(start)
     # A stage that an earlier version began leaves silences as they are.
     collator = SpeechCollator(feature_extractor, settings["max_seconds"], settings.get("max_silence"))
+    _say_memory(model, collator, train_rows, fold, settings, accelerator)
+    if settings.get("gradient_checkpointing"):
+        model.model.activation_checkpointing_enable()
     loader = training_loader(train_rows, collator, settings["batch_size"], SEED, NUM_WORKERS)
     updates_per_epoch = count_updates(loader, 1, accelerator.gradient_accumulation_steps)
     task = SecondStage(f"second stage {fold}", model, settings, updates_per_epoch * settings["epochs"], accelerator)
@@ -220,6 +222,33 @@ def _train(target: Path, train_rows, fold: int, start: str, settings: dict, acce
     accelerator.free_memory(task.model, task.optimizer, task.scheduler)
 
 
+def with_masks(config, batch: dict, rows: list[int], epoch: int, settings: dict) -> dict[str, torch.Tensor]:
+    """The batch with `masked` (B, F) and `negatives` (M, K) of these rows in this epoch, see `draw_batch`."""
+    frame_counts = cast(torch.Tensor, count_frames(config, batch["input_values_mask"].sum(1))).tolist()
+    frames = int(count_frames(config, batch["input_values"].shape[1]))
+    masked, negatives = draw_batch(rows, frame_counts, frames, epoch, settings)
+    device = batch["input_values"].device
+    return {**batch, "masked": masked.to(device), "negatives": negatives.to(device)}
+
+
+def _say_memory(model: MaskedPrediction, collator, rows, fold: int, settings: dict, accelerator: Accelerator) -> None:
+    """Print the estimate of this training's memory, in one line of the main process."""
+    if not accelerator.is_main_process:
+        return
+    batch_size = min(settings["batch_size"] // accelerator.num_processes, len(rows))
+    memory = estimate_memory(
+        model,
+        collator,
+        rows,
+        batch_size,
+        accelerator.mixed_precision,
+        complete=lambda batch: with_masks(model.model.config, batch, [0], 0, settings),
+    )
+    checkpointing = bool(settings.get("gradient_checkpointing"))
+    estimate = describe_memory(memory, free_memory(accelerator.device), checkpointing)
+    print(f"second stage {fold}, {estimate}", flush=True)
+
+
 class SecondStage(Task):
     """
     wav2vec 2.0's own training, continued on the corpus.
@@ -251,12 +280,9 @@ class SecondStage(Task):
         decay = settings["gumbel_end"] / settings["gumbel_start"]
         self.pretraining.set_gumbel_temperature(settings["gumbel_start"] * decay ** (update / self.updates))
         self.learning_rate = self.optimizer.param_groups[0]["lr"]
-        frame_counts = cast(torch.Tensor, count_frames(config, batch["input_values_mask"].sum(1))).tolist()
-        frames = int(count_frames(config, batch["input_values"].shape[1]))
-        masked, negatives = draw_batch(rows, frame_counts, frames, epoch, settings)
-        masked, negatives = masked.to(accelerator.device), negatives.to(accelerator.device)
-        count = reduce(masked.sum(), accelerator).clamp(min=1)
-        output = self.model(**batch, masked=masked, negatives=negatives)
+        batch = with_masks(config, batch, rows, epoch, settings)
+        count = reduce(batch["masked"].sum(), accelerator).clamp(min=1)
+        output = self.model(**batch)
         self.code_counts = self.code_counts + reduce(output.best_codes, accelerator)
         sums = reduce(torch.stack([output[name].detach().float() for name in LOGGED]), accelerator)
         # Means over the masked frames of all processes. Their number is in the loss, since gradients are averaged over them.
