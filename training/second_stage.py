@@ -9,7 +9,7 @@ import shutil
 import time
 from pathlib import Path
 from statistics import fmean
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -155,13 +155,13 @@ def load_for_pretraining(speech: str, settings: dict) -> tuple[MaskedPrediction,
 
 
 class SpeechCollator:
-    """Make a batch of rows: samples, their mask, and `rows`, the indices of the utterances in the training split."""
+    """Make a batch of rows: samples, their mask, and `rows`, a list of the utterances' indices in the training split."""
 
     def __init__(self, feature_extractor, max_seconds: float, max_silence: float | None = None):
         self.feature_extractor, self.max_silence = feature_extractor, max_silence
         self.max_samples = int(max_seconds * feature_extractor.sampling_rate)
 
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: list[dict]) -> dict[str, Any]:
         rate = self.feature_extractor.sampling_rate
         clips = [load_audio(row["audio"], target_rate=rate) for row in rows]
         if self.max_silence is not None:
@@ -169,7 +169,7 @@ class SpeechCollator:
         clips = [clip[: self.max_samples] for clip in clips]
         batch = pad_clips(self.feature_extractor, clips, PAD_TO_MULTIPLE_OF)
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
-        return {**tensors, "rows": torch.tensor([row["row"] for row in rows])}
+        return {**tensors, "rows": [row["row"] for row in rows]}
 
 
 def _train(target: Path, train_rows, fold: int, start: str, settings: dict, accelerator: Accelerator):
@@ -288,9 +288,8 @@ class SecondStage(Task):
         # Means over the masked frames of all processes. Their number is in the loss, since gradients are averaged over them.
         return output.loss * accelerator.num_processes / count, dict(zip(LOGGED.values(), sums / count, strict=True))
 
-    def describe_update(self, gradient_norm: torch.Tensor) -> dict[str, float]:
+    def describe_update(self) -> dict[str, float]:
         return {
-            "gradient_norm": float(gradient_norm),
             "learning_rate": self.learning_rate,
             "gumbel_temperature": self.pretraining.quantizer.temperature,
         }
