@@ -7,13 +7,20 @@ import re
 from collections.abc import Iterable
 from numbers import Real
 from threading import Lock
+from typing import TYPE_CHECKING
 
+from .versions_lemer import OLDEST_TRANSFORMERS  # noqa: F401  raises an error where transformers is too old
+
+# isort: split
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
 from transformers.utils import logging
 
 from .audio_lemer import SAMPLING_RATE, knows_its_rate, load_audio
 from .integrity_lemer import PROCESSOR_FILES, write_checksums
+
+if TYPE_CHECKING:
+    from .audio_files_lemer import decode  # noqa: F401  `configuration_lemer.py` says why
 
 logger = logging.get_logger(__name__)
 

@@ -284,6 +284,7 @@ def evaluations_of(run: FinishedRun, task: str, corpus: dict, of_the_row: str, o
 def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figure: dict | None) -> ModelCard:
     """The model card: model_card.md with the run's numbers, in per cent."""
     from lemer.evaluation.report.rows import recipe_changes
+    from lemer.versions_lemer import OLDEST_TRANSFORMERS
 
     protocol, row, results, config = run.protocol, run.row, run.results, model.config
     recipe, corpus = get_recipe(row["recipe"]), corpus_of(run, args.corpus_name)
@@ -330,6 +331,7 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
         bases=bases,
         settings=json.dumps(public_settings(protocol), indent=1),
         figure=figure,
+        oldest_transformers=".".join(map(str, OLDEST_TRANSFORMERS)),
     )
 
 
