@@ -4,7 +4,6 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 from transformers.utils import logging
 
@@ -18,6 +17,7 @@ from ..runtime.locks import hold_for_all
 from ..runtime.process import leave_process_group
 from .fine_tuning import train_fold
 from .options import FREE, changed_settings, set_defaults, towers_of_fold
+from .processes import check_same_corpus, start_processes
 from .second_stage import second_stage
 
 # Of a run that was stopped.
@@ -96,9 +96,11 @@ def run_second_stage(args: argparse.Namespace) -> None:
 
 def _load_corpus(args: argparse.Namespace, modality: str) -> tuple[PartialState, Corpus]:
     """Start the processes of the run, and load the corpus and print its report, the main process first."""
-    processes = PartialState(cpu=not torch.accelerator.is_available())  # without it, torchrun's processes stay apart
+    stage = getattr(args, "second_stage", None)
+    processes = start_processes([Path(folder) for folder in (args.output_dir, stage) if folder is not None])
     with processes.main_process_first():
         corpus = load_corpus(args, modality)
+    check_same_corpus(corpus.report.fingerprints["all"], processes)
     if processes.is_main_process:
         print(corpus.report.format(), flush=True)
     return processes, corpus
