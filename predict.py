@@ -31,7 +31,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,22 +96,51 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     return parser, args
 
 
-def shards(dialogs: "list[list[Utterance]]", batch_size: int) -> "Iterator[list[list[Utterance]]]":
+@dataclass
+class Shard:
     """
-    Groups of whole dialogs whose decoded recordings fit into memory together.
+    Dialogs whose decoded recordings fit into memory together.
+
+    Attributes:
+        dialogs: lists of turns. A dialog that is too long for one shard lies in several, which follow one another.
+        goes_on: whether the last dialog goes on in the next shard.
+    """
+
+    dialogs: "list[list[Utterance]]" = field(default_factory=list)
+    goes_on: bool = False
+
+
+def shards(dialogs: "list[list[Utterance]]", batch_size: int) -> Iterator[Shard]:
+    """
+    All dialogs in shards of whole dialogs, and parts of those that are longer than a shard.
 
     They depend on all inputs and not on what is done already, so that a command that goes on makes the same batches.
     """
-    shard, utterances, seconds = [], 0, 0.0
+    shard, utterances, seconds = Shard(), 0, 0.0
     for dialog in dialogs:
-        paths = [turn.audio for turn in dialog if isinstance(turn.audio, str) and os.path.isfile(turn.audio)]
-        more = sum(map(seconds_of, paths))
-        if shard and (utterances + len(dialog) > SHARD_BATCHES * batch_size or seconds + more > SHARD_SECONDS):
-            yield shard
-            shard, utterances, seconds = [], 0, 0.0
-        shard.append(dialog)
-        utterances, seconds = utterances + len(dialog), seconds + more
+        parts = parts_of(dialog, batch_size)
+        for number, (part, more) in enumerate(parts):
+            if shard.dialogs and (utterances + len(part) > SHARD_BATCHES * batch_size or seconds + more > SHARD_SECONDS):
+                shard.goes_on = number > 0
+                yield shard
+                shard, utterances, seconds = Shard(), 0, 0.0
+            shard.dialogs.append(part)
+            utterances, seconds = utterances + len(part), seconds + more
     yield shard
+
+
+def parts_of(dialog: "list[Utterance]", batch_size: int) -> "list[tuple[list[Utterance], float]]":
+    """A dialog in parts that fit into a shard each, as turns and their seconds of speech; two parts do not fit into one."""
+    parts: list[tuple[list[Utterance], float]] = [([], 0.0)]
+    for turn in dialog:
+        turns, seconds = parts[-1]
+        is_file = isinstance(turn.audio, str) and os.path.isfile(turn.audio)
+        more = seconds_of(turn.audio) if is_file else 0.0
+        if turns and (len(turns) == SHARD_BATCHES * batch_size or seconds + more > SHARD_SECONDS):
+            parts.append(([turn], more))
+        else:
+            parts[-1] = ([*turns, turn], seconds + more)
+    return parts
 
 
 def seconds_of(path: str) -> float:
@@ -297,14 +326,30 @@ def answer(pipe, batch: list[dict]) -> list[dict | None]:
 
 
 def predict_shard(
-    pipe, dialogs: "list[list[Utterance]]", settings: dict, batch_size: int, failed: dict[str, str], bar
-) -> dict[str, list[dict]]:
-    """Pieces of every utterance that can be answered, with `scores`; `failed` gets the reasons of the others."""
-    from lemer.corpora.recordings import printable
+    pipe,
+    dialogs: "list[list[Utterance]]",
+    settings: dict,
+    batch_size: int,
+    failed: dict[str, str],
+    bar,
+    told: Sequence[str] = (),
+) -> tuple[dict[str, list[dict]], list[str]]:
+    """
+    Answer the dialogs of a shard.
 
-    pieces = {}
-    for dialog in dialogs:
-        history = []
+    Args:
+        failed: gets the reasons of utterances that cannot be answered.
+        told: what was said in the first dialog before its first turn here, as this function returned it.
+
+    Returns:
+        Pieces of every other utterance, with `scores`; and what was said in the last dialog, as far as it is read.
+    """
+    from lemer.corpora.recordings import printable
+    from lemer.processing_lemer import newest_turns
+
+    pieces, history = {}, list(told)
+    for number, dialog in enumerate(dialogs):
+        history = [] if number else history
         for turn in dialog:
             inputs = {"text": turn.text, "history": history if turn.history is None else turn.history}
             try:
@@ -317,7 +362,8 @@ def predict_shard(
                 failed[turn.id] = printable(error)
                 text = turn.text if isinstance(turn.text, str) else ""
                 bar.update()
-            history = [*history, text] if text.strip() else history
+            if text.strip():
+                history = newest_turns([*history, text], pipe.processor.max_history)
     # Like lengths meet in a batch, and what does not fit into memory fails at once.
     order = [piece for windows in pieces.values() for piece in windows]
     order.sort(key=lambda piece: 0 if piece["audio"] is None else -len(piece["audio"]))
@@ -338,7 +384,7 @@ def predict_shard(
         if reasons:
             failed[name] = reasons[0]
             del pieces[name]
-    return pieces
+    return pieces, history
 
 
 def rows_of(name: str, pieces: list[dict], labels: list[str], made: dict[str, str]) -> list[dict]:
@@ -393,6 +439,7 @@ class Job:
         failed: id of an input -> why it was left out.
         branches: how many rows each modality answered.
         answered: how many utterances were answered now.
+        told: what was said before in a dialog that goes on from the shard before.
     """
 
     dialogs: "list[list[Utterance]]"
@@ -405,24 +452,28 @@ class Job:
     failed: dict[str, str] = field(default_factory=dict)
     branches: Counter = field(default_factory=Counter)
     answered: int = 0
+    told: list[str] = field(default_factory=list)
 
     def run(self) -> int:
         """Answer all inputs that are not in the output yet; returns 1 if one was left out, else 0."""
         count, number = sum(map(len, self.dialogs)), 0
         with tqdm(total=count, unit="utterance") as bar:
             for shard in shards(self.dialogs, self.batch_size):
-                turns = [turn for dialog in shard for turn in dialog]
-                if all(turn.id in self.output.done for turn in turns):
+                turns = [turn for dialog in shard.dialogs for turn in dialog]
+                # The next shard needs the words of a dialog that goes on there, also where its turns are done.
+                if not shard.goes_on and all(turn.id in self.output.done for turn in turns):
                     bar.update(len(turns))
+                    self.told = []
                 else:
                     self._answer(shard, turns, number, bar)
                 number += len(turns)
         self._report(count)
         return 1 if self.failed else 0
 
-    def _answer(self, shard: "list[list[Utterance]]", turns: "list[Utterance]", number: int, bar) -> None:
+    def _answer(self, shard: Shard, turns: "list[Utterance]", number: int, bar) -> None:
         """Answer the dialogs of a shard, whose first utterance has `number` others before it, and write their rows."""
-        pieces = predict_shard(self.pipe, shard, self.settings, self.batch_size, self.failed, bar)
+        pieces, told = predict_shard(self.pipe, shard.dialogs, self.settings, self.batch_size, self.failed, bar, self.told)
+        self.told = told if shard.goes_on else []
         labels, rows = list(self.pipe.model.config.id2label.values()), []
         for place, turn in enumerate(turns, number + 1):
             if turn.id in self.output.done or turn.id not in pieces:

@@ -36,6 +36,7 @@ from collections.abc import Sequence
 import datasets
 
 from ..audio_lemer import SAMPLING_RATE
+from ..processing_lemer import newest_turns
 from .any_source import PART_CUT, PART_WHOLE, prepare_rows
 from .columns import order_keys
 from .recordings import choose_part, name_part
@@ -82,6 +83,7 @@ def load_any_dataset(
     streaming: bool = False,
     cache_dir: str | os.PathLike | None = None,
     max_bad: int | None = None,
+    max_history: int | None = None,
     progress: bool = True,
 ) -> tuple[datasets.Dataset, "Report"]:
     """
@@ -104,6 +106,8 @@ def load_any_dataset(
             orders its turns. None: no dialogs; the order of the source.
         streaming: Do not keep a Hub dataset's own files, only the prepared rows.
         cache_dir: Default: the cache of `datasets`.
+        max_history: Keep what a processor of this `max_history` reads of a history, so that a row does not grow with its
+            dialog. None keeps all earlier turns.
         max_bad: Refuse a corpus with more damaged rows (kinds of `KINDS.damaged`).
 
     Raises:
@@ -119,14 +123,14 @@ def load_any_dataset(
     prepared, facts = prepare_rows(
         source, wanted, subset=subset, splits=splits, streaming=streaming, cache_dir=cache_dir, progress=progress
     )
-    dataset, report = _make_corpus(source_name(source), prepared, facts, wanted, labels, test_share, test_split)
+    dataset, report = _make_corpus(source_name(source), prepared, facts, wanted, labels, test_share, test_split, max_history)
     report.check_damage(max_bad)
     _refuse_classes_without_samples(report)
     return dataset, report
 
 
 def _make_corpus(
-    name: str, prepared: datasets.Dataset, facts: dict, wanted: dict, labels, test_share, test_split
+    name: str, prepared: datasets.Dataset, facts: dict, wanted: dict, labels, test_share, test_split, max_history
 ) -> tuple[datasets.Dataset, Report]:
     """Prepared rows -> rows of the schema, in their order, and the report on them."""
     columns = prepared.remove_columns("audio")[:]
@@ -142,9 +146,9 @@ def _make_corpus(
     _refuse_shared_dialogs(columns["dialog"], folds, fold_names)
     order = _order(columns, folds, wanted["order"])
 
-    described = _describe(columns, folds, order, classes, facts, notes)
+    described = _describe(columns, folds, order, classes, facts, notes, max_history)
     samples = {fold: dict.fromkeys(classes, 0) for fold in fold_names}
-    for fold, label in zip(folds, described["label"], strict=True):
+    for fold, label in zip(folds, described["label"][:], strict=True):
         if label >= 0:
             samples[fold][classes[label]] += 1
     # Joined before they are ordered: indices would be written out with all recordings.
@@ -348,17 +352,21 @@ def _order(columns: dict, folds: list[int], order_column: str | None) -> list[in
     return sorted(range(len(ids)), key=lambda index: (folds[index], first[dialogs[index]], places[index], index))
 
 
-def _describe(columns: dict, folds, order, classes, facts, notes: dict[str, list[str]]) -> datasets.Dataset:
+def _describe(
+    columns: dict, folds, order, classes, facts, notes: dict[str, list[str]], max_history: int | None
+) -> datasets.Dataset:
     """All columns but the recordings, in the order of the source; what is damaged or left out is noted."""
     histories, told = [None] * len(order), defaultdict(list)
     labels, frames = [], []
     for index in order:
         history, text = told[columns["dialog"][index]], columns["text"][index]
-        histories[index] = list(history)
+        histories[index] = list(history) if max_history is None else newest_turns(history, max_history)
         if text:
             history.append(text)
     if facts["history"]:
         histories = [history or [] for history in columns["history"]]
+        if max_history is not None:
+            histories = [newest_turns(history, max_history) for history in histories]
     rows = zip(*(columns[name] for name in ("id", "text", "label", "problem", "num_frames")), strict=True)
     for name, text, label, problem, samples in rows:
         if label not in classes:

@@ -90,13 +90,13 @@ def prepare_rows(
             raise ValueError(f"{opened.name} has no rows in {', '.join(opened.splits)}")
         prepared = datasets.concatenate_datasets([datasets.Dataset.from_file(file) for file in files])
         # Recordings may lie outside of what the key is made of, and those that were not there in another current folder.
-        stamped = list(zip(prepared["path"], prepared["stamp"], strict=True))
+        stamped = list(zip(prepared["path"][:], prepared["stamp"][:], strict=True))
         moved = facts["current_folder"] != os.getcwd() and any(path is not None and stamp == "" for path, stamp in stamped)
         if not moved and all(path is None or stamp == file_stamp(path) for path, stamp in stamped):
             break
         done.unlink()
     unnamed = sorted(
-        {os.path.abspath(path) for path in opened.recordings if printable(path) == path} - set(prepared["path"])
+        {os.path.abspath(path) for path in opened.recordings if printable(path) == path} - set(prepared["path"][:])
     )
     facts["remarks"] = opened.remarks + facts["remarks"]
     if unnamed:

@@ -28,9 +28,14 @@ class Corpus(NamedTuple):
     protocol: dict[str, str]
 
 
-def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
+def load_corpus(args: argparse.Namespace, modality: str = "speech", max_history: int | None = None) -> Corpus:
     """
     The corpus that the options name, for models of a modality.
+
+    Args:
+        args: options of `corpora/options.py`.
+        modality: "multimodal", "speech" or "text".
+        max_history: of the processor that will read the rows; see `load_any_dataset`.
 
     Raises:
         ValueError, OSError, datasets.exceptions.DatasetsError: of the loaders; options that do not fit the corpus; folds
@@ -54,13 +59,13 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
         if args.data_dir is not None:
             raise ValueError("--data_dir is of --corpus iemocap: another dataset's name or folder is given as --corpus")
         dataset, report = any_dataset.load_any_dataset(
-            args.corpus, **options, cache_dir=args.cache_dir, max_bad=args.max_bad
+            args.corpus, **options, cache_dir=args.cache_dir, max_bad=args.max_bad, max_history=max_history
         )
         report.check_modality(modality)
         protocol = {"corpus": report.name, "split": report.split, "history": report.history}
         held_out = report.held_out
-    samples = dataset.select(np.flatnonzero(np.asarray(dataset["label"]) >= 0))
-    sessions = sorted(set(samples["session"])) if held_out is None else held_out
+    samples = dataset.select(np.flatnonzero(np.asarray(dataset["label"][:]) >= 0))
+    sessions = sorted(set(samples["session"][:])) if held_out is None else held_out
     folds = args.folds or sessions
     unknown = sorted(set(folds) - set(sessions))
     if unknown:

@@ -33,15 +33,17 @@ def split_rows(dataset, fold: int, share: float, seed: int):
     Raises:
         ValueError: the training or the test split is empty.
     """
-    sessions, dialogs = np.asarray(dataset["session"]), np.asarray(dataset["dialog"])
+    sessions = np.asarray(dataset["session"][:])
     train = sessions != fold
     validation = np.zeros(len(dataset), dtype=bool)
-    if share > 0:
-        names = sorted(set(dialogs[train]))
-        for name in np.random.default_rng([seed, fold]).permutation(names):
-            if validation.sum() >= share * train.sum():
-                break
-            validation |= dialogs == name
+    if share > 0 and train.any():
+        names, dialogs = np.unique(np.asarray(dataset["dialog"][:]), return_inverse=True)  # the number of each row's dialog
+        sizes = np.bincount(dialogs[train], minlength=len(names))
+        order = np.random.default_rng([seed, fold]).permutation(np.flatnonzero(sizes))
+        before = np.cumsum(sizes[order]) - sizes[order]  # rows of the dialogs that are drawn earlier
+        drawn = np.zeros(len(names), dtype=bool)
+        drawn[order[before < share * train.sum()]] = True
+        validation = train & drawn[dialogs]
     splits = [np.flatnonzero(mask) for mask in (train & ~validation, validation, ~train)]
     if len(splits[0]) == 0 or len(splits[2]) == 0:
         raise ValueError(

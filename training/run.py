@@ -11,6 +11,7 @@ from ..corpora.load import Corpus, load_corpus
 from ..evaluation.protocol import check_protocol, check_unseen
 from ..evaluation.score_fusion import fuse_runs
 from ..evaluation.summary import format_summary, summarise
+from ..processing_lemer import MAX_HISTORY
 from ..recipes import Recipe, get_recipe
 from ..runtime.files import write_atomically
 from ..runtime.locks import hold_for_all
@@ -43,7 +44,8 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
     config, processor_settings = changed_settings(args.set, recipe)
     modality = config.get("modality", "multimodal")
     set_defaults(args, recipe, modality)
-    processes, corpus = _load_corpus(args, modality)
+    max_history = 0 if modality == "speech" else processor_settings.get("max_history", MAX_HISTORY)
+    processes, corpus = _load_corpus(args, modality, max_history)
     output = Path(args.output_dir)
     protocol = _protocol(args, recipe, config, processor_settings, corpus, command)
     towers = {(fold, seed): towers_of_fold(args, fold, seed) for fold in corpus.folds for seed in args.seeds}
@@ -84,7 +86,7 @@ def run_second_stage(args: argparse.Namespace) -> None:
         USER_ERRORS of `runtime/stopping.py`.
     """
     logging.disable_progress_bar()
-    processes, corpus = _load_corpus(args, "speech")
+    processes, corpus = _load_corpus(args, "speech", max_history=0)
     fingerprint = corpus.report.fingerprints["all"]
     for fold in corpus.folds:
         stage = args.output_dir, corpus.samples, fold, args.speech_model, fingerprint, args.settings, args.mixed_precision
@@ -94,12 +96,12 @@ def run_second_stage(args: argparse.Namespace) -> None:
     leave_process_group()
 
 
-def _load_corpus(args: argparse.Namespace, modality: str) -> tuple[PartialState, Corpus]:
+def _load_corpus(args: argparse.Namespace, modality: str, max_history: int) -> tuple[PartialState, Corpus]:
     """Start the processes of the run, and load the corpus and print its report, the main process first."""
     stage = getattr(args, "second_stage", None)
     processes = start_processes([Path(folder) for folder in (args.output_dir, stage) if folder is not None])
     with processes.main_process_first():
-        corpus = load_corpus(args, modality)
+        corpus = load_corpus(args, modality, max_history)
     check_same_corpus(corpus.report.fingerprints["all"], processes)
     if processes.is_main_process:
         print(corpus.report.format(), flush=True)

@@ -520,9 +520,43 @@ def test_no_cell_is_a_formula_and_every_text_comes_back(tmp_path):
     assert [lemer.predict.from_cell(row["id"]) for row in rows] == texts
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 20])
+def test_a_long_dialog_lies_in_several_shards_and_every_turn_in_one(monkeypatch, batch_size):
+    monkeypatch.setattr(lemer.predict, "SHARD_BATCHES", 2)
+    dialogs = [
+        [Utterance(f"{dialog}.{turn}", text="hello") for turn in range(size)] for dialog, size in enumerate((1, 9, 2, 5))
+    ]
+    cut = list(lemer.predict.shards(dialogs, batch_size))
+    together = []
+    for shard in cut:
+        assert sum(map(len, shard.dialogs)) <= 2 * batch_size and all(shard.dialogs)
+        goes_on = together and together[-1][-1].id.split(".")[0] == shard.dialogs[0][0].id.split(".")[0]
+        together += shard.dialogs if not goes_on else [together.pop() + shard.dialogs[0], *shard.dialogs[1:]]
+    assert together == dialogs
+    assert [shard.goes_on for shard in cut] == [
+        one.dialogs[-1][-1].id.split(".")[0] == next_one.dialogs[0][0].id.split(".")[0]
+        for one, next_one in zip(cut, cut[1:], strict=False)
+    ] + [False]
+
+
+@pytest.mark.parametrize("cut_off", [0, 1, 3])
+def test_a_dialog_of_many_shards_is_answered_as_in_one(tmp_path, monkeypatch, cut_off):
+    lines = [{"id": f"t{turn}", "dialog": "d", "text": f"hello {turn} you won" if turn % 3 else "..."} for turn in range(7)]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    arguments = ["text", tmp_path / "m.jsonl", "--batch_size", "2", "--output"]
+    assert predict(*arguments, tmp_path / "whole.jsonl") == 0
+    monkeypatch.setattr(lemer.predict, "SHARD_BATCHES", 1)
+    whole = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "cut.jsonl").write_text("".join(whole[:cut_off]))
+    assert predict(*arguments, tmp_path / "cut.jsonl") == 0
+    for one, other in zip(whole, (tmp_path / "cut.jsonl").read_text().splitlines(), strict=True):
+        one, other = json.loads(one), json.loads(other)
+        assert one["scores"] == pytest.approx(other["scores"], abs=2e-6) and one["id"] == other["id"]
+
+
 def test_a_shard_counts_decoded_seconds(tmp_path, monkeypatch):
     for name in "abc":  # small files of long silence
         soundfile.write(tmp_path / f"{name}.flac", np.zeros(600 * 8_000, dtype=np.int16), 8_000)
     dialogs = [[Utterance(name, str(tmp_path / f"{name}.flac"))] for name in "abc"]
     monkeypatch.setattr(lemer.predict, "SHARD_SECONDS", 1_300)
-    assert [len(shard) for shard in lemer.predict.shards(dialogs, 8)] == [2, 1]
+    assert [len(shard.dialogs) for shard in lemer.predict.shards(dialogs, 8)] == [2, 1]

@@ -249,6 +249,16 @@ def test_a_dialog_in_two_folds_is_refused(rows, load, tmp_path):
         load(source, **DIALOGS)
 
 
+@pytest.mark.parametrize("max_history", [0, 1, 2, 99])
+def test_a_bounded_history_is_the_end_of_the_whole_one_and_nothing_else_changes(rows, load, tmp_path, max_history):
+    source, _ = write("parquet", tmp_path, rows)
+    whole, _ = load(source, **DIALOGS)
+    bounded, _ = load(source, **DIALOGS, max_history=max_history)
+    assert bounded["history"][:] == [turns[max(0, len(turns) - max_history) :] for turns in whole["history"]]
+    others = [name for name in whole.column_names if name not in ("history", "audio")]
+    assert bounded.select_columns(others)[:] == whole.select_columns(others)[:]
+
+
 def test_without_a_dialog_column_there_is_no_history(rows, load, tmp_path):
     dataset, report = load(write("parquet", tmp_path, rows)[0])
     assert not any(dataset["history"]) and dataset["dialog"] == dataset["id"] and "no dialogs" in report.history
