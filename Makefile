@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 comma := ,
 
-.PHONY: demo table test test-gpu test-versions common bench lint types docs style install
+.PHONY: demo table test test-gpu test-versions common bench bench-scale lint types docs style install
 
 # The main job on a spoken corpus made here: corpus, training, table, checkpoint opened in a fresh process.
 demo: $(VENV)/installed
@@ -72,6 +72,10 @@ $(COMMON)/ready: constraints.txt | $(VENV)/installed
 # What it costs over the towers alone and over transformers' own: the machine has to be quiet.
 bench: $(VENV)/installed .speechbrain/ready
 	$(VENV)/bin/python -m lemer.benchmarks.speed
+
+# What grows with the rows of a corpus, from 1,000 to a million; the first read of the largest takes most of the time.
+bench-scale: $(VENV)/installed
+	$(VENV)/bin/python -m lemer.benchmarks.scale
 
 # The other side of row h, outside of the environment. torchaudio is there for its Python: the rest is of another torch.
 .speechbrain/ready: | $(VENV)/installed

@@ -39,14 +39,14 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from lemer.runtime.command import check_checkpoint, command_parser
+from lemer.runtime.command import check_checkpoint, command_parser, device_of_process, read_share
 from lemer.runtime.locks import hold
 
 if TYPE_CHECKING:
     from lemer import LemerPipeline
     from lemer.corpora.manifest import Utterance
+    from lemer.corpora.shards import Shard
 
-SHARD_BATCHES, SHARD_SECONDS = 8, 2_100  # of recordings that are in memory at once: batches, and seconds of speech
 # Utterances of one forward pass, and seconds of speech with their padding, by device. On a CPU more is slower and takes
 # gigabytes. A GPU waits for its next kernel with less (benchmarks/LOG.md).
 LARGEST = {"cpu": (8, 60.0), "cuda": (64, 240.0)}
@@ -85,8 +85,20 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         help="precision of the weights. bfloat16 takes half the memory, is faster where the machine has units for it, and "
         "changes scores in the second or third digit (default: float32)",
     )
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="answer one of N parts of the inputs, I from 0 to N - 1, and name --output after it. Dialogs stay whole. "
+        "Processes of torchrun and accelerate launch take a part each by themselves",
+    )
     args = parser.parse_intermixed_args(argv)
     check_checkpoint(parser, args.checkpoint)
+    try:
+        args.shard = read_share(args.shard)
+    except ValueError as error:
+        parser.error(str(error))
+    if args.shard is not None and args.output is None:
+        parser.error("a part of the inputs needs --output: the parts are joined by their files")
     if not args.inputs:
         parser.error(f"no input: give recordings, folders or tables after the checkpoint {args.checkpoint}")
     if args.batch_size is not None and args.batch_size < 1:
@@ -94,66 +106,6 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     if args.output is not None and args.output.suffix not in (".csv", ".jsonl"):
         parser.error(f"--output must end with .csv or .jsonl, got {args.output}")
     return parser, args
-
-
-@dataclass
-class Shard:
-    """
-    Dialogs whose decoded recordings fit into memory together.
-
-    Attributes:
-        dialogs: lists of turns. A dialog that is too long for one shard lies in several, which follow one another.
-        goes_on: whether the last dialog goes on in the next shard.
-    """
-
-    dialogs: "list[list[Utterance]]" = field(default_factory=list)
-    goes_on: bool = False
-
-
-def shards(dialogs: "list[list[Utterance]]", batch_size: int) -> Iterator[Shard]:
-    """
-    All dialogs in shards of whole dialogs, and parts of those that are longer than a shard.
-
-    They depend on all inputs and not on what is done already, so that a command that goes on makes the same batches.
-    """
-    shard, utterances, seconds = Shard(), 0, 0.0
-    for dialog in dialogs:
-        parts = parts_of(dialog, batch_size)
-        for number, (part, more) in enumerate(parts):
-            if shard.dialogs and (utterances + len(part) > SHARD_BATCHES * batch_size or seconds + more > SHARD_SECONDS):
-                shard.goes_on = number > 0
-                yield shard
-                shard, utterances, seconds = Shard(), 0, 0.0
-            shard.dialogs.append(part)
-            utterances, seconds = utterances + len(part), seconds + more
-    yield shard
-
-
-def parts_of(dialog: "list[Utterance]", batch_size: int) -> "list[tuple[list[Utterance], float]]":
-    """A dialog in parts that fit into a shard each, as turns and their seconds of speech; two parts do not fit into one."""
-    parts: list[tuple[list[Utterance], float]] = [([], 0.0)]
-    for turn in dialog:
-        turns, seconds = parts[-1]
-        is_file = isinstance(turn.audio, str) and os.path.isfile(turn.audio)
-        more = seconds_of(turn.audio) if is_file else 0.0
-        if turns and (len(turns) == SHARD_BATCHES * batch_size or seconds + more > SHARD_SECONDS):
-            parts.append(([turn], more))
-        else:
-            parts[-1] = ([*turns, turn], seconds + more)
-    return parts
-
-
-def seconds_of(path: str) -> float:
-    """About how many seconds of speech a file decodes to. Compressed silence is a small file of many hours."""
-    size = os.path.getsize(path)
-    if path.lower().endswith(".wav"):
-        return size / 32_000  # 16 bits at 16 kHz
-    import soundfile
-
-    try:
-        return min(soundfile.info(path).duration, 7_200)  # nothing longer is decoded
-    except (soundfile.LibsndfileError, OSError, ValueError):
-        return min(size / 1_000, 7_200)  # what phones write: 8 kbit/s and more
 
 
 # ------------------------------------------------------------------------------------------------------------ output
@@ -456,6 +408,8 @@ class Job:
 
     def run(self) -> int:
         """Answer all inputs that are not in the output yet; returns 1 if one was left out, else 0."""
+        from lemer.corpora.shards import shards
+
         count, number = sum(map(len, self.dialogs)), 0
         with tqdm(total=count, unit="utterance") as bar:
             for shard in shards(self.dialogs, self.batch_size):
@@ -467,10 +421,11 @@ class Job:
                 else:
                     self._answer(shard, turns, number, bar)
                 number += len(turns)
+        self.output.append([])  # where a part of the inputs is empty, its file is there all the same
         self._report(count)
         return 1 if self.failed else 0
 
-    def _answer(self, shard: Shard, turns: "list[Utterance]", number: int, bar) -> None:
+    def _answer(self, shard: "Shard", turns: "list[Utterance]", number: int, bar) -> None:
         """Answer the dialogs of a shard, whose first utterance has `number` others before it, and write their rows."""
         pieces, told = predict_shard(self.pipe, shard.dialogs, self.settings, self.batch_size, self.failed, bar, self.told)
         self.told = told if shard.goes_on else []
@@ -541,11 +496,14 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
     Raises:
         OSError, ValueError, RuntimeError, ImportError: an input, the checkpoint or the output is none.
     """
-    from lemer.corpora.manifest import read_inputs
+    from lemer.corpora.manifest import read_inputs, share_of
     from lemer.pipeline_lemer import WINDOW_SECONDS
 
     dialogs = read_inputs(args.inputs, args.dialog)
     utterances = [turn for dialog in dialogs for turn in dialog]
+    if args.shard is not None:
+        dialogs, args.output = share_of(dialogs, *args.shard), args.shard.name(args.output)
+        args.device = args.device or device_of_process()
     if args.output is not None:
         if args.output.is_dir():
             raise ValueError(f"--output {args.output} is a folder: name a file in it")
