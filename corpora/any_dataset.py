@@ -69,6 +69,7 @@ KINDS = Kinds(
 )
 
 
+# long: the documentation of its options
 def load_any_dataset(
     source: str | os.PathLike | datasets.Dataset | datasets.DatasetDict,
     *,
