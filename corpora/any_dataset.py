@@ -46,6 +46,7 @@ from .recordings import choose_part, name_part
 from .report import EXAMPLES, Kinds, Report
 from .sources import source_name
 
+ROWS_AT_ONCE = 10_000  # rows that are copied out of a table for the fingerprint
 KINDS = Kinds(
     damaged={
         "audio_missing": "rows without a recording (history only)",
@@ -144,6 +145,8 @@ def _make_corpus(
     columns["dialog"] = _dialogs(columns, remarks)
     columns["label"] = _merge_labels(columns["label"], facts["label_names"], labels, notes)
     columns["problem"] = _parts(columns, notes, remarks)
+    for unused in ("name", "group", "path", "part"):  # not used below, and as large as all others together
+        del columns[unused]
     notes["audio_silent"] += [name for name, silent in zip(columns["id"], columns["silent"], strict=True) if silent]
     classes = _classes(columns["label"], facts["label_names"], labels)
     folds, fold_names, split = _folds(columns, wanted, test_share, test_split)
@@ -431,10 +434,10 @@ def _refuse_classes_without_samples(report: Report) -> None:
 
 def _fingerprint(described: datasets.Dataset, digests: list[str], order: list[int]) -> str:
     """sha256 of ids, dialogs, folds, texts, labels and samples of all rows, in their order."""
-    columns = described.select_columns(["id", "dialog", "session", "text", "label"])[:]
-    lines = list(zip(*columns.values(), digests, strict=True))
-    names = described.features["label"].names
-    digest = hashlib.sha256(json.dumps(names).encode())
-    for index in order:
-        digest.update(json.dumps(lines[index]).encode() + b"\n")
+    named = described.select_columns(["id", "dialog", "session", "text", "label"])
+    digest = hashlib.sha256(json.dumps(described.features["label"].names).encode())
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        part = order[start : start + ROWS_AT_ONCE]
+        for line in zip(*named[part].values(), (digests[index] for index in part), strict=True):
+            digest.update(json.dumps(line).encode() + b"\n")
     return digest.hexdigest()
