@@ -11,6 +11,7 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
     DO_NOT_TRACK="1",
+    OMP_NUM_THREADS="1",  # a file of tests runs on every core, and the last bits depend on the number of threads
 )
 if "LEMER_TEST_GPU" not in os.environ:  # `make test-gpu`; the other tests compare bits, and run two processes on a device
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import torch
 from tiny import tiny_model, tiny_processor
 from tiny_asr import write_tiny_asr
 from transformers import pipeline
+from warm import start
 
 import lemer.predict
 from lemer import LemerPipeline
@@ -25,7 +24,6 @@ from lemer.runtime.locks import hold
 from lemer.runtime.stopping import Terminated
 
 RATE = 16_000  # Hz
-PREDICT = Path(lemer.predict.__file__)
 NOISE = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype(np.float32)
 LENGTHS = {"a.wav": 4000, "b.wav": 9000, "deep/c.flac": 2000, "deep/d.wav": 32_000, "e.wav": 5000}  # samples
 TEXTS = ["hello, you", 'i "hate" this\nday', "", "we won the day", "so late"]
@@ -446,15 +444,15 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(place, tmp_path):
     for number in range(48):
         soundfile.write(clips / f"{number:03d}.wav", NOISE[: 4000 + 50 * number], RATE)
     output = tmp_path / "killed.csv"
-    command = [sys.executable, PREDICT, "multimodal", clips, "--batch_size", "1", "--device", "cpu", "--output", output]
-    process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    while process.poll() is None and not (output.exists() and output.stat().st_size):
+    command = [place / "multimodal", clips, "--batch_size", "1", "--device", "cpu"]
+    process = start("lemer.predict", [*command, "--output", output])
+    while process.is_alive() and not (output.exists() and output.stat().st_size):
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL and len(read(output)) < 48
-    assert predict(*command[2:-4], "--output", output) == 0
-    assert predict(*command[2:-4], "--output", tmp_path / "whole.csv") == 0
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and len(read(output)) < 48
+    assert predict(*command, "--output", output) == 0
+    assert predict(*command, "--output", tmp_path / "whole.csv") == 0
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 

@@ -1,13 +1,11 @@
-"""The real script on a tiny corpus: results, resuming after a kill, two processes, bad input."""
+"""The real script on a tiny corpus: results, two processes, bad input; tests/training/test_kills.py kills it."""
 
 import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -158,28 +156,12 @@ def run_script(*arguments, launcher=(sys.executable,), **kwargs) -> subprocess.P
     return subprocess.Popen([*launcher, str(TRAIN), *arguments], env=environment, stderr=subprocess.DEVNULL, **kwargs)
 
 
-def test_a_killed_run_ends_like_an_undisturbed_one(arguments, tmp_path):
-    arguments = [*arguments, "--folds", "2", "--epochs", "3", "--checkpoint_steps", "2"]
-    assert run_script(*arguments, "--output_dir", str(tmp_path / "whole")).wait(120) == 0
-    log = tmp_path / "killed/fold2/seed0/log.jsonl"
-    for lines_before_the_kill in (3, 9):
-        process = run_script(*arguments, "--output_dir", str(tmp_path / "killed"))
-        while process.poll() is None and not (log.exists() and len(log.read_bytes().splitlines()) >= lines_before_the_kill):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    assert run_script(*arguments, "--output_dir", str(tmp_path / "killed")).wait(120) == 0
-    for name in ("predictions.csv", "log.jsonl"):
-        whole, killed = ((tmp_path / run / "fold2/seed0" / name).read_text() for run in ("whole", "killed"))
-        assert whole == killed
-
-
 def test_two_processes_go_on_from_a_state_of_one_and_score_like_it(arguments, tmp_path, monkeypatch):
     # 12 test utterances in batches of 10: the last batch does not fill both processes.
     options = ["--folds", "2", "--epochs", "3", "--batch_size", "10", "--validation_share", "0"]
     arguments = [*arguments, *options, *NO_DROPOUT]
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    assert run_script(*arguments, "--output_dir", str(tmp_path / "one")).wait(120) == 0
+    assert lemer.train.main([*arguments, "--output_dir", str(tmp_path / "one")]) == 0
 
     def save_and_stop(states, progress, save=lemer.training.loop.States.save):
         save(states, progress)
@@ -202,7 +184,7 @@ def test_two_processes_go_on_from_a_state_of_one_and_score_like_it(arguments, tm
 def test_processes_that_load_audio_change_nothing(arguments, tmp_path):
     for workers in ("0", "2"):
         options = ["--folds", "2", "--num_workers", workers]
-        assert run_script(*arguments, *options, "--output_dir", str(tmp_path / workers)).wait(120) == 0
+        assert lemer.train.main([*arguments, *options, "--output_dir", str(tmp_path / workers)]) == 0
     for name in ("predictions.csv", "log.jsonl"):
         alone, helped = ((tmp_path / workers / "fold2/seed0" / name).read_text() for workers in ("0", "2"))
         assert alone == helped

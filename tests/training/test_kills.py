@@ -1,44 +1,23 @@
 """train.py killed with -9 at chosen and at random moments, and on a full disk: nothing is lost, nothing half there."""
 
 import json
-import multiprocessing
 import os
 import random
-import resource
 import signal
 import time
 from pathlib import Path
 
 import pytest
+import warm
 from releases import write_release
 from tiny import tower_folders
+from warm import LOGGED
 
 FOLD = "fold2/seed0"
-# A process forked from one that has imported everything starts in no time.
-SERVER = multiprocessing.get_context("forkserver")
-LOGGED = 2**40  # bytes: a disk that never fills, with the messages in a file
-SERVER.set_forkserver_preload(["lemer.train", "lemer.training.run"])
 
 
-def train(arguments: list[str], largest_file: int | None = None):
-    """The script in a process of its own; `largest_file` in bytes stands for a full disk."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    import lemer.train
-
-    if largest_file is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-        log = os.open(arguments[arguments.index("--output_dir") + 1] + ".log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 2)
-    else:
-        os.dup2(null, 2)
-    raise SystemExit(lemer.train.main(arguments))
-
-
-def start(*arguments):
-    process = SERVER.Process(target=train, args=arguments)
-    process.start()
-    return process
+def start(arguments: list[str], largest_file: int | None = None):
+    return warm.start("lemer.train", arguments, largest_file)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,6 @@
 """Second-stage pre-training: masks, losses against the library's own, and the real script on a tiny corpus."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -24,6 +21,7 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForCTC,
 )
+from warm import run_two
 
 import lemer.pretrain
 import lemer.training.second_stage
@@ -383,17 +381,7 @@ def test_two_processes_train_like_one(arguments, tmp_path, tower):
     start = write_tower(tmp_path / "tower")
     options = [*arguments, "--speech_model", start, "--freeze_quantizer", "--epochs", "2"]
     assert lemer.pretrain.main([*options, "--output_dir", str(tmp_path / "one")]) == 0
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        lemer.pretrain.__file__,
-    ]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, *options, "--output_dir", str(tmp_path / "two")], env=environment, check=True, timeout=120)
+    assert run_two("lemer.pretrain", [*options, "--output_dir", str(tmp_path / "two")]) == [0, 0]
     logs = [(tmp_path / run / "fold2/log.jsonl").read_text().splitlines() for run in ("one", "two")]
     one, two = ([line for line in map(json.loads, log) if "loss" in line] for log in logs)
     assert len(one) == len(two) == 6
