@@ -93,12 +93,12 @@ class TowersAndLabels(ConfigBase):
     """
 
     auto_classes: ClassVar[dict[str, str]]
-    if SubConfigSpec is None:
-        sub_configs: ClassVar[dict] = dict.fromkeys(TOWERS, AutoConfig)
-    else:
+    if SubConfigSpec is not None:
         sub_configs_defaults: ClassVar[dict] = {
             field: SubConfigSpec(AutoConfig, model_type=model_type, optional=True) for field, model_type in TOWERS.items()
         }
+    elif not TYPE_CHECKING:  # a type checker knows newer versions, where this is a property
+        sub_configs: ClassVar[dict] = dict.fromkeys(TOWERS, AutoConfig)
     if TYPE_CHECKING:  # at run time they would be fields
         speech_config: TowerConfig
         text_config: TowerConfig

@@ -364,7 +364,8 @@ def _describe(
     columns: dict, folds, order, classes, facts, notes: dict[str, list[str]], max_history: int | None
 ) -> datasets.Dataset:
     """All columns but the recordings, in the order of the source; what is damaged or left out is noted."""
-    histories, told = [None] * len(order), defaultdict(list)
+    histories: list[list[str]] = [[] for _ in order]
+    told: defaultdict[str, list[str]] = defaultdict(list)
     labels, frames = [], []
     for index in order:
         history, text = told[columns["dialog"][index]], columns["text"][index]

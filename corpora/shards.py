@@ -49,8 +49,7 @@ def parts_of(dialog: list[Utterance], batch_size: int) -> list[tuple[list[Uttera
     parts: list[tuple[list[Utterance], float]] = [([], 0.0)]
     for turn in dialog:
         turns, seconds = parts[-1]
-        is_file = isinstance(turn.audio, str) and os.path.isfile(turn.audio)
-        more = seconds_of(turn.audio) if is_file else 0.0
+        more = seconds_of(turn.audio) if isinstance(turn.audio, str) and os.path.isfile(turn.audio) else 0.0
         if turns and (len(turns) == SHARD_BATCHES * batch_size or seconds + more > SHARD_SECONDS):
             parts.append(([turn], more))
         else:
