@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 comma := ,
 
-.PHONY: demo table test test-gpu test-versions common bench bench-scale lint types docs style install
+.PHONY: demo table test test-gpu test-versions common bench bench-scale lint types docs style install lock fuzz
 
 # The main job on a spoken corpus made here: corpus, training, table, checkpoint opened in a fresh process.
 demo: $(VENV)/installed
@@ -15,7 +15,7 @@ table: $(VENV)/installed
 
 # A file of tests at a time on every core, with one thread each.
 test: lint types
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # What ruff finds, without changing a file.
 lint: $(VENV)/installed
@@ -101,9 +101,32 @@ os.symlink(os.getcwd(), link)
 endef
 export LINK_THE_PACKAGE
 
-$(VENV)/installed: setup.cfg pyproject.toml constraints.txt
+EXTRAS = test demo media plot app onnx
+TORCH = $(shell grep -o "^torch==[^ ]*" torch.lock)
+
+# requirements.lock has everything that the extras bring, for every Python and system, with the SHA-256 of every file. Of
+# torch there are several builds. One with a local version, such as 2.13.0+cpu, comes from a place of the machine's choice,
+# and is taken by its version alone. That of PyPI, with its CUDA libraries, is taken by the hashes of torch.lock.
+$(VENV)/installed: setup.cfg pyproject.toml requirements.lock torch.lock
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), \"needs Python 3.11 or newer, got \" + sys.version"
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q -c constraints.txt -e ".[test,demo,media,plot,app,onnx]"
+	$(VENV)/bin/python -m pip install -q --no-deps --only-binary :all: --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install -q --no-deps --dry-run --ignore-installed --report $(VENV)/torch.json $(TORCH)
+	if grep -q '"version": "[0-9.]*+' $(VENV)/torch.json; then $(VENV)/bin/python -m pip install -q --no-deps $(TORCH); \
+	else $(VENV)/bin/python -m pip install -q --no-deps --only-binary :all: --require-hashes -r torch.lock; fi
+	$(VENV)/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+	$(VENV)/bin/python -m pip check
 	$(VENV)/bin/python -c "$$LINK_THE_PACKAGE"
 	touch $@
+
+# Renew both locks: the versions of constraints.txt, and the newest ones of what it does not name.
+lock: | $(VENV)/installed
+	$(VENV)/bin/python -m pip install -q --target .uv --upgrade uv==0.13.9
+	.uv/bin/uv pip compile -q setup.cfg $(EXTRAS:%=--extra %) -c constraints.txt --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --no-emit-index-url -o .uv/all.lock --upgrade
+	awk '/^[a-z]/ {file = /^(torch==|triton==|nvidia-|cuda-)/ ? "torch.lock" : "requirements.lock"} {print > file}' .uv/all.lock
+
+# Damaged files of every kind that is read, EXAMPLES of each and other ones every time; the suite tries a few.
+EXAMPLES ?= 1000
+fuzz: $(VENV)/installed
+	OMP_NUM_THREADS=1 LEMER_FUZZ=$(EXAMPLES) $(VENV)/bin/python -m pytest tests/fuzz

@@ -9,6 +9,7 @@ import importlib
 import sys
 
 import lemer
+from lemer.corpora.known import KNOWN
 from lemer.runtime.command import called_as
 
 # The words of each command: the module whose `main` it runs, and what it does.
@@ -16,11 +17,13 @@ COMMANDS = {
     "train": ("lemer.train", "train one row of the papers' tables and score it"),
     "pretrain": ("lemer.pretrain", "pre-train the speech tower further on a corpus"),
     "predict": ("lemer.predict", "emotions of recordings, folders, tables and dialogs"),
+    "evaluate": ("lemer.score", "score a checkpoint on a labelled corpus"),
     "publish": ("lemer.publish", "publish a finished run on the Hugging Face Hub"),
     "export": ("lemer.export", "write a checkpoint as an ONNX file"),
     "app": ("lemer.app", "a page in the browser that answers recordings"),
     "report": ("lemer.evaluation.report", "compare all finished runs with the papers"),
     "corpus iemocap": ("lemer.corpora.iemocap", "check an IEMOCAP release"),
+    "corpus NAME": ("lemer.corpora.known_corpus", "check a copy of RAVDESS, CREMA-D, MELD ..."),
     "corpus dialogs": ("lemer.corpora.dialogs", "make a table of turns from dialogs in JSON lines"),
     "corpus demo": ("lemer.corpora.demo", "make a small spoken corpus to try things out"),
     "figure attention": ("lemer.evaluation.attention_figure", "draw the attention of an utterance to the labels"),
@@ -45,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lemer",
         usage="lemer COMMAND ...",
-        description="\n".join(["Emotion recognition from speech and words (LE-MER).", "", "commands:", *lines]),
+        description="\n".join(["Emotion recognition from speech and words (LE-MER). Commands:", *lines]),
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -62,12 +65,16 @@ def find_command(parser: argparse.ArgumentParser, argv: list[str]) -> str:
         if words in COMMANDS:
             return words
     first, *rest = argv
+    if first == "corpus" and rest and rest[0] in KNOWN:
+        return "corpus NAME"
     members = [words.split()[1] for words in COMMANDS if words.startswith(f"{first} ")]
     if members and (not rest or rest[0] in ("-h", "--help")):
         for member in members:
             print(f"  lemer {first} {member:<12}{COMMANDS[f'{first} {member}'][1]}")
         parser.exit(0 if rest else 2)
     word, choices, group = (rest[0], members, f" {first}") if members else (first, _first_words(), "")
+    if first == "corpus":
+        choices = [*(choice for choice in choices if choice != "NAME"), *(name for name in KNOWN if name not in choices)]
     near = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     hint = f" Did you mean `lemer{group} {near[0]}`?" if near else ""
     parser.error(f"`lemer{group}` has no command {word!r}.{hint} Choose one of: {', '.join(choices)}")
@@ -86,8 +93,11 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     words = find_command(parser, argv)
-    with called_as(f"lemer {words}"):
-        return importlib.import_module(COMMANDS[words][0]).main(argv[len(words.split()) :])
+    module = importlib.import_module(COMMANDS[words][0])
+    typed = argv[: len(words.split())]
+    with called_as(f"lemer {' '.join(typed)}"):
+        # The name of a corpus is an argument of the command as well.
+        return module.main(argv[1 if words == "corpus NAME" else len(typed) :])
 
 
 if __name__ == "__main__":

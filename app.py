@@ -21,13 +21,13 @@ LEMER_EXAMPLES, which stand for the arguments.
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lemer.runtime.command import check_checkpoint, command_parser
+from lemer.runtime.stopping import run_command
 
 if TYPE_CHECKING:  # imported where they are used, since that takes seconds: `--help` answers at once
     import numpy as np
@@ -38,6 +38,7 @@ MAX_SECONDS, MIN_SECONDS = 30.0, 0.1  # what Whisper hears at once; no word is s
 SILENCE = 1e-4  # of full scale, -80 dB: a muted microphone stays below
 MAX_CHARACTERS = 5_000  # of words and earlier turns: more than the model reads, little for a shared server
 MAX_UPLOAD = "64mb"  # 30 seconds of stereo at 192 kHz
+THREADS = 8  # of the server; each may keep memory of its own
 DELETE_EVERY, DELETE_AFTER = 600, 3600  # seconds
 NAMES = {"ang": "angry", "hap": "happy", "neu": "neutral", "sad": "sad"}
 
@@ -47,15 +48,15 @@ TASKS = {  # of the person at the page, by the model's modality
     "speech": "Record or upload a sentence",
     "text": "Type a sentence and, where there are any, the turns before it",
 }
-ATTENTION = """### Attention to the emotions
-The blue line over the waveform shows how near each moment of the sound is to what describes the emotions.
-Orange bars show the same of the words, grey bars of the earlier turns. Both are cosines, from -1 to 1, averaged over the
-emotions."""
+ATTENTION = """### What decided
+Bars show what the answer's score loses, in points of 100, when a word or half a second is left out. Orange ones speak for
+the answer, blue ones against it. The maps show which emotion's description each moment and each word is nearer to (red) than
+to the others. The answer need not follow the maps."""
 LIMITS = """### What this is, and what it is not
 - The model tells how an utterance **sounds and reads**, among these emotions only. It does not know what anybody feels.
 - Models like this one learn from emotions that were **acted**, by few speakers, mostly in English. Real life, other
   languages, children, accents and noise may mislead it.
-- The scores add up to 100 %. A high score is not the chance of being right.
+- The scores add up to 100 %. How often a high score is right was measured on other recordings at best.
 - It is made for research and for trying out. Do not judge people by it.
 - Recordings stay on the machine that runs this page and are deleted after about an hour."""
 
@@ -157,7 +158,7 @@ def recognise(pipe: "LemerPipeline", asr, audio: str | None = None, text: str = 
     scores = pipe(one)
     modality = scores[0]["modality"]
     answered = {"multimodal": "Speech and words together.", "speech": "Speech alone.", "text": "Words alone."}[modality]
-    if modality != config.modality:
+    if config.scores_are_flat(modality):
         missing = "words" if modality == "speech" else "a recording"
         answered += f" For want of {missing} the scores are flat: their order counts, not their size."
     if heard is not None:
@@ -170,15 +171,41 @@ def has_labels(config) -> bool:
     return getattr(config, "use_label_embeddings", False)
 
 
+def refuse_wrong_fields(page, names: list[str]) -> None:
+    """
+    Let the page refuse an input of a wrong type by its name, which programs see that use its API.
+
+    Gradio makes a text of any value, a list of earlier turns too, and tells programs nothing of other mistakes.
+    """
+    import gradio as gr
+
+    preprocess = page.preprocess_data
+
+    async def checked(block_fn, inputs, *args, **kwargs):
+        if block_fn.api_name == "recognise":
+            for name, value in zip(names, inputs, strict=False):
+                if name != "audio" and not isinstance(value, str | None):
+                    raise gr.Error(f"{name} must be a text, got a {type(value).__name__}", print_exception=False)
+        try:
+            return await preprocess(block_fn, inputs, *args, **kwargs)
+        except ValueError:  # pydantic's, and those of files that were not uploaded
+            raise gr.Error("audio must be a recording that was uploaded to this page", print_exception=False) from None
+
+    page.preprocess_data = checked
+
+
 def make_page(pipe: "LemerPipeline", asr=None, examples: list[dict] | None = None):
     """The page, a `gradio.Blocks` that is not served yet."""
     import gradio as gr
 
     from lemer.evaluation.attention_figure import label_attention_figure
+    from lemer.evaluation.report.page import escape_markdown
+    from lemer.runtime.process import return_freed_memory
 
     model, processor = pipe.model, pipe.processor
 
     def respond(*filled):
+        return_freed_memory()  # of the answer before, its drawing included
         try:
             answer = recognise(pipe, asr, **dict(zip(names, filled, strict=True)))
         except Refused as error:
@@ -195,7 +222,7 @@ def make_page(pipe: "LemerPipeline", asr=None, examples: list[dict] | None = Non
     settings = {"title": "Emotion of an utterance", "analytics_enabled": False, "delete_cache": (DELETE_EVERY, DELETE_AFTER)}
     with gr.Blocks(**settings) as page:
         emotions = [NAMES.get(label, label) for label in model.config.id2label.values()]
-        task = f"{TASKS[model.config.modality]}. The answer is one of {', '.join(emotions)}."
+        task = f"{TASKS[model.config.modality]}. The answer is one of {', '.join(map(escape_markdown, emotions))}."
         gr.Markdown(f"# Emotion of an utterance\n{task}")
         with gr.Row():
             with gr.Column():
@@ -211,7 +238,7 @@ def make_page(pipe: "LemerPipeline", asr=None, examples: list[dict] | None = Non
                 outputs = [gr.Label(label="Emotion"), gr.Textbox(label="What answered", lines=2, interactive=False)]
         if has_labels(model.config):
             gr.Markdown(ATTENTION)
-            outputs.append(gr.Plot(label="Attention to the emotions", show_label=False, format="png", elem_id="attention"))
+            outputs.append(gr.Plot(label="What decided", show_label=False, format="png", elem_id="attention"))
         names = list(inputs)
         if examples:
             rows = [[example[name] for name in names] for example in examples]
@@ -220,6 +247,7 @@ def make_page(pipe: "LemerPipeline", asr=None, examples: list[dict] | None = Non
                 component.keep_in_cache |= component.temp_files
         gr.Markdown(LIMITS)
         button.click(respond, list(inputs.values()), outputs, api_name="recognise")
+    refuse_wrong_fields(page, names)
     return page.queue(default_concurrency_limit=1, max_size=32)  # one answer at a time uses every core
 
 
@@ -239,14 +267,17 @@ def serve(args: argparse.Namespace):
     from transformers.utils import logging
 
     from lemer import LemerPipeline
+    from lemer.integrity_lemer import opening
     from lemer.runtime.onednn import multiply_by_onednn
-    from lemer.runtime.process import set_up_process
+    from lemer.runtime.process import set_up_process, share_freed_memory
 
     logging.disable_progress_bar()
     set_up_process(None)
+    share_freed_memory()
     examples = read_examples(Path(args.examples)) if args.examples else None
     asr = args.asr and pipeline("automatic-speech-recognition", model=args.asr)
-    pipe = pipeline("speech-emotion-recognition", model=args.checkpoint, pipeline_class=LemerPipeline)
+    with opening(args.checkpoint):
+        pipe = pipeline("speech-emotion-recognition", model=args.checkpoint, pipeline_class=LemerPipeline)
     multiply_by_onednn(pipe.model)
     page = make_page(pipe, asr, examples)
     _, url, _ = page.launch(
@@ -262,25 +293,24 @@ def serve(args: argparse.Namespace):
         ssr_mode=False,
         prevent_thread_lock=True,
         quiet=True,
+        max_threads=THREADS,
+        app_kwargs={"openapi_url": None, "docs_url": None, "redoc_url": None},
     )
     return page, url
 
 
 def main(argv=None) -> int:
     parser, args = parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder is removed then too
-    with tempfile.TemporaryDirectory(prefix="lemer_app_") as folder:
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
-        # gradio, which `serve` imports, reads the environment.
-        try:
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory(prefix="lemer_app_") as folder:  # removed after SIGTERM too
+            os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
+            # gradio, which `serve` imports, reads the environment.
             page, url = serve(args)
-        except ImportError as error:
-            parser.error(f"{error}: the page needs gradio and matplotlib (pip install 'lemer[app]')")
-        except (OSError, ValueError, RuntimeError) as error:
-            parser.error(" ".join(str(error).split()))
-        print(f"The page is at {url} until Ctrl-C.", flush=True)
-        page.block_thread()
-    return 0
+            print(f"The page is at {url} until Ctrl-C.", flush=True)
+            page.block_thread()
+
+    return run_command(parser.prog, work, "The page is closed, and its recordings are removed", failure=2)
 
 
 if __name__ == "__main__":

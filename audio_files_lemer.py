@@ -332,6 +332,8 @@ def _recognise(file: str | bytes) -> str | None:
         return "it is an HTML page, as servers send instead of a file that they do not give: download it again"
     if text.startswith((b"<?xml", b"{", b"[")):
         return "it is XML or JSON, perhaps a server's error message: download it again"
+    if head.startswith((b"%PDF", b"\x89PNG", b"\xff\xd8\xff", b"GIF8")):
+        return "it is a picture or a document"
     if head.startswith((b"PK\x03\x04", b"\x1f\x8b")):
         return "it is an archive: unpack it first"
     if head.isascii() and not re.search(rb"[\x00-\x08\x0e-\x1f]", head):

@@ -7,7 +7,9 @@ resampled or fetched. Shapes: N samples, C channels.
 import os
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
+from numbers import Real
 from operator import itemgetter
+from typing import cast
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -32,6 +34,7 @@ MAX_CHANNELS = 8  # more on the shorter axis of a two-dimensional array: rather 
 MAX_SECONDS = 2 * 3600.0  # decoded of one file unless more is asked for: 460 MB of samples at 16 kHz
 # Hz. Below the first not even a telephone's speech (4 kHz) is left; the second is the most that recorders write.
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
+MAX_FETCHED = 2**31  # bytes of an address or an open file, which are held in memory: two hours of most formats
 CANCELLED = 0.02  # share of the power that is left: 1 percent in stereo, where independent channels leave half
 PROBLEMS = {
     "silent": "all samples are equal, so there is nothing to hear: was the microphone muted, or the file not yet written?",
@@ -56,7 +59,8 @@ def load_audio(
             - a path, or a `file://` URL: wav, flac, ogg, mp3, aiff and what else soundfile reads; with PyAV (`pip install
               av`) also m4a, aac, mp4, webm, amr, 3gp, wma, and the audio track of videos;
             - another URL that fsspec opens, such as `https://`, `hf://`, `s3://`, `zip://name::archive.zip`;
-            - the bytes of such a file, or an open binary file, which is read from its beginning;
+            - the bytes of such a file, or an open binary file, which is read from its beginning. These and URLs are held in
+              memory as a whole while they are decoded, at most 2 GiB; a path is read in blocks;
             - `{"array", "sampling_rate"}`, `{"raw", "sampling_rate"}`, or `{"path", "bytes"}` of which one may be None;
             - a torchcodec decoder, as a column `datasets.Audio()` gives where torchcodec is installed;
             - samples as a list of numbers, an array or a tensor: floats, or int16 and int32, which are scaled to [-1, 1).
@@ -126,7 +130,9 @@ def _blocks(audio, name: str, sampling_rate, max_seconds: float) -> Iterable[tup
         if samples is not None:
             if audio.get("sampling_rate") is None:
                 raise ValueError("audio {'array': ...} needs 'sampling_rate' beside it, in Hz")
-            return [(audio["sampling_rate"], _as_samples(samples))]
+            if not isinstance(audio["sampling_rate"], Real):
+                raise ValueError(f"sampling_rate must be a number of Hz, got {audio['sampling_rate']!r:.40}")
+            return [(cast(float, audio["sampling_rate"]), _as_samples(samples))]
         audio = _file_of(audio)
     if hasattr(audio, "read"):
         audio = _content(audio, name)
@@ -159,26 +165,40 @@ def _content(file, name: str) -> bytes:
     """The bytes of an open file, from its beginning where it can go back there."""
     if hasattr(file, "seekable") and file.seekable():
         file.seek(0)
-    content = file.read()
+    content = file.read(MAX_FETCHED + 1)
     if not isinstance(content, bytes):
         raise ValueError(f"{name} is a file that gives {type(content).__name__}, not bytes: open it with mode 'rb'")
+    if len(content) > MAX_FETCHED:
+        raise ValueError(f"{name} has more than {MAX_FETCHED:,} bytes, which would be held in memory: give a path instead")
     return content
 
 
 def _local_path_or_bytes(url: str) -> str | bytes:
     """The path of a `file://` URL, the content of any other."""
     parts = urlsplit(url)
-    if parts.scheme == "file":
-        return unquote(parts.path)
+    return unquote(parts.path) if parts.scheme == "file" else fetch(url)
+
+
+def fetch(url: str) -> bytes:
+    """
+    The content of a URL that fsspec opens.
+
+    Raises:
+        FileNotFoundError: there is nothing at that address.
+        ValueError: it cannot be fetched, or has more than 2 GiB.
+    """
     if fsspec is None:
         raise ValueError(f"{url} has to be fetched by fsspec: pip install fsspec, or download it first")
     try:
         with fsspec.open(url, "rb") as file:
-            return file.read()  # pyright: ignore[reportAttributeAccessIssue]  one URL gives one file
+            content = file.read(MAX_FETCHED + 1)  # pyright: ignore[reportAttributeAccessIssue]  one URL gives one file
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no audio file {url}") from error
     except Exception as error:  # of any of its file systems, each with errors of its own
         raise ValueError(f"{url} cannot be fetched: {error or type(error).__name__}") from error
+    if len(content) > MAX_FETCHED:
+        raise ValueError(f"{url} has more than {MAX_FETCHED:,} bytes, which would be held in memory: download it")
+    return content
 
 
 def _limited(blocks: Iterable, name: str, max_seconds: float) -> Iterator[tuple[float, np.ndarray]]:
@@ -219,7 +239,8 @@ def _as_samples(audio) -> np.ndarray:
 class _Channels:
     """Takes the mean of channels, block by block, and finds out which of `PROBLEMS` they have."""
 
-    def __init__(self):
+    def __init__(self, name: str):
+        self.name = name  # for messages
         self.count, self.low, self.high = 0, np.inf, -np.inf  # of the mean
         self.power_kept, self.power = 0.0, 0.0  # of the mean and of the channels, without a constant; of all samples
 
@@ -232,7 +253,7 @@ class _Channels:
         mono = samples if samples.ndim == 1 else samples.mean(axis=1, dtype=np.float32)
         low, high = mono.min(), mono.max()
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise ValueError(f"{int((~np.isfinite(mono)).sum())} of {mono.size} samples are NaN or infinite")
+            raise ValueError(f"{self.name}: {int((~np.isfinite(mono)).sum())} of {mono.size} samples are NaN or infinite")
         self.count += len(mono)
         self.low, self.high = min(self.low, low), max(self.high, high)
         if samples.ndim == 2:
@@ -248,7 +269,7 @@ class _Channels:
 
 def _mix(blocks: Iterable, name: str, target_rate: int) -> tuple[np.ndarray, list[str]]:
     """Blocks -> samples (N,) at the target rate, and their problems."""
-    channels, resampled = _Channels(), []
+    channels, resampled = _Channels(name), []
     for rate, run in groupby(blocks, key=itemgetter(0)):
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise ValueError(f"the sampling rate of {name} must be from {LOWEST_RATE:,} to {HIGHEST_RATE:,} Hz, got {rate}")
@@ -280,6 +301,7 @@ __all__ = [
     "MAX_SECONDS",
     "PROBLEMS",
     "SAMPLING_RATE",
+    "fetch",
     "knows_its_rate",
     "load_and_check_audio",
     "load_audio",

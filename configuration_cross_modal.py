@@ -42,6 +42,14 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
         padding_safe (`bool`, defaults to `True`):
             Keep padding out of every speech frame (see `speech_encoder_lemer.py`). `False` restores the stock encoder,
             in which an utterance's answer depends on the batch it is in.
+        class_weights (`list[float]`, *optional*):
+            How often an utterance of each class counts in the losses, in the order of the classes; None: once.
+        attributes (`dict[str, list[float]]`, *optional*):
+            Attributes that a head on the classifier's input predicts beside the classes, such as valence: name -> mean and
+            deviation of the training split, which its outputs are scaled by. They come in alphabetical order. None: no head.
+        attribute_loss_weight (`float`, defaults to 1.0): Weight of 1 - CCC of the attributes.
+        temperatures (`dict[str, float]`, *optional*):
+            What the logits are divided by before their softmax is shown as scores, by modality, as in [`LemerConfig`].
         checksums (`dict`, *optional*): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
         id2label, label2id (`dict`, *optional*, default to `ang, hap, neu, sad`): The classes, in the order of the logits.
     """
@@ -58,6 +66,8 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
     keys_to_ignore_at_inference = [  # noqa: RUF012
         "classification_loss",
         "pooler_output",
+        "attributes",
+        "attribute_loss",
         "frame_mask",
         "text_attentions",
         "speech_attentions",
@@ -74,6 +84,10 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
     num_attention_heads: int = 8
     dropout: float | int = 0.1
     padding_safe: bool = True
+    class_weights: list | None = None
+    attributes: dict[str, list] | None = None
+    attribute_loss_weight: float | int = 1.0
+    temperatures: dict[str, float] | None = None
     checksums: dict | None = None
 
     def validate_branches(self):
@@ -85,6 +99,8 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
                 f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and "
                 f"{self.num_attention_heads}"
             )
+        if not self.attribute_loss_weight >= 0:
+            raise ValueError(f"attribute_loss_weight must be at least 0, got {self.attribute_loss_weight}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
 

@@ -53,6 +53,17 @@ EMOTIONS = ("ang", "hap", "neu", "sad")
 PADDING_SAFE = ("wav2vec2-conformer", "wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
 
 
+# Where the positions of a log-Mel lie, as fields of a speech tower's configuration. No layer of it is built.
+LOG_MEL_POSITIONS = {
+    "front_end": "log_mel",
+    "mel_mask_bands": 0,
+    "mel_mask_share": 0.0,
+    "conv_dim": (80,),
+    "conv_kernel": (400,),
+    "conv_stride": (160,),
+}
+
+
 def _check_front_end(speech: PreTrainedConfig, padding_safe: bool) -> None:
     """A log-Mel front end is told by fields that transformers' own configurations do not have."""
     front_end = getattr(speech, "front_end", "waveform")
@@ -68,6 +79,9 @@ def _check_front_end(speech: PreTrainedConfig, padding_safe: bool) -> None:
         )
     if not padding_safe:
         raise ValueError("speech_config.front_end='log_mel' needs padding_safe=True: the stock encoder has no log-Mel")
+    normalization = getattr(speech, "mel_normalization", "band")
+    if normalization not in ("utterance", "band", "none"):
+        raise ValueError(f"speech_config.mel_normalization must be 'utterance', 'band' or 'none', got {normalization!r}")
     bands, share = (getattr(speech, name, None) for name in ("mel_mask_bands", "mel_mask_share"))
     if bands is None or share is None or not (0 <= bands <= 80 and 0 <= share <= 1):
         raise ValueError(
@@ -104,11 +118,17 @@ class TowersAndLabels(ConfigBase):
         text_config: TowerConfig
         modality: Any
         padding_safe: bool
+        class_weights: Any
+        attributes: Any
+        temperatures: dict[str, float] | None
         id2label: Any = None  # a dict once it is made
         label2id: Any = None
         num_labels: Any
 
     def __setattr__(self, name, value):
+        # A saved configuration has its names in the order of the alphabet, and the head's outputs have that of the names.
+        if name == "attributes" and isinstance(value, dict):
+            value = dict(sorted(value.items()))
         # Indices are strings in JSON and in the examples of transformers' own guide.
         if name == "id2label" and isinstance(value, dict):
             value = {_as_index(index): label for index, label in value.items()}
@@ -162,9 +182,24 @@ class TowersAndLabels(ConfigBase):
         return self.modality != "speech"
 
     @property
+    def uses_speech_tower(self) -> bool:
+        """Whether the speech is read by a tower, and not by functionals."""
+        return self.uses_speech and getattr(self, "speech_encoder", "tower") == "tower"
+
+    @property
     def answers_from_one_modality(self) -> bool:
-        """Whether speech alone or text alone is enough: in a multimodal model only a label branch can answer alone."""
-        return self.modality != "multimodal" or getattr(self, "use_label_embeddings", False)
+        """Whether speech alone or text alone is enough: in a multimodal model a branch answers, where it can."""
+        has_branches = getattr(self, "use_label_embeddings", False) or getattr(self, "branch_loss_weight", 0) > 0
+        return self.modality != "multimodal" or has_branches
+
+    def score_temperature(self, modality: str) -> float:
+        """What the logits of an answer from "multimodal", "speech" or "text" are divided by before the softmax."""
+        return (self.temperatures or {}).get(modality, 1.0)
+
+    def scores_are_flat(self, modality: str) -> bool:
+        """Whether the scores of an answer are a softmax of bare cosines, of which the order counts and not the size."""
+        of_label_branch = modality != self.modality and not getattr(self, "branch_loss_weight", 0)
+        return of_label_branch and modality not in (self.temperatures or {})
 
     def validate_labels(self):
         """Part of `@strict` validation: every class has an index and a name of its own."""
@@ -174,6 +209,25 @@ class TowersAndLabels(ConfigBase):
             raise ValueError(f"id2label must give 0..{self.num_labels - 1} one name each, got {self.id2label}")
         if self.problem_type not in (None, "single_label_classification"):  # else the loss would stay one of single labels
             raise ValueError(f"problem_type {self.problem_type!r} is not supported: an utterance has one label")
+
+    def validate_targets(self):
+        """Part of `@strict` validation: weights of classes and scales of attributes that a loss can use."""
+        weights, attributes = self.class_weights, self.attributes
+        if weights is not None and (len(weights) != self.num_labels or not all(weight >= 0 for weight in weights)):
+            raise ValueError(f"class_weights must be {self.num_labels} numbers of at least 0, one a class, got {weights}")
+        for name, scale in (attributes or {}).items():
+            if len(scale) != 2 or not scale[1] > 0:
+                raise ValueError(f"attributes must name a mean and a deviation above 0 each, got {scale} for {name}")
+        if attributes is not None and not attributes:
+            raise ValueError("attributes must name at least one, or be None")
+
+    def validate_temperatures(self):
+        """Part of `@strict` validation: temperatures are positive numbers of modalities."""
+        for modality, temperature in (self.temperatures or {}).items():
+            if modality not in ("multimodal", "speech", "text") or not 0 < temperature < float("inf"):
+                raise ValueError(
+                    f"temperatures must give 'multimodal', 'speech' or 'text' a number above 0, got {self.temperatures}"
+                )
 
     def validate_towers(self):
         """Part of `@strict` validation: every tower that the modality needs is there and can do what is asked."""
@@ -206,7 +260,9 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     Args:
         speech_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a wav2vec 2.0 conformer):
             The speech tower: `wav2vec2-conformer`, `wav2vec2` or another encoder of that family.
-            Its own field `front_end="log_mel"` (see `speech_encoder_lemer.py`) makes it read a log-Mel of the waveform.
+            Its own field `front_end="log_mel"` (see `speech_encoder_lemer.py`) makes it read a log-Mel of the waveform. Then
+            its field `mel_normalization` says what gets mean 0 and variance 1: all values of an `"utterance"`, as in the
+            paper, each `"band"` of it (where the field is missing), or nothing (`"none"`).
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to BERT):
             The text tower: `bert` or another bidirectional encoder. Its width may differ from the speech tower's.
         modality (`str`, defaults to `"multimodal"`):
@@ -225,12 +281,19 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
             semantic labels serve as tonal ones (row B4); the projection into it is new.
         semantic_size (`int`, *optional*, defaults to the text tower's width):
             Width of the semantic space, to be given where `speech_label_space="semantic"` and there is no text tower.
+        label_centering (`str`, defaults to `"none"`):
+            What is subtracted from the label embeddings before anything is compared with them: `"none"`, as the paper
+            prints it, or `"labels"`, the mean of the labels of the branch. Means of many code vectors are nearly one
+            vector, and what they share says nothing about the class.
         keep_quantizer (`bool`, defaults to `True`):
             The model carries the codebook that the speech tower was pre-trained with, so that label embeddings and key
             frames can be made with any checkpoint. `False` where the tower has none.
         padding_safe (`bool`, defaults to `True`):
             Keep padding out of every speech frame (see `speech_encoder_lemer.py`). `False` restores the stock encoder,
             in which an utterance's answer depends on the batch it is in.
+        speech_encoder (`str`, defaults to `"tower"`):
+            What reads the speech: `"tower"`, or `"functionals"`, fixed statistics of the log-Mel (`functionals_lemer.py`)
+            for corpora too small for a tower, in a model of `modality="speech"` without label embeddings.
         pooled_tokens (`str`, defaults to `"all"`):
             Which tokens are compared with the labels, aligned and pooled: `"all"`, the paper's, or `"current"`, those of the
             current utterance, which earlier turns reach through BERT's attention alone.
@@ -238,6 +301,19 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
         constraint_loss_weight (`float`, defaults to 0.5): Weight of loss_c (eq. 10, 12).
         text_label_loss_weight (`float`, defaults to 0.2): Weight of loss_gt (eq. 3, 12).
         speech_label_loss_weight (`float`, defaults to 0.2): Weight of loss_gs (eq. 6, 12).
+        class_weights (`list[float]`, *optional*):
+            How often an utterance of each class counts in the losses, in the order of the classes; None: once.
+        attributes (`dict[str, list[float]]`, *optional*):
+            Attributes that a head on the classifier's input predicts beside the classes, such as valence: name -> mean and
+            deviation of the training split, which its outputs are scaled by. They come in alphabetical order. None: no head.
+        attribute_loss_weight (`float`, defaults to 1.0): Weight of 1 - CCC of the attributes.
+        branch_loss_weight (`float`, defaults to 0.0):
+            Weight of the cross-entropies of two classifiers that a multimodal model has then beside its own, one for each
+            modality alone: the maximum of the tower's hidden states, classified as in a unimodal model. They answer where a
+            modality is not given. The paper has none.
+        temperatures (`dict[str, float]`, *optional*):
+            For "multimodal", "speech" and "text" the number that the logits of such an answer are divided by before their
+            softmax is shown as scores. Fitted on validation utterances by `train.py`; the order of the scores stays.
         label_words (`dict[str, list[str]]`, *optional*):
             For every label its key words, best first. Written when the label embeddings are built.
         label_codes (`dict[str, list[list[int]]]`, *optional*):
@@ -253,11 +329,16 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     keys_to_ignore_at_inference = [  # noqa: RUF012
         "text_label_logits",
         "speech_label_logits",
+        "text_branch_logits",
+        "speech_branch_logits",
         "classification_loss",
         "constraint_loss",
         "text_label_loss",
         "speech_label_loss",
+        "branch_loss",
         "pooler_output",
+        "attributes",
+        "attribute_loss",
         "label_token_attentions",
         "label_frame_attentions",
         "token_mask",
@@ -276,13 +357,20 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     train_label_embeddings: bool = False
     speech_label_space: Literal["projected", "codebook", "semantic"] = "projected"
     semantic_size: int | None = None
+    label_centering: Literal["none", "labels"] = "none"
     keep_quantizer: bool = True
     padding_safe: bool = True
+    speech_encoder: Literal["tower", "functionals"] = "tower"
     pooled_tokens: Literal["all", "current"] = "all"
     classification_loss_weight: float | int = 1.0
     constraint_loss_weight: float | int = 0.5
     text_label_loss_weight: float | int = 0.2
     speech_label_loss_weight: float | int = 0.2
+    class_weights: list | None = None
+    attributes: dict[str, list] | None = None
+    attribute_loss_weight: float | int = 1.0
+    branch_loss_weight: float | int = 0.0
+    temperatures: dict[str, float] | None = None
     label_words: dict[str, list] | None = None
     label_codes: dict[str, list] | None = None
     checksums: dict | None = None
@@ -290,13 +378,15 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
     def __post_init__(self, **kwargs):
         labels = self.label2id if self.id2label is None else self.id2label
         if labels is not None and kwargs.get("num_labels") not in (None, len(labels)):
-            self.label_words = self.label_codes = None  # a checkpoint loaded with another number of labels
+            self.label_words = self.label_codes = self.temperatures = None  # loaded with another number of labels
         label_scale = kwargs.pop("label_scale", 1.0)  # a field of checkpoints saved by earlier versions
         if label_scale != 1.0:
             logger.warning(
                 f"label_scale={label_scale!r} of this configuration is not applied any more: the label branches return "
                 "plain mean cosines (eq. 2 and 5)"
             )
+        if self.speech_encoder == "functionals" and not self.speech_config:
+            self.speech_config = dict(LOG_MEL_POSITIONS)
         super().__post_init__(**kwargs)
         if not hasattr(self.speech_config, "num_codevector_groups"):
             self.keep_quantizer = False  # hubert's family was pre-trained without one
@@ -329,6 +419,11 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
 
     def validate_variant(self):
         """Part of `@strict` validation: the switches do not contradict each other."""
+        if self.speech_encoder == "functionals" and (self.modality != "speech" or self.use_label_embeddings):
+            raise ValueError(
+                "speech_encoder='functionals' has no frames to fuse or to compare with labels: it needs modality='speech' "
+                f"and use_label_embeddings=False, got {self.modality!r} and {self.use_label_embeddings}"
+            )
         if self.modality == "multimodal" and not self.use_label_embeddings and self.fusion != "cross":
             raise ValueError(
                 f"fusion={self.fusion!r} is guided by label embeddings, but use_label_embeddings=False: use fusion='cross'"

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 
 from lemer.runtime.command import check_checkpoint, command_parser
 from lemer.runtime.files import writing
+from lemer.runtime.locks import hold
+from lemer.runtime.stopping import run_command
 
 if TYPE_CHECKING:  # imported where they are used, since that takes seconds: `--help` answers at once
     import torch
@@ -163,31 +165,31 @@ def main(argv=None) -> int:
     if args.output is None:
         parser.error("name the file to write after the checkpoint, such as model.onnx")
 
-    import torch
-    from transformers import AutoModel
-    from transformers.utils import logging
+    safe = f"{args.output} is what it was before"
+    return run_command(parser.prog, lambda: write(args.checkpoint, args.output), safe)
 
-    from lemer import LemerProcessor
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    for library in ("torch.onnx", "onnxscript", "onnx_ir"):
-        getLogger(library).setLevel(ERROR)
-    warnings.simplefilter("ignore")  # the exporter warns about its own code
-    try:
-        model = AutoModel.from_pretrained(args.checkpoint)
-        processor = LemerProcessor.from_pretrained(args.checkpoint)
-        worst = export(model, processor, args.output)
-    except ImportError as error:
-        print(f"{parser.prog}: {error}: exporting needs the extra onnx (pip install 'lemer[onnx]')", file=sys.stderr)
-        return 1
-    except (ValueError, OSError, torch.onnx.OnnxExporterError) as error:
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+def write(checkpoint: str, output: Path) -> None:
+    """Open a checkpoint, write it as ONNX, and say how well the file answers; errors as in [`export`] and of opening."""
+    with hold(output):
+        from transformers import AutoModel
+        from transformers.utils import logging
+
+        from lemer import LemerProcessor
+        from lemer.integrity_lemer import opening
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        for library in ("torch.onnx", "onnxscript", "onnx_ir"):
+            getLogger(library).setLevel(ERROR)
+        warnings.simplefilter("ignore")  # the exporter warns about its own code
+        with opening(checkpoint):
+            model = AutoModel.from_pretrained(checkpoint)
+            processor = LemerProcessor.from_pretrained(checkpoint)
+        worst = export(model, processor, output)
     differences = ", ".join(f"{name} {value:.1e}" for name, value in worst.items())
-    size = args.output.stat().st_size / 2**20
-    print(f"{args.output}: {size:.1f} MiB; largest difference from the checkpoint: {differences}")
-    return 0
+    size = output.stat().st_size / 2**20
+    print(f"{output}: {size:.1f} MiB; largest difference from the checkpoint: {differences}")
 
 
 if __name__ == "__main__":

@@ -137,10 +137,12 @@ def set_labels(model, labels: Sequence[str], words: Mapping, recordings: Mapping
     for field, rows in new_rows.items():
         _replace_rows(model, field, labels, kept, rows)
     rows_kept = [index for index in kept if index is not None]
-    if len(rows_kept) < len(labels):
-        _new_classifier(model, len(labels))
-    else:
-        _select_classes(model.classifier, rows_kept)
+    for classifier in ("classifier", *model.branch_classifiers):
+        if len(rows_kept) < len(labels):
+            _new_classifier(model, classifier, len(labels))
+        else:
+            _select_classes(getattr(model, classifier), rows_kept)
+    config.temperatures = None  # fitted to the labels of before
     described = {"label_words": words, "label_codes": {name: _commonest(found) for name, found in codes.items()}}
     described = {field: {**(getattr(config, field) or {}), **new} for field, new in described.items()}
     config.label_words = config.label_codes = None  # of other labels than the next line names
@@ -221,11 +223,11 @@ def _replace_rows(model, field: str, labels: list[str], kept: list[int | None], 
     setattr(model, field, nn.Parameter(values, requires_grad=old.requires_grad) if trained else values)
 
 
-def _new_classifier(model, labels: int) -> None:
-    old = model.classifier
-    model.classifier = nn.Linear(old.in_features, labels, device=old.weight.device, dtype=old.weight.dtype)
-    model._init_weights(model.classifier)
-    model.classifier.train(model.training)
+def _new_classifier(model, name: str, labels: int) -> None:
+    old = getattr(model, name)
+    new = nn.Linear(old.in_features, labels, device=old.weight.device, dtype=old.weight.dtype)
+    model._init_weights(new)
+    setattr(model, name, new.train(model.training))
 
 
 def _select_classes(classifier: nn.Linear, kept: list[int]) -> None:

@@ -37,12 +37,13 @@ def log_mel(samples: torch.Tensor) -> torch.Tensor:
 
 
 class LogMelLayer(nn.Module):
-    """First layer of a CNN encoder: log-Mel, normalised per utterance and band over real positions, SpecAugment in training.
+    """First layer of a CNN encoder: log-Mel, normalised over the real positions of each utterance, SpecAugment in training.
 
     It has no parameters. Those of the convolution that stood here are kept, unused, so that a checkpoint has the keys that
     transformers' own classes look for.
     """
 
+    normalization: str  # over what the values get mean 0 and variance 1: "utterance", "band" of an utterance, or "none"
     mask_bands: int  # bands that a mask hides at most
     mask_share: float  # share of the utterance that a mask hides at most
 
@@ -53,9 +54,12 @@ class LogMelLayer(nn.Module):
         if lengths is None:
             lengths = torch.full((len(values),), values.shape[-1], device=values.device)
         padding = (positions >= lengths[:, None])[:, None]  # (B, 1, P)
-        counts = lengths[:, None, None]
-        values = (values - values.masked_fill(padding, 0.0).sum(-1, keepdim=True) / counts).masked_fill(padding, 0.0)
-        values = values * torch.rsqrt(values.square().sum(-1, keepdim=True) / counts + 1e-5)
+        values = values.masked_fill(padding, 0.0)
+        if self.normalization != "none":
+            axes = (-1,) if self.normalization == "band" else (-2, -1)
+            counts = lengths[:, None, None] * (1 if self.normalization == "band" else MEL_BANDS)
+            values = (values - values.sum(axes, keepdim=True) / counts).masked_fill(padding, 0.0)
+            values = values * torch.rsqrt(values.square().sum(axes, keepdim=True) / counts + 1e-5)
         if self.training:
             bands = torch.arange(MEL_BANDS, device=values.device)
             hidden_bands = _spans(bands, torch.full_like(lengths, MEL_BANDS), self.mask_bands / MEL_BANDS)  # (B, 80)

@@ -19,6 +19,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging
 
 from .configuration_cross_modal import CrossModalConfig
+from .losses_lemer import class_loss, concordance_loss
 from .towers_lemer import TwoTowerModel, load_towers
 
 logger = logging.get_logger(__name__)
@@ -30,8 +31,11 @@ class CrossModalOutput(ModelOutput):
     What [`CrossModalModel`] returns. Values at padded tokens or frames mean nothing; no softmax and no statistic saw them.
 
     Attributes:
-        loss, classification_loss: the cross-entropy, twice: training logs are those of LE-MER; with `labels`.
+        loss: the cross-entropy, and the weighted attribute loss if there is one; with `labels`.
         logits (B, C): classification scores.
+        classification_loss: the cross-entropy alone.
+        attributes (B, A), attribute_loss: predicted attributes on the scale of the corpus, and 1 - CCC of them, unweighted;
+            with `attributes` in the configuration.
         pooler_output (B, 4 D): mean and standard deviation over tokens, then over frames; (B, 2 D) in a unimodal model.
         frame_mask (B, F): True where a frame is real; `attention_mask` says it of tokens.
         text_attentions (B, h, T, M), speech_attentions (B, h, F, M): what tokens and frames attend to; each row sums to 1
@@ -43,6 +47,8 @@ class CrossModalOutput(ModelOutput):
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     classification_loss: torch.Tensor | None = None
+    attributes: torch.Tensor | None = None
+    attribute_loss: torch.Tensor | None = None
     pooler_output: torch.Tensor | None = None
     frame_mask: torch.Tensor | None = None
     text_attentions: torch.Tensor | None = None
@@ -110,6 +116,7 @@ class CrossModalModel(TwoTowerModel):
 
     config: CrossModalConfig
     # None where the modality has none.
+    attribute_head: nn.Linear | None
     text_convolution: Any
     text_attends: Any
     speech_convolution: Any
@@ -136,6 +143,7 @@ class CrossModalModel(TwoTowerModel):
             nn.Dropout(config.dropout),
             nn.Linear(size, config.num_labels),
         )
+        self.attribute_head = self.make_attribute_head((4 if multimodal else 2) * size)
         self.finish()
 
     def _convolution(self, tower_size: int) -> MaskedConvolution:
@@ -167,6 +175,7 @@ class CrossModalModel(TwoTowerModel):
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        attribute_values: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],  # pyright: ignore[reportGeneralTypeIssues]  # it names output_attentions too
@@ -178,7 +187,9 @@ class CrossModalModel(TwoTowerModel):
             input_values_mask (B, S): nonzero where a sample is real. None: all are.
             attention_mask (B, T): nonzero where a token is real. None: all are.
             token_type_ids (B, T): 0 for the earlier turns, 1 for the current one.
-            labels (B,): index of the class; -100 is left out of the cross-entropy.
+            labels (B,): index of the class; -100 is left out of the cross-entropy. Or (B, C): a distribution of classes,
+                such as votes; a row of zeros is left out.
+            attribute_values (B, A): attributes on the scale of the corpus, NaN where they are not known.
             output_attentions: return the branches' attentions, and the towers' own where they run with "eager".
             output_hidden_states: return the hidden states of every layer of the towers.
 
@@ -209,10 +220,18 @@ class CrossModalModel(TwoTowerModel):
         out.pooler_output = self._attend_and_pool(out, text, speech, output_attentions)  # (B, 4 D) or (B, 2 D)
         # Early fusion: the classifier reads both branches at once.
         out.logits = self.classifier(out.pooler_output)  # (B, C)
+        out.attributes = self.predict_attributes(out.pooler_output)  # (B, A)
         if labels is not None:
-            out.loss = out.classification_loss = nn.functional.cross_entropy(out.logits.float(), labels)
+            self._add_losses(out, labels, attribute_values)
         # A ModelOutput keeps the order of assignment; as a tuple it has to begin with the loss and the logits.
         return CrossModalOutput(**{field.name: getattr(out, field.name) for field in fields(out)})
+
+    def _add_losses(self, out: Any, labels: torch.Tensor, attribute_values: torch.Tensor | None) -> None:
+        """The loss of the classes, and the weighted one of the attributes where there are some."""
+        out.loss = out.classification_loss = class_loss(out.logits, labels, self.config.class_weights)
+        if out.attributes is not None and attribute_values is not None:
+            out.attribute_loss = concordance_loss(out.attributes, attribute_values)
+            out.loss = out.loss + self.config.attribute_loss_weight * out.attribute_loss
 
     def _attend_and_pool(self, out: Any, text: Any, speech: Any, output_attentions: bool) -> torch.Tensor:
         """

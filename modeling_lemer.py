@@ -20,7 +20,9 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging
 
 from .configuration_lemer import LemerConfig
+from .functionals_lemer import FUNCTIONALS, SpeechFunctionals
 from .labels_lemer import set_labels
+from .losses_lemer import class_loss, concordance_loss
 from .towers_lemer import TwoTowerModel, load_towers
 
 logger = logging.get_logger(__name__)
@@ -36,7 +38,13 @@ class LemerOutput(ModelOutput):
         logits (B, C): classification scores; of the one branch that could answer where a modality was not given.
         text_label_logits, speech_label_logits (B, C): mean of G_t over tokens, of G_s over frames (eq. 2 and 5),
             cosines from -1 to 1.
+        text_branch_logits, speech_branch_logits (B, C): scores of each modality alone, of the branch classifiers.
         classification_loss, constraint_loss, text_label_loss, speech_label_loss: eq. 11, 10, 3 and 6, unweighted.
+        attributes (B, A), attribute_loss: predicted attributes on the scale of the corpus, and 1 - CCC of them, unweighted;
+            with `attributes` in the configuration.
+        pooler_output (B, d_t + d_s): the vector v that is classified; (B, d_t) or (B, d_s) in a unimodal model, the
+            standardised functionals (B, 840) where they read the speech.
+        branch_loss: the cross-entropies of the branch classifiers, added up, unweighted.
         pooler_output (B, d_t + d_s): the vector v that is classified; (B, d_t) or (B, d_s) in a unimodal model.
         label_token_attentions (B, T, C): G_t, eq. 1.
         label_frame_attentions (B, F, C): G_s, eq. 4.
@@ -51,10 +59,15 @@ class LemerOutput(ModelOutput):
     logits: torch.Tensor | None = None
     text_label_logits: torch.Tensor | None = None
     speech_label_logits: torch.Tensor | None = None
+    text_branch_logits: torch.Tensor | None = None
+    speech_branch_logits: torch.Tensor | None = None
     classification_loss: torch.Tensor | None = None
     constraint_loss: torch.Tensor | None = None
     text_label_loss: torch.Tensor | None = None
     speech_label_loss: torch.Tensor | None = None
+    attributes: torch.Tensor | None = None
+    attribute_loss: torch.Tensor | None = None
+    branch_loss: torch.Tensor | None = None
     pooler_output: torch.Tensor | None = None
     label_token_attentions: torch.Tensor | None = None
     label_frame_attentions: torch.Tensor | None = None
@@ -72,6 +85,11 @@ class LemerOutput(ModelOutput):
 # --------------------------------------------------------------------- sections 2.1 and 2.2: attention to the labels
 
 
+def _classify_branch(classifier: nn.Linear | None, tower_output: Any, mask: Any) -> torch.Tensor | None:
+    """Logits (B, C) of one tower's states pooled by maximum over the real ones; None without a classifier."""
+    return None if classifier is None else classifier(masked_max(_hidden_states(tower_output), mask))
+
+
 def _hidden_states(tower_output: Any) -> torch.Tensor:
     """The last hidden states (B, N, d) of a tower that ran."""
     return tower_output.last_hidden_state
@@ -82,6 +100,13 @@ def label_attention(hidden_states: torch.Tensor, label_embeddings: torch.Tensor)
     hidden_states = nn.functional.normalize(hidden_states, dim=-1)
     label_embeddings = nn.functional.normalize(label_embeddings.to(hidden_states.dtype), dim=-1)
     return hidden_states @ label_embeddings.T  # (B, N, C)
+
+
+def centred_labels(label_embeddings: torch.Tensor) -> torch.Tensor:
+    """Label embeddings (C, d) without the mean of those that are set; a label that is not set stays 0."""
+    is_set = label_embeddings.any(1, keepdim=True)  # (C, 1)
+    mean = label_embeddings.sum(0) / is_set.sum().clamp(min=1)  # (d,)
+    return torch.where(is_set, label_embeddings - mean, label_embeddings)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -140,8 +165,12 @@ class LemerModel(TwoTowerModel):
         speech_label_projection: Linear d_s -> d_q, the pre-training checkpoint's `project_hid`; trainable.
         speech_quantizer, speech_code_projection: the checkpoint's codebook and `project_q`; frozen, not run by `forward`,
             kept so that label embeddings and key frames can be made with any checkpoint.
+        speech_functionals: with `speech_encoder="functionals"`, what reads the speech in the place of a tower.
         cross_attention: W of eq. 7, (d_s, d_t).
         classifier: Linear to the C classes.
+        attribute_head: Linear to the attributes, with `attributes` in the configuration.
+        text_classifier, speech_classifier: Linear from one tower's pooled states to the C classes, in a multimodal model
+            with `branch_loss_weight`: they answer where the other modality is not given.
         semantic_label_embeddings (C, d_t), tonal_label_embeddings (C, d_q): L_t and L_s, buffers
             (parameters with `train_label_embeddings`).
     """
@@ -151,8 +180,12 @@ class LemerModel(TwoTowerModel):
     speech_label_projection: nn.Linear | None
     speech_quantizer: Wav2Vec2GumbelVectorQuantizer | None
     speech_code_projection: nn.Linear | None
+    speech_functionals: SpeechFunctionals | None
     cross_attention: BilinearAlignment | None
     classifier: nn.Linear
+    attribute_head: nn.Linear | None
+    text_classifier: nn.Linear | None
+    speech_classifier: nn.Linear | None
     semantic_label_embeddings: torch.Tensor
     tonal_label_embeddings: torch.Tensor
     config_class = LemerConfig
@@ -167,6 +200,9 @@ class LemerModel(TwoTowerModel):
             setattr(config, field, None)
         text_size = config.text_config.hidden_size if config.uses_text else 0
         speech_size = config.speech_config.hidden_size if config.uses_speech else 0
+        self.speech_functionals = None
+        if config.speech_encoder == "functionals":
+            self.speech_functionals, speech_size = SpeechFunctionals(config.speech_config), FUNCTIONALS
         labels = config.num_labels
 
         self.speech_label_projection = self.speech_quantizer = self.speech_code_projection = None
@@ -182,6 +218,10 @@ class LemerModel(TwoTowerModel):
         if multimodal and config.fusion != "label":
             self.cross_attention = BilinearAlignment(speech_size, text_size)
         self.classifier = nn.Linear(text_size + speech_size, labels)
+        self.attribute_head = self.make_attribute_head(text_size + speech_size)
+        with_branches = multimodal and config.branch_loss_weight > 0
+        self.text_classifier = nn.Linear(text_size, labels) if with_branches else None
+        self.speech_classifier = nn.Linear(speech_size, labels) if with_branches else None
         with_labels = config.use_label_embeddings
         self._register_labels("semantic_label_embeddings", labels, text_size if with_labels else 0)
         self._register_labels(
@@ -197,6 +237,9 @@ class LemerModel(TwoTowerModel):
             start = init.normal_ if module.config.train_label_embeddings else init.zeros_
             for embeddings in module._label_embeddings().values():
                 start(embeddings)
+        elif isinstance(module, SpeechFunctionals):
+            init.zeros_(module.mean)
+            init.ones_(module.scale)
         elif isinstance(module, BilinearAlignment):
             # Scores of unit variance for layer-normed towers of any width: neither uniform nor saturated at the start.
             init.normal_(module.weight, std=module.weight.numel() ** -0.5)
@@ -217,8 +260,11 @@ class LemerModel(TwoTowerModel):
 
     @torch.no_grad()
     def forget_labels(self):
-        """Make the classifier and the label embeddings new."""
+        """Make the classifiers and the label embeddings new."""
         super().forget_labels()
+        for classifier in self.branch_classifiers.values():
+            classifier.weight.normal_(std=getattr(self.config, "initializer_range", 0.02))
+            classifier.bias.zero_()
         self.config.label_words = self.config.label_codes = None
         for embeddings in self._label_embeddings().values():
             embeddings.normal_() if self.config.train_label_embeddings else embeddings.zero_()
@@ -231,8 +277,15 @@ class LemerModel(TwoTowerModel):
         A new classifier is known by its bias, which is exactly 0 until the first update. A label embedding is 0 until it is
         set.
         """
+        branches = [name for name, branch in self.branch_classifiers.items() if not branch.bias.detach().any()]
         rows = self._label_embeddings().items()
-        return super().untrained + [name for name, embeddings in rows if not embeddings.detach().any(1).all()]
+        return super().untrained + branches + [name for name, row in rows if not row.detach().any(1).all()]
+
+    @property
+    def branch_classifiers(self) -> dict[str, nn.Linear]:
+        """The classifiers of one modality alone, by name; none without `branch_loss_weight`."""
+        named = {"text_classifier": self.text_classifier, "speech_classifier": self.speech_classifier}
+        return {name: classifier for name, classifier in named.items() if classifier is not None}
 
     def set_labels(
         self,
@@ -248,7 +301,7 @@ class LemerModel(TwoTowerModel):
                              processor=processor)
 
         `text_label_logits` and `speech_label_logits` answer for the new labels at once. `logits` of a model with both
-        modalities do not: where a label is new, so is the whole classifier, and `untrained` says it until it is trained.
+        modalities do not: where a label is new, so is every classifier, and `untrained` says it until it is trained.
         Without a new label the classifier's rows follow their labels. Make optimisers after this, not before.
 
         Args:
@@ -268,6 +321,11 @@ class LemerModel(TwoTowerModel):
                 does not have; the model has no label embeddings, or no quantizer to hear recordings with.
         """
         set_labels(self, labels, words or {}, recordings or {}, processor)
+
+    def compared_labels(self, name: str) -> torch.Tensor:
+        """The label embeddings (C, d) of that name as tokens or frames are compared with them: centred, if so configured."""
+        embeddings = getattr(self, name)
+        return centred_labels(embeddings) if self.config.label_centering == "labels" else embeddings
 
     def _register_labels(self, name: str, labels: int, size: int):
         if size == 0:
@@ -292,6 +350,13 @@ class LemerModel(TwoTowerModel):
             **config: Fields of [`LemerConfig`]; `speech_config` and `text_config` are dicts of changes to the towers' own.
         """
         towers = load_towers(speech, text, config)
+        with_codes = config.get("use_label_embeddings", True) and config.get("speech_label_space") != "semantic"
+        if towers.missing and with_codes:
+            logger.warning(
+                f"{speech} has no {', '.join(towers.missing)}: tonal labels cannot be taken from a codebook, and the "
+                "projection of frames into the label space starts at random. Use a ...ForPreTraining checkpoint, or label "
+                "embeddings from another source."
+            )
         if towers.speech_config is not None:
             keep = towers.pretraining is not None and config.get("keep_quantizer", True)
             config = {**config, "speech_config": towers.speech_config, "keep_quantizer": keep}
@@ -319,6 +384,7 @@ class LemerModel(TwoTowerModel):
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        attribute_values: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],  # pyright: ignore[reportGeneralTypeIssues]  # it names output_attentions too
@@ -330,11 +396,13 @@ class LemerModel(TwoTowerModel):
             input_values_mask (B, S): nonzero where a sample is real. None: all are.
             attention_mask (B, T): nonzero where a token is real. None: all are.
             token_type_ids (B, T): 0 for the earlier turns, 1 for the current one.
-            labels (B,): index of the class; -100 is left out of the cross-entropies.
+            labels (B,): index of the class; -100 is left out of the cross-entropies. Or (B, C): a distribution of classes,
+                such as votes; a row of zeros is left out.
+            attribute_values (B, A): attributes on the scale of the corpus, NaN where they are not known.
             output_attentions: return A_r and A_l, and the towers' own attentions where they run with "eager".
             output_hidden_states: return the hidden states of every layer of the towers.
 
-        A unimodal model takes only its own modality. A multimodal one answers from the label branch of the one given.
+        A unimodal model takes only its own modality. A multimodal one that gets one answers from that branch.
         """
         self.check_inputs(input_values, input_ids)
         if input_ids is not None and token_type_ids is None and self.config.pooled_tokens == "current":
@@ -343,6 +411,10 @@ class LemerModel(TwoTowerModel):
             )
         output_attentions, output_hidden_states = self.resolve_outputs(output_attentions, output_hidden_states)
         out = LemerOutput()
+        if self.speech_functionals is not None:
+            functionals = self.speech_functionals(input_values, input_values_mask)  # (B, 840)
+            out.pooler_output = functionals.to(self.classifier.weight.dtype)
+            input_values = None  # there is no tower to read them
         out.text_model_output, token_mask, out.speech_model_output, out.frame_mask = self.run_towers(
             input_values,
             input_ids,
@@ -355,11 +427,13 @@ class LemerModel(TwoTowerModel):
         )
         if input_ids is not None:
             self._compare_tokens_with_labels(out, token_mask, token_type_ids)  # section 2.1
+            out.text_branch_logits = _classify_branch(self.text_classifier, out.text_model_output, out.token_mask)
         if input_values is not None:
             self._compare_frames_with_labels(out, out.frame_mask)  # section 2.2
+            out.speech_branch_logits = _classify_branch(self.speech_classifier, out.speech_model_output, out.frame_mask)
         self._fuse_and_classify(out, with_constraint=labels is not None, with_attentions=output_attentions)  # section 2.3
         if labels is not None:
-            self._add_losses(out, labels)  # section 2.4
+            self._add_losses(out, labels, attribute_values)  # section 2.4
         # A ModelOutput keeps the order of assignment; as a tuple it has to begin with the loss and the logits.
         return LemerOutput(**{field.name: getattr(out, field.name) for field in fields(out)})
 
@@ -370,7 +444,9 @@ class LemerModel(TwoTowerModel):
         out.token_mask = token_mask  # (B, T)
         if self.config.use_label_embeddings:
             text = _hidden_states(out.text_model_output)  # H_t (B, T, d_t)
-            out.label_token_attentions = label_attention(text, self.semantic_label_embeddings)  # G_t (B, T, C)
+            out.label_token_attentions = label_attention(
+                text, self.compared_labels("semantic_label_embeddings")
+            )  # G_t (B, T, C)
             out.text_label_logits = masked_mean(out.label_token_attentions, token_mask)  # (B, C)
 
     def _compare_frames_with_labels(self, out: LemerOutput, frame_mask: Any) -> None:
@@ -379,21 +455,27 @@ class LemerModel(TwoTowerModel):
             frames = _hidden_states(out.speech_model_output)  # H_s (B, F, d_s)
             if self.speech_label_projection is not None:
                 frames = self.speech_label_projection(frames)  # (B, F, d_q)
-            out.label_frame_attentions = label_attention(frames, self.tonal_label_embeddings)  # G_s (B, F, C)
+            out.label_frame_attentions = label_attention(
+                frames, self.compared_labels("tonal_label_embeddings")
+            )  # G_s (B, F, C)
             out.speech_label_logits = masked_mean(out.label_frame_attentions, frame_mask)  # (B, C)
 
     def _fuse_and_classify(self, out: Any, with_constraint: bool, with_attentions: bool) -> None:
         """Section 2.3: the vector v of both modalities and its classification; of one modality, what it can answer alone."""
-        if out.text_model_output is not None and out.speech_model_output is not None:
+        if out.pooler_output is not None:
+            pass  # the functionals
+        elif out.text_model_output is not None and out.speech_model_output is not None:
             out.pooler_output = self._fuse(out, with_constraint, with_attentions)  # v (B, d_t + d_s)
         elif self.config.modality == "text":
             out.pooler_output = masked_max(_hidden_states(out.text_model_output), out.token_mask)  # (B, d_t)
         elif self.config.modality == "speech":
             out.pooler_output = masked_max(_hidden_states(out.speech_model_output), out.frame_mask)  # (B, d_s)
-        else:  # one modality of a multimodal model was not given: the label branch of the other one answers
-            out.logits = out.speech_label_logits if out.text_model_output is None else out.text_label_logits
+        else:  # one modality of a multimodal model was not given: the branch of the other one answers
+            branch = "speech" if out.text_model_output is None else "text"
+            out.logits = out[f"{branch}_{'label' if self.speech_classifier is None else 'branch'}_logits"]
             return
         out.logits = self.classifier(out.pooler_output)  # (B, C)
+        out.attributes = self.predict_attributes(out.pooler_output)  # (B, A)
 
     def _fuse(self, out: Any, with_constraint: bool, with_attentions: bool) -> torch.Tensor:
         """Eq. 7 to 10: align the speech frames with the tokens and pool both, (B, d_t + d_s)."""
@@ -422,21 +504,29 @@ class LemerModel(TwoTowerModel):
             out.cross_attentions, out.label_guided_attentions = cross, guided
         return masked_max(torch.cat([text, aligned], dim=-1), token_mask)  # v (B, d_t + d_s)
 
-    def _add_losses(self, out: Any, labels: torch.Tensor) -> None:
+    def _add_losses(self, out: Any, labels: torch.Tensor, attribute_values: torch.Tensor | None) -> None:
         """Section 2.4: the losses of the branches that answered, and their weighted sum (eq. 3, 6, 11 and 12)."""
         config = self.config
+        weights = config.class_weights
         loss: Any = 0.0
         if out.pooler_output is not None:
-            out.classification_loss = nn.functional.cross_entropy(out.logits.float(), labels)
+            out.classification_loss = class_loss(out.logits, labels, weights)
             loss = config.classification_loss_weight * out.classification_loss
         if out.constraint_loss is not None:
             loss = loss + config.constraint_loss_weight * out.constraint_loss
         if out.text_label_logits is not None:
-            out.text_label_loss = nn.functional.cross_entropy(out.text_label_logits.float(), labels)
+            out.text_label_loss = class_loss(out.text_label_logits, labels, weights)
             loss = loss + config.text_label_loss_weight * out.text_label_loss
         if out.speech_label_logits is not None:
-            out.speech_label_loss = nn.functional.cross_entropy(out.speech_label_logits.float(), labels)
+            out.speech_label_loss = class_loss(out.speech_label_logits, labels, weights)
             loss = loss + config.speech_label_loss_weight * out.speech_label_loss
+        if out.attributes is not None and attribute_values is not None:
+            out.attribute_loss = concordance_loss(out.attributes, attribute_values)
+            loss = loss + config.attribute_loss_weight * out.attribute_loss
+        branches = [logits for logits in (out.text_branch_logits, out.speech_branch_logits) if logits is not None]
+        if branches:
+            out.branch_loss = sum(class_loss(logits, labels, weights) for logits in branches)
+            loss = loss + config.branch_loss_weight * out.branch_loss
         out.loss = loss
 
 

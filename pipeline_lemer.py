@@ -46,9 +46,12 @@ class LemerPipeline(ChunkPipeline):
     history has an effect only together with a text.
 
     The answer is `[{"label", "score", "modality"}, ...]`, highest score first; scores sum to 1. `modality` says what
-    answered: "multimodal", "speech" or "text". If a multimodal model gets no words or no recording, the label branch of the
-    other modality answers. Its scores are the softmax of cosines between -1 and 1, so they are flat: one is at most
-    e^2 = 7.4 times another, and only their order counts. A unimodal model ignores the other modality.
+    answered: "multimodal", "speech" or "text". If a multimodal model gets no words or no recording, the branch of the
+    other modality answers. Scores are the softmax of the logits, divided by the configuration's `temperatures` where the
+    training fitted them. Without these, a label branch has flat scores, since its logits are cosines: one is at most
+    e^2 = 7.4 times another, and only their order counts. A unimodal model ignores the other modality. Where
+    the processor leaves out long silences (`max_silence`), `heard` says how many seconds of the recording are left for
+    the model.
 
     A recording without words that is longer than `window_seconds` is cut into equal windows of at most that length. The
     answer is then, as with segments, a list in time order of `{"start", "end", "text", "label", "score", "modality",
@@ -277,7 +280,7 @@ class LemerPipeline(ChunkPipeline):
     # ------------------------------------------------------------------------------------------------ pieces -> answer
 
     def _forward(self, pieces: list[dict]) -> list[dict]:
-        """Pieces, in a list -> the same without `audio` and `history`, with `modality` and `logits` (C,)."""
+        """Pieces, in a list -> the same without `audio` and `history`, with `modality`, `heard` and `logits` (C,)."""
         by_modality: dict[str, list[int]] = {}  # a batch has words in all of its rows or in none
         for index, piece in enumerate(pieces):
             modality = "text" if piece["audio"] is None else "speech" if piece["text"] is None else "multimodal"
@@ -295,9 +298,13 @@ class LemerPipeline(ChunkPipeline):
             multiple = GPU_MULTIPLE if self.device.type != "cpu" and len(indices) > 1 else None
             batch = self.processor(**inputs, return_tensors="pt", pad_to_multiple_of=multiple)
             batch = batch.to(self.device, self.model.dtype)
-            for index, logits in zip(indices, self.model(**batch).logits.float().cpu(), strict=True):
+            heard = [{}] * len(indices)
+            if modality != "text" and self.processor.max_silence is not None:
+                rate = self.processor.feature_extractor.sampling_rate
+                heard = [{"heard": count / rate} for count in batch["input_values_mask"].sum(-1).tolist()]
+            for index, said, logits in zip(indices, heard, self.model(**batch).logits.float().cpu(), strict=True):
                 kept = {name: value for name, value in pieces[index].items() if name not in ("audio", "history")}
-                done[index] = {**kept, "modality": modality, "logits": logits}
+                done[index] = {**kept, "modality": modality, **said, "logits": logits}
         return done
 
     def postprocess(self, pieces: list[dict], top_k: int | None = None) -> list:
@@ -313,13 +320,13 @@ class LemerPipeline(ChunkPipeline):
         return answers[0] if pieces[0]["turn"] is None else answers
 
     def scores(self, piece: dict) -> list[dict]:
-        """What `forward` returned for one piece -> `{"label", "score", "modality"}` for every label, highest first."""
-        scores = piece["logits"].softmax(-1).tolist()
+        """What `forward` returned for one piece -> label, score and what else an answer says, highest score first."""
+        scores = (piece["logits"] / self.model.config.score_temperature(piece["modality"])).softmax(-1).tolist()
         if not all(math.isfinite(score) for score in scores):
             raise ValueError(f"the model's scores are not finite: {scores}. Give dtype='float32', or another recording")
+        said = {name: piece[name] for name in ("modality", "heard") if name in piece}
         labelled = [
-            {"label": self.model.config.id2label[index], "score": score, "modality": piece["modality"]}
-            for index, score in enumerate(scores)
+            {"label": self.model.config.id2label[index], "score": score, **said} for index, score in enumerate(scores)
         ]
         return sorted(labelled, key=lambda label: -label["score"])
 

@@ -9,14 +9,16 @@ CHECKPOINT is a folder that train.py wrote, or a name on the Hub. INPUT is any n
     tables                      .csv, .tsv, .json, .jsonl or .parquet with a row for each utterance. Columns are known by
                                 name: audio (path, file ...), text (transcript ...), id, start and end in seconds, dialog
                                 and order, history (a list of earlier turns, oldest first)
+    datasets                    a folder that `save_to_disk` wrote, a folder of parquet files, or a name on the Hub, with
+                                such columns; all splits are answered
 Paths in a table are relative to it. Rows with the same dialog are its turns, and each is answered with the turns before it
 as its history.
 
 A recording without words that is longer than --window_seconds is cut into windows, and each window is a row of the output.
 A row has: id; start and end in seconds; window and windows, its number and how many the recording has; text, the words that
 were read; modality, which is multimodal, or the one branch that answered (speech or text); prediction; one score for each
-class, which sum to 1 (those of one branch of a multimodal model are flat: only their order counts); and checkpoint, dtype,
-asr and window_seconds, which say how it was made.
+class, which sum to 1; and checkpoint, dtype, asr and window_seconds, which say how it was made. Where one branch of a
+multimodal model answered and the training fitted no temperature, the scores are flat: only their order counts.
 
 A command that was stopped goes on when it is given again: rows that are in --output already are not computed again. An
 input that cannot be answered is left out and named at the end with the reason. Exit status: 0 for success, 1 if an input
@@ -40,6 +42,7 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from lemer.runtime.command import check_checkpoint, command_parser, device_of_process, read_share
+from lemer.runtime.files import format_csv, from_cell
 from lemer.runtime.locks import hold
 
 if TYPE_CHECKING:
@@ -50,7 +53,6 @@ if TYPE_CHECKING:
 # Utterances of one forward pass, and seconds of speech with their padding, by device. On a CPU more is slower and takes
 # gigabytes. A GPU waits for its next kernel with less (benchmarks/LOG.md).
 LARGEST = {"cpu": (8, 60.0), "cuda": (64, 240.0)}
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
 
 
 def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -58,7 +60,7 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = command_parser("predict.py", "CHECKPOINT INPUT", __doc__)
     # Optional for argparse alone: without them `check_checkpoint` says how to get a checkpoint.
     parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="folder, or name on the Hub")
-    parser.add_argument("inputs", metavar="INPUT", nargs="*", help="audio file, folder, or table")
+    parser.add_argument("inputs", metavar="INPUT", nargs="*", help="audio file, folder, table, or dataset")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write a .csv or .jsonl instead of printing a table")
     parser.add_argument(
         "--dialog", action="store_true", help="all inputs together are the turns of one dialog, in this order"
@@ -115,7 +117,7 @@ class Output:
     """
     A .csv or .jsonl file that is only ever appended to, by whole utterances.
 
-    In a .csv, ids and texts that a spreadsheet would take for a formula begin with an apostrophe, which it hides.
+    In a .csv, a text that a spreadsheet would take for a formula begins with an apostrophe, which it hides.
     """
 
     def __init__(self, path: Path, labels: list[str], made: dict[str, str]):
@@ -156,7 +158,7 @@ class Output:
             rows = [row for row in rows if row[1]["id"] != last]
         end = rows[-1][0] if rows else 0
         os.truncate(self.path, len("".join(lines[:end]).encode("utf-8")))
-        return {from_cell(row["id"]) if self.is_csv else row["id"] for _, row in rows}
+        return {row["id"] for _, row in rows}
 
     def _whole_rows(self, lines: list[str]) -> list[tuple[int, dict]]:
         """Every row, and the number of lines to its end."""
@@ -165,7 +167,8 @@ class Output:
         rows, reader = [], csv.DictReader(lines, strict=True)
         try:
             for row in reader:
-                rows.append((reader.line_num, row))
+                texts = {from_cell(name or ""): from_cell(text) if text else text for name, text in row.items()}
+                rows.append((reader.line_num, texts))
         except csv.Error as error:
             if reader.reader.line_num < len(lines):  # else cut at a line feed in quotes
                 raise ValueError(f"line {reader.reader.line_num}: {error}") from error
@@ -173,19 +176,12 @@ class Output:
 
     def _format(self, rows: list[dict]) -> str:
         """Lines of some rows; of a .csv after the header."""
-        text = io.StringIO(newline="")
         if self.is_csv:
+            cells = ({**row, **row["scores"]} for row in rows)
             # All texts in quotes, since a carriage return alone would get none.
-            settings = {"extrasaction": "ignore", "lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC}
-            writer = csv.DictWriter(text, self.columns, **settings)
-            writer.writeheader()
-            for row in rows:
-                cells = {name: as_cell(row[name]) for name in ("id", "text")}
-                writer.writerow({**row, **row["scores"], **cells})
-        else:
-            for row in rows:
-                text.write(json.dumps({name: row[name] for name in self.columns}, ensure_ascii=False) + "\n")
-        return text.getvalue()
+            return format_csv(self.columns, ([row[name] for name in self.columns] for row in cells), csv.QUOTE_NONNUMERIC)
+        lines = (json.dumps({name: row[name] for name in self.columns}, ensure_ascii=False) for row in rows)
+        return "".join(f"{line}\n" for line in lines)
 
     def append(self, rows: list[dict]):
         text = self._format(rows)
@@ -201,15 +197,6 @@ class Output:
                 f"{self.path} cannot be written: {error}. The rows of before are whole; free some space or change the "
                 "permissions, and the same command goes on from there"
             ) from error
-
-
-def as_cell(text: str | None) -> str | None:
-    """Text for a .csv that no spreadsheet computes; `from_cell` gives it back."""
-    return f"'{text}" if text is not None and text.lstrip("'").startswith(FORMULAS) else text
-
-
-def from_cell(text: str) -> str:
-    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULAS) else text
 
 
 class Table:
@@ -449,9 +436,10 @@ class Job:
             print(f"{self.output.path}: {self.answered} new of {count} utterances")
         for branch, missing in (("speech", "words (a table or --asr gives them)"), ("text", "recordings")):
             if self.pipe.model.config.modality == "multimodal" and self.branches[branch]:
+                flat = ". Its scores are flat: only their order counts"
                 print(
-                    f"{self.branches[branch]} rows are of the {branch} branch alone, for want of {missing}. Its scores are "
-                    "flat: only their order counts",
+                    f"{self.branches[branch]} rows are of the {branch} branch alone, for want of {missing}"
+                    + (flat if self.pipe.model.config.scores_are_flat(branch) else ""),
                     file=sys.stderr,
                 )
         if self.failed:
@@ -460,29 +448,42 @@ class Job:
                 print(f"  {name}: {reason}", file=sys.stderr)
 
 
+def check_device(name: str | None) -> None:
+    """Raise a `ValueError` where this machine has no such device."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
+
+
 def open_pipeline(args: argparse.Namespace, has_words: bool) -> tuple["LemerPipeline", dict]:
     """
     The pipeline of the checkpoint, and the settings that it was made with.
 
     Raises:
-        OSError, ValueError, RuntimeError: it is no checkpoint, or it cannot answer these inputs.
+        OSError, ValueError: it is no checkpoint, or it cannot answer these inputs.
     """
     from transformers import pipeline
 
     from lemer import LemerPipeline
+    from lemer.integrity_lemer import opening
     from lemer.runtime.onednn import multiply_by_onednn
 
+    check_device(args.device)
     settings = {} if args.window_seconds is None else {"window_seconds": args.window_seconds}
     if args.asr is not None:
         settings["asr"] = pipeline("automatic-speech-recognition", model=args.asr, device=args.device)
-    pipe = pipeline(
-        "speech-emotion-recognition",
-        model=args.checkpoint,
-        pipeline_class=LemerPipeline,
-        device=args.device,
-        dtype=args.dtype,
-        **settings,
-    )
+    with opening(args.checkpoint):
+        pipe = pipeline(
+            "speech-emotion-recognition",
+            model=args.checkpoint,
+            pipeline_class=LemerPipeline,
+            device=args.device,
+            dtype=args.dtype,
+            **settings,
+        )
     multiply_by_onednn(pipe.model)
     if not pipe.model.config.uses_speech and args.asr is None and not has_words:
         raise ValueError(f"{args.checkpoint} reads words only, and no input has any: give a table with words, or --asr")
@@ -494,7 +495,7 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
     All that has to be right before the first utterance is computed; `locks` holds the output.
 
     Raises:
-        OSError, ValueError, RuntimeError, ImportError: an input, the checkpoint or the output is none.
+        OSError, ValueError, ImportError: an input, the checkpoint or the output is none.
     """
     from lemer.corpora.manifest import read_inputs, share_of
     from lemer.pipeline_lemer import WINDOW_SECONDS
@@ -518,6 +519,7 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
         import matplotlib
 
         matplotlib.use("agg")
+        locks.enter_context(hold(args.figure))
         args.figure.mkdir(parents=True, exist_ok=True)
     return Job(dialogs, pipe, settings, args.batch_size or largest(pipe)[0], made, output, args.figure)
 
@@ -533,16 +535,10 @@ def main(argv=None) -> int:
     logging.disable_progress_bar()
     set_up_process(EVERYTHING)
     with ExitStack() as locks:
-
-        def predict() -> int:
-            try:
-                job = prepare(args, locks)
-            except (OSError, ValueError, RuntimeError, ImportError) as error:
-                parser.error(str(error))
-            return job.run()
-
         safe = f"The rows in {args.output} are whole" if args.output else "Nothing was written to a file"
-        return run_command(parser.prog, predict, f"{safe}, and the same command goes on from there")
+        safe, jobs = f"{safe}, and the same command goes on from there", []
+        status = run_command(parser.prog, lambda: jobs.append(prepare(args, locks)), safe, failure=2)
+        return status or run_command(parser.prog, jobs[0].run, safe)
 
 
 if __name__ == "__main__":

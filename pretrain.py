@@ -16,7 +16,7 @@ is finished.
 import argparse
 import sys
 
-from lemer.corpora.options import add_corpus_options
+from lemer.corpora.options import add_corpus_options, needs_data_dir
 from lemer.runtime.command import command_parser, program
 from lemer.training.settings import SECOND_STAGE, SECOND_STAGE_HELP, SMALL_SPEECH_TOWERS, second_stage_defaults
 
@@ -37,6 +37,14 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--mixed_precision", default="no", choices=["no", "bf16", "fp16"], help="precision of the products (default: no)"
     )
+    parser.add_argument(
+        "--gradient_accumulation_steps", type=int, default=1, metavar="N", help="batches of an update (default: 1)"
+    )
+    parser.add_argument(
+        "--gradient_checkpointing",
+        action="store_true",
+        help="keep the inputs of the tower's layers alone, and compute the rest again: less memory, more time",
+    )
     kinds = " / ".join(SECOND_STAGE)
     training = parser.add_argument_group("training", f"Defaults in brackets are those for {kinds} towers.")
     for name, text in SECOND_STAGE_HELP.items():
@@ -47,10 +55,15 @@ def parse_args(argv=None) -> argparse.Namespace:
             how = {"type": type(values[0]), "metavar": "N"}
         training.add_argument(f"--{name}", help=f"{text} [{' / '.join(map(str, values))}]", **how)
     args = parser.parse_args(argv)
-    if args.corpus == "iemocap" and args.data_dir is None:
+    if needs_data_dir(args):
         parser.error("--data_dir is needed")
     given = {name: getattr(args, name) for name in SECOND_STAGE_HELP if getattr(args, name) is not None}
     args.settings = {**second_stage_defaults(args.speech_model), **given}
+    # They stand in the protocol of a folder only where they are used, so that folders of before go on.
+    if args.gradient_accumulation_steps != 1:
+        args.settings["gradient_accumulation_steps"] = args.gradient_accumulation_steps
+    if args.gradient_checkpointing:
+        args.settings["gradient_checkpointing"] = True
     _check_settings(parser, args.settings)
     return args
 

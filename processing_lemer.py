@@ -3,7 +3,9 @@
 This file travels with every checkpoint. Shapes: B batch, S samples, T text tokens, N samples of one clip.
 """
 
+import os
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from threading import Lock
@@ -14,10 +16,11 @@ from .versions_lemer import OLDEST_TRANSFORMERS  # noqa: F401  raises an error w
 # isort: split
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
-from transformers.utils import logging
+from transformers.utils import CONFIG_NAME, cached_file, logging
 
+from .activity_lemer import heard_spans, join_spans
 from .audio_lemer import SAMPLING_RATE, knows_its_rate, load_audio
-from .integrity_lemer import PROCESSOR_FILES, write_checksums
+from .integrity_lemer import HUB_ARGUMENTS, PROCESSOR_FILES, changed_files, opening, write_checksums
 
 if TYPE_CHECKING:
     from .audio_files_lemer import decode  # noqa: F401  `configuration_lemer.py` says why
@@ -141,6 +144,10 @@ class LemerProcessor(ProcessorMixin):
             current turn is cut only if it is too long without any history, and then at its end.
         max_audio_seconds (`float`, defaults to 120):
             Length of the longest clip that is taken. The memory that the speech tower needs grows with its square.
+        max_silence (`float`, *optional*):
+            Seconds that are left of a silence, and half of it at the ends of a clip; nothing is left of even noise and of
+            zeros. `activity_lemer.py` says what a silence is. `None` leaves silences as they are, as in checkpoints that
+            were saved without this setting.
     """
 
     def __init__(
@@ -150,6 +157,7 @@ class LemerProcessor(ProcessorMixin):
         max_history: int = MAX_HISTORY,
         max_text_length: int = 150,
         max_audio_seconds: float = 120.0,
+        max_silence: float | None = None,
         **kwargs,
     ):
         if max_history < 0:
@@ -158,24 +166,49 @@ class LemerProcessor(ProcessorMixin):
             raise ValueError(f"max_text_length must be at least 4 (three special tokens and a word), got {max_text_length}")
         if not max_audio_seconds > 0:
             raise ValueError(f"max_audio_seconds must be above 0, got {max_audio_seconds}")
+        self.damage: list[str] = []
+        if max_silence is not None and not max_silence >= 0:
+            raise ValueError(f"max_silence must be a number of seconds of at least 0, or None, got {max_silence}")
         self.max_audio_seconds = max_audio_seconds
+        self.max_silence = max_silence
         self.max_history = max_history
         self.max_text_length = max_text_length
         super().__init__(feature_extractor, tokenizer, **kwargs)
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        with opening(pretrained_model_name_or_path, kwargs, "processor_config.json or its tokenizer"):
+            processor = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            here = {**kwargs, "local_files_only": True}  # the files were loaded just now
+            processor.damage = changed_files(pretrained_model_name_or_path, here, PROCESSOR_FILES)
+        return processor
+
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
         """As in transformers; the `config.json` of a model in the folder gets the new files' checksums."""
-        files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
-        write_checksums(save_directory, PROCESSOR_FILES)
+        hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if push_to_hub and name in kwargs}
+        files = super().save_pretrained(save_directory, **kwargs)
+        write_checksums(save_directory, PROCESSOR_FILES, self.damage)
+        if push_to_hub:
+            self.push_to_hub(**{"repo_id": os.path.basename(os.path.abspath(save_directory)), **hub})
         return files
+
+    def _upload_modified_files(self, working_dir, repo_id, *args, **kwargs):
+        """As in transformers; the `config.json` of a model in the repository gets the new checksums, in the same commit."""
+        location = {name: kwargs[name] for name in ("token", "revision") if kwargs.get(name) is not None}
+        config = cached_file(repo_id, CONFIG_NAME, _raise_exceptions_for_missing_entries=False, **location)
+        if config is not None:
+            shutil.copyfile(config, os.path.join(working_dir, CONFIG_NAME))
+            write_checksums(working_dir, PROCESSOR_FILES, self.damage, weights_elsewhere=True)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
     def check_fits(self, config) -> None:
         """
         Check that a model of this configuration can have been trained with this processor.
 
         Raises:
-            ValueError: the processor has another sampling rate, its tokenizer has more tokens than the text tower or gives
-                no token types where the model needs them, or its texts are longer than the text tower has positions.
+            ValueError: the processor has another sampling rate, its tokenizer has more tokens than the text tower, no
+                padding token, or no token types where the model needs them, or its texts are longer than the text tower
+                has positions.
         """
         rate = self.feature_extractor.sampling_rate
         if config.uses_speech and rate != SAMPLING_RATE:
@@ -190,6 +223,11 @@ class LemerProcessor(ProcessorMixin):
             raise ValueError(
                 f"the processor's tokenizer has {tokens} tokens and the model's text tower knows {known}: they belong to "
                 "different checkpoints"
+            )
+        if self.tokenizer.pad_token is None:
+            raise ValueError(
+                "the processor's tokenizer has no padding token: its tokenizer_config.json is missing, or it belongs to "
+                "another checkpoint"
             )
         if tokens < known / 2:  # without tokenizer.json, transformers makes a tokenizer of the special tokens alone
             raise ValueError(
@@ -292,7 +330,14 @@ class LemerProcessor(ProcessorMixin):
                     f"audio {index} of {len(clips)} has {seconds:.1f} s, above max_audio_seconds={self.max_audio_seconds:g}"
                     ": cut it into utterances, or raise the processor's limit"
                 )
+        samples = [join_spans(clip, self.heard_spans(clip)) for clip in samples]
         return pad_clips(self.feature_extractor, samples, pad_to_multiple_of)
+
+    def heard_spans(self, samples: np.ndarray) -> list[tuple[int, int]]:
+        """First sample and the one after the last of every part of a clip (N,) that is left where `max_silence` cuts it."""
+        if self.max_silence is None:
+            return [(0, len(samples))]
+        return heard_spans(samples, self.feature_extractor.sampling_rate, self.max_silence)
 
     def has_words(self, text: str) -> bool:
         """Whether the tokenizer leaves a token of a text; of zero-width and control characters alone BERT's leaves none."""

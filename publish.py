@@ -30,19 +30,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, EvalResult, HfApi, ModelCard, ModelCardData, get_token
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    StrictDataclassError,
-)
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.utils import httpx, validate_repo_id
-from safetensors import SafetensorError
 
 from lemer.recipes import get_recipe
 from lemer.runtime.command import command_parser, program
 from lemer.runtime.files import whole_folder
+from lemer.runtime.locks import hold
+from lemer.runtime.stopping import describe_error, run_command
 from lemer.training.settings import SMALL_SPEECH_TOWERS
 
 # transformers and the parts of lemer that need it are imported where they are used, since that takes seconds: `--help`
@@ -183,16 +178,17 @@ def write_folder(run: FinishedRun, args: argparse.Namespace, folder: Path) -> No
     from transformers import AutoModel, AutoProcessor
 
     from lemer import LemerModel  # noqa: F401  tells the Auto classes about the package's models
-    from lemer.integrity_lemer import refusal
+    from lemer.integrity_lemer import opening, refusal
 
     checkpoint = run.folder / "checkpoint"
-    model, loading = AutoModel.from_pretrained(checkpoint, trust_remote_code=False, output_loading_info=True)
+    with opening(checkpoint):
+        model, loading = AutoModel.from_pretrained(checkpoint, trust_remote_code=False, output_loading_info=True)
+        processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
     if getattr(model, "damage", None):
         raise ValueError(f"{checkpoint}: {refusal(model.damage)}")
     untrained = getattr(model, "untrained", None) or sorted(loading["missing_keys"])
     if untrained:
         raise ValueError(f"{checkpoint} is not trained: {', '.join(untrained)} have no weights or still those of the start")
-    processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
     processor.check_fits(model.config)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -301,7 +297,8 @@ def evaluations_of(run: FinishedRun, task: str, corpus: dict, of_the_row: str, o
 
 def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figure: dict | None) -> ModelCard:
     """The model card: model_card.md with the run's numbers, in per cent."""
-    from lemer.evaluation.report.rows import recipe_changes
+    from lemer.evaluation.report.page import escape_markdown
+    from lemer.evaluation.summary import MODALITIES, paper_figures, recipe_changes
     from lemer.versions_lemer import OLDEST_TRANSFORMERS
 
     protocol, row, results, config = run.protocol, run.row, run.results, model.config
@@ -334,15 +331,18 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
         of_the_row=of_the_row,
         of_this=of_this,
         config=config,
+        labels=[escape_markdown(label) for label in config.id2label.values()],
+        plain=escape_markdown,
         processor=processor,
         parameters=f"{model.num_parameters():,}",
         recipe=recipe,
         changes=recipe_changes(protocol, recipe),
-        paper=row["paper"] if corpus["in_layout"] and not protocol.get("set") else {"wa": None},
+        paper=paper_figures(protocol, recipe) if corpus["in_layout"] else {"wa": None},
         protocol=protocol,
         row=row,
         results=results,
         percent=percent,
+        modalities=MODALITIES,
         choice=run.choice,
         corpus=corpus,
         from_scratch=set(towers) <= set(SMALL_SPEECH_TOWERS),
@@ -413,6 +413,14 @@ def check_token(api: HfApi) -> None:
         raise ValueError(f"the token of {who['name']} may only read: {way_out}")
 
 
+def create_repository(api: HfApi, repository: str, private: bool) -> None:
+    """Make a repository; one that is there already stays as it is."""
+    try:
+        api.create_repo(repository, private=private or None, exist_ok=True)
+    except KeyError:  # the Hub says that it is there (409), and not where: the next question shows it
+        pass
+
+
 def publish(api: HfApi, folder: Path, repository: str, private: bool, message: str) -> str:
     """
     Make the repository hold the folder's files, in one commit or none; returns what was done.
@@ -425,7 +433,7 @@ def publish(api: HfApi, folder: Path, repository: str, private: bool, message: s
     try:
         before = insist("repository", lambda: api.model_info(repository))
     except RepositoryNotFoundError:
-        insist("repository", lambda: api.create_repo(repository, private=private or None, exist_ok=True))
+        insist("repository", lambda: create_repository(api, repository, private))
         before = insist("repository", lambda: api.model_info(repository))
     if private and not before.private:
         raise ValueError(f"{repository} exists and is public: make it private in its settings, or leave out --private")
@@ -436,7 +444,12 @@ def publish(api: HfApi, folder: Path, repository: str, private: bool, message: s
         operations = [CommitOperationAdd(name, path) for name, path in files.items()]
         return api.create_commit(repository, operations, commit_message=message, parent_commit=before.sha)
 
-    done = insist("commit", commit)
+    try:
+        done = insist("commit", commit)
+    except RuntimeError as error:  # the client has tried it several times
+        raise ConnectionError(
+            f"the connection broke again and again: {first_line(error)} ({first_line(error.__cause__ or error)})"
+        ) from error
     after = insist("check", lambda: api.model_info(repository, revision=done.oid, files_metadata=True))
     held = {file.rfilename: file.size for file in after.siblings}
     wrong = [name for name, path in files.items() if held.get(name) != path.stat().st_size]
@@ -468,11 +481,11 @@ def explain(error: Exception, repository: str) -> str:
         return f"the Hub refused: {first_line(error)}"
     if isinstance(error, json.JSONDecodeError):
         return f"the Hub gives {first_line(error)} again and again; {safe}"
-    if str(error).startswith("Error while uploading"):  # RuntimeError; the client has tried it several times
-        return f"the connection broke again and again: {first_line(error)} ({first_line(error.__cause__)}); {safe}"
+    if isinstance(error.__cause__, RuntimeError):
+        return f"{first_line(error)}; {safe}"
     if isinstance(error, (httpx.HTTPError, ConnectionError)):
         return f"no connection to the Hub, or it broke again and again: {first_line(error)}; {safe}"
-    return first_line(error)
+    return first_line(error) if isinstance(error, (OSError, ValueError)) else describe_error(error)
 
 
 # ------------------------------------------------------------------------------------------------------- the script
@@ -488,7 +501,7 @@ def run(args: argparse.Namespace) -> None:
     if args.dry_run:
         name = args.repository.split("/")[1]
         folder = Path(args.output_dir or Path(tempfile.mkdtemp(prefix="lemer-publish-"), name))
-        with whole_folder(folder) as temporary:
+        with hold(folder), whole_folder(folder) as temporary:
             write_folder(finished, args, temporary)
         print((folder / "README.md").read_text(encoding="utf-8"))
         print(f"{finished.name}: written to {folder}, nothing was sent:", file=sys.stderr)
@@ -506,12 +519,10 @@ def main(argv=None) -> int:
 
     logging.set_verbosity_error()  # what is wrong is said below
     logging.disable_progress_bar()
-    try:
-        run(args)
-    except (httpx.HTTPError, OSError, RuntimeError, ValueError, ImportError, SafetensorError, StrictDataclassError) as error:
-        print(f"{program('publish.py')}: {explain(error, args.repository)}", file=sys.stderr)
-        return 1
-    return 0
+    safe = "A repository has all of a publication or nothing of it, and the same command can be given again"
+    return run_command(
+        program("publish.py"), lambda: run(args), safe, describe=lambda error: explain(error, args.repository)
+    )
 
 
 if __name__ == "__main__":

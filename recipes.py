@@ -3,6 +3,7 @@
 `python train.py --recipe NAME --data_dir RELEASE --output_dir runs/NAME` trains and scores one row.
 The numbers are those of the LE-MER paper (arXiv 2309.02106, tables 1 and 2), in per cent, on IEMOCAP, as the mean of five
 folds. The rows after Krishna 2021 (arXiv 2108.09669) have none, because only the abstract of that paper was at hand.
+`small_corpus` is of neither paper.
 """
 
 import re
@@ -69,6 +70,19 @@ B4 = _row(B2, "B2 + label embeddings from BERT's semantic labels", 76.48, 77.14,
 B5 = _row(B2, "B2 + label embeddings from the codebook", 76.74, 77.74, config=_LABELS)
 C1 = Recipe("LE-MER: attention constraint", {"fusion": "constraint"}, second_stage=True, paper_wa=82.40, paper_ua=83.11)
 CROSS_MODAL = Recipe("cross-modal attention, after Krishna 2021", model="cross_modal")
+SMALL_CORPUS = _row(
+    B1,
+    "functionals and a linear classifier, for a few hundred recordings",
+    config={"speech_encoder": "functionals"},
+    processor={"max_silence": None},  # the functionals themselves leave out what is not loud
+)
+
+# Rows that the paper does not have. A3 and B3 differ from the rows after them in two things: where the label embeddings
+# start, and that they are trained. With these rows each can be seen alone.
+A3_FIXED = _row(A3, "A3, not trained", config={"train_label_embeddings": False})
+A5_TRAINED = _row(A5, "A5, label embeddings trained", config=_TRAINED)
+B3_FIXED = _row(B3, "B3, not trained", config={"train_label_embeddings": False})
+B5_TRAINED = _row(B5, "B5, label embeddings trained", config=_TRAINED)
 
 RECIPES = {
     "A1": A1,
@@ -76,11 +90,15 @@ RECIPES = {
     "A3": A3,
     "A4": A4,
     "A5": A5,
+    "A3_fixed": A3_FIXED,
+    "A5_trained": A5_TRAINED,
     "B1": B1,
     "B2": B2,
     "B3": B3,
     "B4": B4,
     "B5": B5,
+    "B3_fixed": B3_FIXED,
+    "B5_trained": B5_TRAINED,
     "score_fusion": Recipe("sum of the logits of A5 and B5", fuses=("A5", "B5"), paper_wa=81.32, paper_ua=82.18),
     "C1": C1,
     "C2": _row(C1, "A_r + A_l weights the frames, no constraint", 82.39, 82.75, config={"fusion": "sum"}),
@@ -90,6 +108,7 @@ RECIPES = {
     "cross_modal_speech": _row(CROSS_MODAL, "its speech branch alone", config={"modality": "speech"}),
     "cross_modal_text": _row(CROSS_MODAL, "its text branch alone", config={"modality": "text"}),
     "self_attention": _row(CROSS_MODAL, "self- in the place of cross-modal attention", config={"attention": "self"}),
+    "small_corpus": SMALL_CORPUS,
 }
 _SWEEP = re.compile(r"K([1-9]\d*)(-words)?")
 

@@ -266,6 +266,7 @@ def make_padding_safe(speech_model: nn.Module) -> None:
     first = feature_encoder.conv_layers[0]
     if getattr(config, "front_end", "waveform") == "log_mel":
         feature_encoder.__class__, first.__class__ = LogMelFeatureEncoder, LogMelLayer
+        first.normalization = getattr(config, "mel_normalization", "band")  # as before there was a choice
         augments = getattr(config, "apply_spec_augment", True)
         first.mask_bands = config.mel_mask_bands if augments else 0
         first.mask_share = config.mel_mask_share if augments else 0.0

@@ -5,7 +5,7 @@ This file travels with every checkpoint.
 
 import inspect
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +23,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from .integrity_lemer import PROCESSOR_FILES, WEIGHT_FILES, changed_files, not_finite, refusal, write_checksums
+from .integrity_lemer import PROCESSOR_FILES, WEIGHT_FILES, changed_files, not_finite, opening, refusal, write_checksums
 from .log_mel_lemer import LogMelLayer
 from .speech_encoder_lemer import encode_speech, make_padding_safe
 
@@ -39,7 +39,7 @@ class TwoTowerModel(PreTrainedModel):
 
     Attributes:
         damage: One sentence for everything that was found wrong with the checkpoint that the model was loaded from. A model
-            with any gives answers that mean nothing: pipeline, export and publishing refuse it.
+            with any gives answers that mean nothing: pipeline, export and publishing refuse it, also once it is saved again.
     """
 
     config: Any  # of either paper: a PreTrainedConfig with TowersAndLabels
@@ -47,6 +47,7 @@ class TwoTowerModel(PreTrainedModel):
     text_model: Any
     speech_model: Any
     classifier: Any  # a linear layer, or a sequence that ends with one
+    attribute_head: Any  # a linear layer, with `attributes` in the configuration
 
     main_input_name = "input_values"
     input_modalities = ["audio", "text"]
@@ -68,7 +69,7 @@ class TwoTowerModel(PreTrainedModel):
         self.text_model = self.speech_model = None
         if config.uses_text:
             self.text_model = AutoModel.from_config(config.text_config, **_without_pooler(config.text_config))
-        if config.uses_speech:
+        if config.uses_speech_tower:
             self.speech_model = AutoModel.from_config(config.speech_config)
             if config.padding_safe:
                 make_padding_safe(self.speech_model)
@@ -97,7 +98,8 @@ class TwoTowerModel(PreTrainedModel):
         )
         if given and set(given) < set(taken):
             message += (
-                ": give both. Only label embeddings (use_label_embeddings=True of LE-MER) could answer from one modality"
+                ": give both. Only LE-MER with label embeddings (use_label_embeddings=True) or with a branch_loss_weight "
+                "above 0 could answer from one modality"
             )
         raise ValueError(message)
 
@@ -160,9 +162,10 @@ class TwoTowerModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         with_info = kwargs.pop("output_loading_info", False)
         model: Any
-        model, info = super().from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]  # two with output_loading_info
-            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-        )
+        with opening(pretrained_model_name_or_path, kwargs, "config.json or its weights"):
+            model, info = super().from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]  # two with output_loading_info
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
         model.freeze_unused()  # loading puts new parameters in the place of the frozen ones
         names, saved = list(model.config.id2label.values()), _saved_labels(cls, pretrained_model_name_or_path, kwargs)
         if len(saved) == len(names) and saved != names:
@@ -190,10 +193,21 @@ class TwoTowerModel(PreTrainedModel):
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if not self.should_save_on_this_rank(is_main_process):
             return
-        write_checksums(save_directory, (*WEIGHT_FILES, *PROCESSOR_FILES), with_settings=True)
+        write_checksums(save_directory, (*WEIGHT_FILES, *PROCESSOR_FILES), self.damage, with_settings=True)
         if push_to_hub:  # only now, with the checksums
             hub = {"repo_id": os.path.basename(os.path.abspath(save_directory)), "token": kwargs.get("token"), **hub}
             self.push_to_hub(**hub)
+
+    def make_attribute_head(self, size: int) -> nn.Linear | None:
+        """A new head that predicts the attributes of the configuration from what the classifier reads; None without any."""
+        return nn.Linear(size, len(self.config.attributes)) if self.config.attributes else None
+
+    def predict_attributes(self, pooled: torch.Tensor) -> torch.Tensor | None:
+        """Attributes (B, A) on the scale of the corpus, of what the classifier reads (B, d); None without a head."""
+        if self.attribute_head is None:
+            return None
+        mean, deviation = pooled.new_tensor(list(self.config.attributes.values())).T  # (A,), (A,)
+        return mean + deviation * self.attribute_head(pooled)
 
     @torch.no_grad()
     def forget_labels(self):
@@ -201,6 +215,7 @@ class TwoTowerModel(PreTrainedModel):
         last = self._last_layer()
         last.weight.normal_(std=getattr(self.config, "initializer_range", 0.02))
         last.bias.zero_()
+        self.config.temperatures = None  # of scores that are gone
 
     def _last_layer(self) -> nn.Linear:
         last = self.classifier[-1] if isinstance(self.classifier, nn.Sequential) else self.classifier
@@ -226,7 +241,7 @@ class TwoTowerModel(PreTrainedModel):
 # Not read by `forward`, so a model may be loaded without them.
 QUANTIZER = ("speech_quantizer.", "speech_code_projection.")
 # Sized by the labels: they start anew where a model is loaded for other labels, and `untrained` names them then.
-OF_LABELS = ("classifier.", "semantic_label_embeddings", "tonal_label_embeddings")
+OF_LABELS = ("classifier.", "text_classifier.", "speech_classifier.", "semantic_label_embeddings", "tonal_label_embeddings")
 
 
 def _damaged_tensors(model: TwoTowerModel, info: dict) -> list[str]:
@@ -277,7 +292,7 @@ class Towers:
     """Loaded towers and their configurations, None where the modality needs none.
 
     `pretraining` is the model that the speech tower was pre-trained in, with its quantizer and projections; of a tower out
-    of a finished model only these (`quantizer`, `project_hid`, `project_q`); None if there are none.
+    of a finished model only these (`quantizer`, `project_hid`, `project_q`); None if one of them is `missing`.
     """
 
     speech_config: PreTrainedConfig | None = None
@@ -285,6 +300,7 @@ class Towers:
     speech_model: nn.Module | None = None
     text_model: nn.Module | None = None
     pretraining: Any = None
+    missing: list[str] = field(default_factory=list)
 
     def copy_into(self, model: nn.Module) -> None:
         """Copy the weights into a model's `speech_model` and `text_model`."""
@@ -307,22 +323,32 @@ def load_towers(speech: Any, text: Any, config: dict) -> Towers:
         OSError: there is no such checkpoint.
     """
     modality = config.get("modality", "multimodal")
-    for name, tower, needed in (("speech", speech, modality != "text"), ("text", text, modality != "speech")):
+    needs_speech = modality != "text" and config.get("speech_encoder", "tower") == "tower"
+    for name, tower, needed in (("speech", speech, needs_speech), ("text", text, modality != "speech")):
         if needed and tower is None:
             raise ValueError(f"modality={modality!r} needs a {name} tower, got None: give a folder or a Hub name")
     towers = Towers()
-    if modality != "text":
+    if needs_speech:
         towers.speech_config = tower_config(speech, "speech", config.get("speech_config"))
-        towers.speech_model, towers.pretraining = _load_speech_tower(speech, towers.speech_config)
+        with opening(speech):
+            towers.speech_model, towers.pretraining, towers.missing = _load_speech_tower(speech, towers.speech_config)
     if modality != "speech":
         towers.text_config = tower_config(text, "text", config.get("text_config"))
-        if _is_finished(AutoConfig.from_pretrained(text)):
-            towers.text_model = AutoModel.from_pretrained(text, dtype=torch.float32).text_model
-        else:
-            towers.text_model = AutoModel.from_pretrained(
-                text, config=towers.text_config, dtype=torch.float32, **_without_pooler(towers.text_config)
-            )
+        with opening(text):
+            if _is_finished(AutoConfig.from_pretrained(text)):
+                towers.text_model = _whole(AutoModel.from_pretrained(text, dtype=torch.float32)).text_model
+            else:
+                towers.text_model = AutoModel.from_pretrained(
+                    text, config=towers.text_config, dtype=torch.float32, **_without_pooler(towers.text_config)
+                )
     return towers
+
+
+def _whole(model: Any) -> Any:
+    """The model; a `ValueError` where the checkpoint that it was loaded from is not whole."""
+    if model.damage:
+        raise ValueError(refusal(model.damage))
+    return model
 
 
 def _is_finished(config: PreTrainedConfig) -> bool:
@@ -344,7 +370,8 @@ def tower_config(tower: str, kind: str, changes: dict | None = None) -> PreTrain
         OSError: there is no such checkpoint.
     """
     try:
-        config = AutoConfig.from_pretrained(tower)
+        with opening(tower):
+            config = AutoConfig.from_pretrained(tower)
     except OSError as error:
         raise OSError(f"{tower} is no folder with a checkpoint, and no Hub name that can be reached: {error}") from error
     finished, changes = _is_finished(config), changes or {}
@@ -366,10 +393,12 @@ def _without_pooler(config: PreTrainedConfig) -> dict:
     return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
 
 
-def _load_speech_tower(speech: str, config: PreTrainedConfig) -> tuple[nn.Module, nn.Module | SimpleNamespace | None]:
-    """The speech tower of a checkpoint, and the modules that it was pre-trained with, as in `Towers.pretraining`."""
+def _load_speech_tower(
+    speech: str, config: PreTrainedConfig
+) -> tuple[nn.Module, nn.Module | SimpleNamespace | None, list[str]]:
+    """The speech tower of a checkpoint, the modules that it was pre-trained with, as in `Towers`, and those it lacks."""
     if _is_finished(AutoConfig.from_pretrained(speech)):
-        model = AutoModel.from_pretrained(speech, dtype=torch.float32)
+        model = _whole(AutoModel.from_pretrained(speech, dtype=torch.float32))
         # wav2vec 2.0's names of the modules. A model after Krishna 2021 has none of them.
         modules = {
             "quantizer": getattr(model, "speech_quantizer", None),
@@ -378,7 +407,7 @@ def _load_speech_tower(speech: str, config: PreTrainedConfig) -> tuple[nn.Module
         }
         missing = [name for name, module in modules.items() if module is None]
         if not missing:
-            return model.speech_model, SimpleNamespace(**modules)
+            return model.speech_model, SimpleNamespace(**modules), []
         tower = model.speech_model
     elif type(config) in MODEL_FOR_PRETRAINING_MAPPING and hasattr(config, "num_codevector_groups"):
         model, info = AutoModelForPreTraining.from_pretrained(
@@ -388,13 +417,9 @@ def _load_speech_tower(speech: str, config: PreTrainedConfig) -> tuple[nn.Module
             key for key in info["missing_keys"] if key.split(".")[0] in ("quantizer", "project_q", "project_hid")
         )
         if not missing:
-            return model.base_model, model
+            return model.base_model, model, []
         tower = model.base_model
     else:
         tower = AutoModel.from_pretrained(speech, config=config, dtype=torch.float32)
         missing = ["quantizer", "project_hid", "project_q"]
-    logger.warning(
-        f"{speech} has no {', '.join(missing)}: tonal labels cannot be taken from a codebook, and the projection of frames "
-        "into the label space starts at random. Use a ...ForPreTraining checkpoint, or label embeddings from another source."
-    )
-    return tower, None
+    return tower, None, missing

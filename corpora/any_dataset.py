@@ -22,14 +22,18 @@ Columns of a row are those of `corpora/iemocap.py`, but for what is particular t
     audio         {"path": ..., "bytes": ...}, one of them None; both where the corpus has none or it is damaged
     text          "" where it is missing
     label         ClassLabel; -1 for a row that is history only: unlabelled (missing, or a number below 0), of another label,
-                  or its recording damaged. Labels that differ by case or blanks alone are one class
+                  or its recording damaged. Labels that differ alone by case, blanks, or how
+                  accented letters are encoded are one class
     num_frames    samples at 16 kHz; in a corpus without recordings, characters of the text
     history       texts of all earlier turns of the dialog, oldest first; without a dialog column, the column `history`
+    votes, valence, arousal, dominance   where the source has them: see `corpora/annotations.py`
 """
 
 import hashlib
 import json
 import os
+import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -40,11 +44,13 @@ from datasets.table import InMemoryTable
 
 from ..audio_lemer import SAMPLING_RATE
 from ..processing_lemer import newest_turns
+from .annotations import add_annotations, numbers_or_none, votes_by_class
 from .any_source import PART_CUT, PART_WHOLE, prepare_rows
-from .columns import order_keys
+from .columns import ATTRIBUTES, order_keys
 from .recordings import choose_part, name_part
 from .report import EXAMPLES, Kinds, Report
-from .sources import source_name
+from .sources import keep_apart, source_name
+from .splits import copies_across, groups_to_split, hold_named_out
 
 ROWS_AT_ONCE = 10_000  # rows that are copied out of a table for the fingerprint
 KINDS = Kinds(
@@ -60,17 +66,21 @@ KINDS = Kinds(
         "whole_recording": "rows whose start and end lie in something longer than their recording (heard as a whole)",
         "audio_silent": "recordings with nothing to hear (silence, or channels that cancel each other)",
         "shared_recording": "rows that have their recording in common with others, without start and end",
-        "shared_speaker": "speakers of the fold held out who occur in training rows too",
+        "copied_recording": "rows with the same recording as an earlier row (never on both sides of a split)",
+        "shared_speaker": "speakers who occur in several folds",
+        "other_vote": "rows with votes for labels that are no classes here (those votes do not count)",
+        "only_votes": "rows without a label that have votes (training on votes learns from them)",
         "untrained_class": "classes that occur in one fold only (a model tested on it cannot know them)",
     },
     left_out={
         "unlabelled": "rows without a label (history only)",
         "other_label": "rows of labels that were not asked for (history only)",
+        "copied_across": "rows with the same recording as a row of another fold (history only)",
     },
 )
 
 
-# long: the documentation of its options
+# long: two thirds of it say what the arguments are
 def load_any_dataset(
     source: str | os.PathLike | datasets.Dataset | datasets.DatasetDict,
     *,
@@ -83,6 +93,8 @@ def load_any_dataset(
     fold_column: str | None = None,
     test_share: float | None = None,
     test_split: str | None = None,
+    speaker_pattern: str | None = None,
+    unsplit: bool = False,
     dialog_column: str | None = None,
     order_column: str | None = None,
     streaming: bool = False,
@@ -103,10 +115,13 @@ def load_any_dataset(
             of numbers, or of the alphabet.
         fold_column: Leave one out: every value is a fold, of its own number where all are whole numbers, else numbered
             from 1 in alphabetical order.
-        test_share: One fold: at least this share of the samples is held out (fold 1, the others are fold 2), by whole
-            values of `fold_column` if it is given, else whole dialogs if there are any, else rows. Which ones depends on
-            their names alone.
+        test_share: One fold: about this share of the samples, and of every class, is held out (fold 1, the others are fold
+            2), by whole speakers where they are known, whole dialogs, and whole values of `fold_column` if it is given.
+            Which ones depends on their names alone.
         test_split: One fold: this split is held out (fold 1, the others are fold 2).
+        speaker_pattern: Regular expression that finds the speaker (its first group, or the whole match) in the name of a
+            recording, or in an id. "speaker" as `fold_column` then leaves one of these speakers out.
+        unsplit: No fold is held out: all rows are in fold 1.
         dialog_column, order_column: What dialog a row belongs to, and a number, a time, or a name with a number in it that
             orders its turns. None: no dialogs; the order of the source.
         streaming: Do not keep a Hub dataset's own files, only the prepared rows.
@@ -120,62 +135,84 @@ def load_any_dataset(
         ValueError: a table cannot be read; a column, split or label is not there; no way to hold rows out; a dialog lies in
             two folds; fewer than two classes; a class without a usable recording; more than `max_bad` damaged rows.
     """
-    _check_options(fold_column, test_share, test_split)
-    wanted = {
-        **{"audio": audio_column, "text": text_column, "label": label_column},
-        **{"fold": fold_column, "dialog": dialog_column, "order": order_column},
-    }
+    if not unsplit:
+        _check_options(fold_column, test_share, test_split)
+    pattern = _compile_speaker_pattern(speaker_pattern)
+    wanted = {"audio": audio_column, "text": text_column, "label": label_column}
+    wanted.update(fold=fold_column, dialog=dialog_column, order=order_column)
+    read = {**wanted, "fold": None} if pattern is not None and fold_column == "speaker" else wanted
     prepared, facts = prepare_rows(
-        source, wanted, subset=subset, splits=splits, streaming=streaming, cache_dir=cache_dir, progress=progress
+        source, read, subset=subset, splits=splits, streaming=streaming, cache_dir=cache_dir, progress=progress
     )
-    dataset, report = _make_corpus(source_name(source), prepared, facts, wanted, labels, test_share, test_split, max_history)
+    folds = ([1] * len(prepared), {1: "all"}, "not split") if unsplit else None
+    split = (test_share, test_split, pattern)
+    dataset, report = make_corpus(
+        source_name(source), prepared, facts, wanted, labels, *split, made=folds, max_history=max_history
+    )
     report.check_damage(max_bad)
-    _refuse_classes_without_samples(report)
+    report.check_classes()
     return dataset, report
 
 
-def _make_corpus(
-    name: str, prepared: datasets.Dataset, facts: dict, wanted: dict, labels, test_share, test_split, max_history
+# long: one step after the other, each a function of its own
+def make_corpus(
+    name: str,
+    prepared: datasets.Dataset,
+    facts: dict,
+    wanted: dict,
+    labels: Sequence[str] | None,
+    test_share: float | None = None,
+    test_split: str | None = None,
+    pattern: re.Pattern | None = None,
+    *,
+    changed: dict[str, list] | None = None,
+    made: tuple[list[int], dict[int, str], str] | None = None,
+    max_history: int | None = None,
 ) -> tuple[datasets.Dataset, Report]:
-    """Prepared rows -> rows of the schema, in their order, and the report on them."""
-    columns = prepared.remove_columns(["audio", "stamp"])[:]
+    """
+    Rows of the schema, in their order, and the report on them.
+
+    Args:
+        prepared, facts, wanted: of `prepare_rows`.
+        labels, test_share, test_split, max_history: as in `load_any_dataset`.
+        changed: columns of the prepared rows that have other values than when they were prepared.
+        made: the fold of every prepared row, the folds' names, and in words how they were made; None for those of `wanted`,
+            `test_share` and `test_split`.
+    """
+    columns = {**prepared.remove_columns(["audio", "stamp"])[:], **(changed or {})}
     notes: dict[str, list[str]] = {kind: [] for kind in KINDS.all}
     remarks = list(facts["remarks"])
     columns["id"] = _ids(columns, notes, remarks)
     columns["dialog"] = _dialogs(columns, remarks)
     columns["label"] = _merge_labels(columns["label"], facts["label_names"], labels, notes)
     columns["problem"] = _parts(columns, notes, remarks)
+    _tell_speakers(columns, pattern, wanted, remarks)
+    columns["recording"] = _recordings(columns, notes)
     for unused in ("name", "group", "path", "part"):  # not used below, and as large as all others together
         del columns[unused]
     notes["audio_silent"] += [name for name, silent in zip(columns["id"], columns["silent"], strict=True) if silent]
     classes = _classes(columns["label"], facts["label_names"], labels)
-    folds, fold_names, split = _folds(columns, wanted, test_share, test_split)
-    _refuse_shared_dialogs(columns["dialog"], folds, fold_names)
+    folds, fold_names, split = made or _folds(columns, wanted, test_share, test_split)
+    refuse_shared_dialogs(columns["dialog"], folds, fold_names)
     order = _order(columns, folds, wanted["order"])
 
-    described = _describe(columns, folds, order, classes, facts, notes, max_history)
-    samples = {fold: dict.fromkeys(classes, 0) for fold in fold_names}
-    for fold, label in zip(folds, described["label"][:], strict=True):
-        if label >= 0:
-            samples[fold][classes[label]] += 1
+    votes = votes_by_class(columns["votes"], classes, columns["id"], notes)
+    described = _describe(columns, folds, order, classes, facts, votes, notes, max_history)
+    attributes = {name: numbers_or_none(name, columns[name], remarks) for name in ATTRIBUTES}
+    described = add_annotations(described, votes, attributes)
+    samples = _count_samples(folds, described["label"][:], fold_names, classes)
     # Joined before they are ordered: indices would be written out with all recordings.
     dataset = datasets.concatenate_datasets([described, prepared.select_columns(["audio"])], axis=1)
     dataset = dataset.select(np.asarray(order, dtype=np.int64))  # a list would be pickled number by number
     one_fold = bool(test_share or test_split)
-    if one_fold:
-        notes["shared_speaker"] = _shared_speakers(columns["speaker"], folds)
-    history = "none: no dialogs"
-    if wanted["dialog"] is not None:
-        history = "every earlier turn of the dialog, whatever its label"
-    elif facts["history"]:
-        history = "the earlier turns of the column history"
+    notes["shared_speaker"] = _shared_speakers(columns["speaker"], folds)
     report = Report(
         name=name,
         classes=classes,
         folds=fold_names,
         held_out=[1] if one_fold else [fold for fold in fold_names if any(samples[fold].values())],
         split=split,
-        history=history,
+        history=_history_in_words(wanted, facts),
         rows=dict(Counter(folds)),
         samples=samples,
         kinds=KINDS,
@@ -190,6 +227,21 @@ def _make_corpus(
     return dataset, report
 
 
+def _count_samples(folds: list[int], labels: Sequence[int], fold_names: dict[int, str], classes: list[str]) -> dict:
+    """Fold -> class -> number of samples."""
+    samples = {fold: dict.fromkeys(classes, 0) for fold in fold_names}
+    for fold, label in zip(folds, labels, strict=True):
+        if label >= 0:
+            samples[fold][classes[label]] += 1
+    return samples
+
+
+def _history_in_words(wanted: dict, facts: dict) -> str:
+    if wanted["dialog"] is not None:
+        return "every earlier turn of the dialog, whatever its label"
+    return "the earlier turns of the column history" if facts["history"] else "none: no dialogs"
+
+
 def _check_options(fold_column: str | None, test_share: float | None, test_split: str | None) -> None:
     if test_split is not None and (fold_column is not None or test_share is not None):
         raise ValueError("test_split holds a split out: give neither fold_column nor test_share with it")
@@ -202,7 +254,7 @@ def _check_options(fold_column: str | None, test_share: float | None, test_split
 def _ids(columns: dict, notes: dict, remarks: list[str]) -> list[str]:
     """Those of the source, else the recordings' names, else split and number; told apart where they are not."""
     numbers: Counter = Counter()
-    timed = Counter(path for path, part in zip(columns["path"], columns["part"], strict=True) if part is not None)
+    timed = Counter(path for path, part in zip(columns["path"], columns["part"], strict=True) if part and path)
     names = []
     for index, (name, split) in enumerate(zip(columns["id"], columns["split"], strict=True)):
         if name is None:
@@ -211,7 +263,7 @@ def _ids(columns: dict, notes: dict, remarks: list[str]) -> list[str]:
                 name = name_part(name, columns["start"][index], columns["end"][index])
         names.append(f"{split}-{numbers[split]:06d}" if name is None else name)
         numbers[split] += 1
-    names = [str(name) for name in _apart(names, columns["group"], "ids", remarks)]
+    names = [str(name) for name in keep_apart(names, columns["group"], "ids", remarks)]
     taken = set(names)
     seen: Counter = Counter()
     for index, name in enumerate(names):
@@ -225,22 +277,9 @@ def _ids(columns: dict, notes: dict, remarks: list[str]) -> list[str]:
     return names
 
 
-def _apart(names: Sequence[str | None], groups: list[str], what: str, remarks: list[str]) -> list[str | None]:
-    """Names with their group before them, where a name occurs in several groups; else as they are."""
-    group_of: dict[str, str] = {}
-    named = [(name, group) for name, group in zip(names, groups, strict=True) if name is not None]
-    shared = {name for name, group in named if group_of.setdefault(name, group) != group}
-    if not shared:
-        return list(names)
-    remarks.append(
-        f"{len(shared)} {what} occur in several splits or tables, such as {sorted(shared)[0]}, and are kept apart"
-    )
-    return [name if name is None else f"{group}/{name}" for name, group in zip(names, groups, strict=True)]
-
-
 def _dialogs(columns: dict, remarks: list[str]) -> list[str]:
     """The dialog of every row; a row that belongs to none is one of its own."""
-    dialogs = _apart(columns["dialog"], columns["group"], "dialogs", remarks)
+    dialogs = keep_apart(columns["dialog"], columns["group"], "dialogs", remarks)
     named = set(dialogs)
     alone = [name if name not in named else f"row {name}" for name in columns["id"]]
     return [name if dialog is None else dialog for dialog, name in zip(dialogs, alone, strict=True)]
@@ -251,17 +290,21 @@ def _merge_labels(written: list[str | None], names, labels: Sequence[str] | None
     counts = Counter(label for label in written if label is not None)
     spelling: dict[str, str] = {}
     for label in [*(labels or ()), *(names or ()), *sorted(counts, key=lambda label: (-counts[label], label))]:
-        spelling.setdefault(label.strip().casefold(), label)
-    merged = {label: spelling[label.casefold()] for label in counts}
+        spelling.setdefault(_plain_label(label), label)
+    merged = {label: spelling[_plain_label(label)] for label in counts}
     notes["label_spelling"] += [f"{label} ({counts[label]} as {into})" for label, into in merged.items() if label != into]
     return [None if label is None else merged[label] for label in written]
+
+
+def _plain_label(label: str) -> str:
+    return unicodedata.normalize("NFC", label.strip().casefold())
 
 
 def _parts(columns: dict, notes: dict, remarks: list[str]) -> list[str | None]:
     """Every row's problem, after a look at which rows have a recording in common."""
     parts, paths, problems = columns["part"], columns["path"], list(columns["problem"])
     uses = Counter(path for path in paths if path is not None)
-    timed = Counter(path for path, part in zip(paths, parts, strict=True) if part is not None)
+    timed = Counter(path for path, part in zip(paths, parts, strict=True) if part and path)
     for index, (path, part) in enumerate(zip(paths, parts, strict=True)):
         if part == PART_WHOLE:
             try:  # only now is it known which rows have a recording in common
@@ -279,17 +322,68 @@ def _parts(columns: dict, notes: dict, remarks: list[str]) -> list[str | None]:
     return problems
 
 
-def _sorted_names(names: set[str]) -> list[str]:
-    return sorted(names, key=int) if all(_is_whole(name) for name in names) else sorted(names)
+def _compile_speaker_pattern(pattern: str | None) -> re.Pattern | None:
+    try:
+        return None if pattern is None else re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"speaker_pattern {pattern!r} is no regular expression: {error}") from error
 
 
-def _is_whole(name: str) -> bool:
+def _tell_speakers(columns: dict, pattern: re.Pattern | None, wanted: dict, remarks: list[str]) -> None:
+    """Take the speakers from names if there is a pattern, and say it where no speaker is known."""
+    if pattern is not None:
+        names = [name or row for name, row in zip(columns["name"], columns["id"], strict=True)]
+        found = [pattern.search(name) for name in names]
+        lost = [name for name, match in zip(names, found, strict=True) if match is None or not match[match.re.groups and 1]]
+        if lost:
+            raise ValueError(
+                f"speaker_pattern {pattern.pattern!r} finds no speaker in {len(lost)} of {len(names)} names, such as "
+                f"{', '.join(lost[:EXAMPLES])}"
+            )
+        columns["speaker"] = [match[pattern.groups and 1] for match in found if match is not None]
+        speakers = sorted(set(columns["speaker"]))
+        remarks.append(
+            f"speaker_pattern tells {len(speakers)} speakers: {', '.join(speakers[:10])}{', ...' * (len(speakers) > 10)}"
+        )
+        if wanted["fold"] == "speaker":
+            columns["fold"] = columns["speaker"]
+    elif not any(columns["speaker"]):
+        remarks.append(
+            "no speaker is known, so one person may be in training, validation and test, and scores may be better than for "
+            "new people: name a column speaker, or tell speakers by the names of recordings (speaker_pattern)"
+        )
+
+
+def _recordings(columns: dict, notes: dict) -> list[str | None]:
+    """The digest of every row's samples, by which copies are known; None without a recording, and for silence."""
+    first: dict[str, int] = {}
+    recordings = []
+    for index, (digest, silent) in enumerate(zip(columns["digest"], columns["silent"], strict=True)):
+        recordings.append(None if silent else digest or None)
+        if recordings[-1] is None:
+            continue
+        other = first.setdefault(digest, index)
+        if other != index and (columns["path"][index] is None or columns["path"][index] != columns["path"][other]):
+            labels = {columns["label"][index], columns["label"][other]}
+            notes["copied_recording"].append(
+                f"{columns['id'][index]} (as {columns['id'][other]}{', with another label' * (len(labels) > 1)})"
+            )
+    return recordings
+
+
+def sorted_names(names: set[str]) -> list[str]:
+    """Names in alphabetical order, numbers where all are whole numbers in the order of numbers."""
+    return sorted(names, key=int) if all(is_whole(name) for name in names) else sorted(names)
+
+
+def is_whole(name: str) -> bool:
+    """Whether a name is a whole number as it is usually written."""
     return name.isascii() and name.isdigit() and str(int(name)) == name
 
 
 def _classes(row_labels: list[str | None], names: list[str] | None, labels: Sequence[str] | None) -> list[str]:
     present = {label for label in row_labels if label is not None}
-    classes = [name for name in names if name in present] if names is not None else _sorted_names(present)
+    classes = [name for name in names if name in present] if names is not None else sorted_names(present)
     if labels is not None:
         if set(labels) - present or len(set(labels)) < len(labels):
             raise ValueError(f"labels {list(labels)} must be different ones of those that occur: {', '.join(classes)}")
@@ -300,39 +394,62 @@ def _classes(row_labels: list[str | None], names: list[str] | None, labels: Sequ
 
 
 def _folds(columns: dict, wanted: dict, test_share, test_split) -> tuple[list[int], dict[int, str], str]:
-    """Every row's fold, the folds' names, and in words how they were made."""
+    """Every row's fold, the folds' names, and in words how they were made; of copies across folds the first ones stay."""
+    folds, names, split = _choose_folds(columns, wanted, test_share, test_split)
+    _drop_copies_across(columns, folds)
+    return folds, names, split
+
+
+def _choose_folds(columns: dict, wanted: dict, test_share, test_split) -> tuple[list[int], dict[int, str], str]:
+    """`_folds` before copies are dropped."""
     if test_split is not None:
         splits = sorted(set(columns["split"]))
         if test_split not in splits or len(splits) < 2:
             raise ValueError(f"test_split {test_split!r} must be one of several splits, those read are {', '.join(splits)}")
         folds = [1 if split == test_split else 2 for split in columns["split"]]
         return folds, {1: test_split, 2: "the other splits"}, f"the split {test_split} held out"
-    groups, what = columns["dialog"], "rows" if wanted["dialog"] is None else "dialogs"
-    if wanted["fold"] is not None:
-        groups, what = columns["fold"], f"values of {wanted['fold']}"
-        lost = [name for name, group in zip(columns["id"], groups, strict=True) if group is None]
+    column, values = wanted["fold"], columns["fold"]
+    if column is not None:
+        lost = [name for name, group in zip(columns["id"], values, strict=True) if group is None]
         if lost:
-            raise ValueError(f"{len(lost)} rows have no {wanted['fold']}, such as {', '.join(lost[:EXAMPLES])}")
-    values = _sorted_names(set(groups))
-    if len(values) < 2:
-        raise ValueError(f"to hold something out there must be at least two {what}, there is only {values[0]}")
-    if test_share is None:
-        whole = all(map(_is_whole, values))
-        numbers = {value: int(value) if whole else place for place, value in enumerate(values, start=1)}
-        fold_names = {number: value for value, number in numbers.items()}
-        return [numbers[group] for group in groups], fold_names, f"leave one value of {wanted['fold']} out"
-    sizes = Counter(group for group, label in zip(groups, columns["label"], strict=True) if label is not None)
-    held_out, size = set(), 0
-    for value in sorted(values, key=lambda value: hashlib.sha256(value.encode()).digest())[:-1]:
-        if size >= test_share * sizes.total():
-            break
-        held_out.add(value)
-        size += sizes[value]
-    folds = [1 if group in held_out else 2 for group in groups]
-    return folds, {1: "held out", 2: "training"}, f"{test_share:g} of the {what} held out"
+            raise ValueError(f"{len(lost)} rows have no {column}, such as {', '.join(lost[:EXAMPLES])}")
+        if len(set(values)) < 2:
+            raise ValueError(
+                f"to hold something out there must be at least two values of {column}, there is only {values[0]}"
+            )
+    if test_share is not None:
+        return _hold_share_out(columns, column, test_share)
+    names = sorted_names(set(values))
+    whole = all(map(is_whole, names))
+    numbers = {value: int(value) if whole else place for place, value in enumerate(names, start=1)}
+    fold_names = {number: value for value, number in numbers.items()}
+    return [numbers[group] for group in values], fold_names, f"leave one value of {column} out"
 
 
-def _refuse_shared_dialogs(dialogs: list[str], folds: list[int], names: dict[int, str]) -> None:
+def _drop_copies_across(columns: dict, folds: list[int]) -> None:
+    for index, first in copies_across(columns["recording"], folds).items():
+        if columns["problem"][index] is None:
+            columns["problem"][index] = f"copied_across: as {columns['id'][first]}"
+
+
+def _hold_share_out(columns: dict, column: str | None, share: float) -> tuple[list[int], dict[int, str], str]:
+    """Folds of a share, by whole speakers where they are known; whole values of `column` stay together if it is given."""
+    common = {name: columns[name] for name in ("speaker", "dialog", "recording")}
+    if column is not None:
+        common["fold"] = columns["fold"]
+    groups, unit = groups_to_split(common)
+    if column is not None and unit != "speakers":
+        unit = f"values of {column}"
+    classes = {name: place for place, name in enumerate(sorted({label for label in columns["label"] if label is not None}))}
+    labels = [classes.get(label, -1) for label in columns["label"]]
+    names = [speaker or dialog for speaker, dialog in zip(columns["speaker"], columns["dialog"], strict=True)]
+    held = hold_named_out(groups, labels, share, names, unit)
+    folds = np.where(held, 1, 2).tolist()
+    return folds, {1: "held out", 2: "training"}, f"{share:g} of the samples held out by whole {unit}"
+
+
+def refuse_shared_dialogs(dialogs: Sequence[str], folds: Sequence[int], names: dict[int, str]) -> None:
+    """Raises ValueError where a dialog lies in several folds."""
     seen, shared = {}, {}
     for dialog, fold in zip(dialogs, folds, strict=True):
         if seen.setdefault(dialog, fold) != fold:
@@ -361,7 +478,7 @@ def _order(columns: dict, folds: list[int], order_column: str | None) -> list[in
 
 
 def _describe(
-    columns: dict, folds, order, classes, facts, notes: dict[str, list[str]], max_history: int | None
+    columns: dict, folds, order, classes, facts, votes, notes: dict[str, list[str]], max_history: int | None
 ) -> datasets.Dataset:
     """All columns but the recordings, in the order of the source; what is damaged or left out is noted."""
     histories: list[list[str]] = [[] for _ in order]
@@ -376,8 +493,8 @@ def _describe(
         histories = [history or [] for history in columns["history"]]
         if max_history is not None:
             histories = [newest_turns(history, max_history) for history in histories]
-    rows = zip(*(columns[name] for name in ("id", "text", "label", "problem", "num_frames")), strict=True)
-    for name, text, label, problem, samples in rows:
+    rows = zip(*(columns[name] for name in ("id", "text", "label", "problem", "num_frames")), votes, strict=True)
+    for name, text, label, problem, samples, voted in rows:
         if label not in classes:
             notes["unlabelled" if label is None else "other_label"].append(name)
         elif problem is not None:
@@ -387,6 +504,9 @@ def _describe(
             notes["text_missing"].append(name)
         usable = label in classes and problem is None
         labels.append(classes.index(label) if usable else -1)
+        if voted and not usable and problem is None:
+            notes["only_votes"].append(name)
+            usable = True
         frames.append((samples if facts["audio"] else len(text or "")) if usable else 0)
     starts = [start or 0.0 for start in columns["start"]]
     times = zip(starts, columns["end"], columns["num_frames"], strict=True)
@@ -395,6 +515,7 @@ def _describe(
         "dialog": columns["dialog"],
         "session": folds,
         "speaker": [speaker or "" for speaker in columns["speaker"]],
+        "recording": [recording or "" for recording in columns["recording"]],
         "start": starts,
         "end": [start + samples / SAMPLING_RATE if end is None else end for start, end, samples in times],
         "text": [text or "" for text in columns["text"]],
@@ -403,7 +524,7 @@ def _describe(
         "history": histories,
     }
     features = {
-        **dict.fromkeys(("id", "dialog", "speaker", "text"), datasets.Value("string")),
+        **dict.fromkeys(("id", "dialog", "speaker", "recording", "text"), datasets.Value("string")),
         **dict.fromkeys(("start", "end"), datasets.Value("float64")),
         "session": datasets.Value("int32"),
         "label": datasets.ClassLabel(names=classes),
@@ -417,25 +538,17 @@ def _describe(
 
 
 def _shared_speakers(speakers: list[str | None], folds: list[int]) -> list[str]:
-    """Speakers who occur in the fold held out and in another."""
-    heard = {
-        fold: {name for name, where in zip(speakers, folds, strict=True) if where == fold and name} for fold in set(folds)
-    }
-    return sorted(heard.get(1, set()) & heard.get(2, set()))
-
-
-def _refuse_classes_without_samples(report: Report) -> None:
-    without = [name for name in report.classes if not any(counts[name] for counts in report.samples.values())]
-    if without:
-        raise ValueError(
-            f"no row of {', '.join(without)} has a recording that can be used: {report.commonest()}, such as "
-            f"{report.examples('audio_damaged', 'part_damaged', 'audio_missing')}"
-        )
+    """Speakers who occur in several folds."""
+    where = defaultdict(set)
+    for name, fold in zip(speakers, folds, strict=True):
+        where[name].add(fold)
+    return sorted(name for name, found in where.items() if name and len(found) > 1)
 
 
 def _fingerprint(described: datasets.Dataset, digests: list[str], order: list[int]) -> str:
-    """sha256 of ids, dialogs, folds, texts, labels and samples of all rows, in their order."""
-    named = described.select_columns(["id", "dialog", "session", "text", "label"])
+    """sha256 of ids, dialogs, folds, texts, labels, annotations and samples of all rows, in their order."""
+    annotated = [name for name in ("votes", *ATTRIBUTES) if name in described.column_names]
+    named = described.select_columns(["id", "dialog", "session", "text", "label", *annotated])
     digest = hashlib.sha256(json.dumps(described.features["label"].names).encode())
     for start in range(0, len(order), ROWS_AT_ONCE):
         part = order[start : start + ROWS_AT_ONCE]

@@ -19,7 +19,6 @@ from itertools import islice
 from pathlib import Path
 
 import datasets
-import fsspec
 import numpy as np
 import soundfile
 from datasets.arrow_writer import ArrowWriter
@@ -28,17 +27,30 @@ from datasets.table import MemoryMappedTable, concat_tables
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from ..audio_lemer import SAMPLING_RATE, load_audio
+from ..audio_files_lemer import to_float
+from ..audio_lemer import SAMPLING_RATE, fetch, load_and_check_audio
 from ..runtime.files import write_atomically
-from .columns import Columns, as_history, as_label, as_order, as_seconds, as_text, as_words, choose_columns
-from .recordings import SILENCE, choose_part, cut_part, file_stamp, load_kept, locate, missing_hint, printable
-from .sources import DatasetSplit, SourceRow, TableSplit, open_source
+from .columns import (
+    ATTRIBUTES,
+    Columns,
+    as_history,
+    as_label,
+    as_order,
+    as_text,
+    as_votes,
+    as_words,
+    choose_columns,
+    read_times,
+)
+from .recordings import SILENCE, as_recording, choose_part, cut_part, file_stamp, load_kept, missing_hint, printable
+from .sources import DatasetSplit, Source, SourceRow, TableSplit, open_source
 
-SCHEMA_VERSION = "2"  # in the cache's key: raise it with every change of what a prepared row holds
+SCHEMA_VERSION = "3"  # in the cache's key: raise it with every change of what a prepared row holds
 SHARD = 1000  # rows written, and lost by a kill, at once
 PROCESSES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1  # that decode recordings
 CHUNK = 16  # rows that a process gets at once
-USES = ("audio", "text", "label", "id", "speaker", "start", "end", "duration", "history")  # found by the names of columns
+# Found by the names of columns.
+USES = ("audio", "text", "label", "id", "speaker", "start", "end", "duration", "history", "votes", *ATTRIBUTES)
 PART_CUT, PART_WHOLE = "cut", "whole"  # a part of a recording; a whole one, whose times lie in something longer
 
 PREPARED = datasets.Features(
@@ -46,7 +58,7 @@ PREPARED = datasets.Features(
         **dict.fromkeys(
             ("id", "name", "split", "group", "text", "label", "fold", "dialog", "order"), datasets.Value("string")
         ),
-        "speaker": datasets.Value("string"),
+        **dict.fromkeys(("speaker", "votes", *ATTRIBUTES), datasets.Value("string")),  # votes as JSON
         **dict.fromkeys(("start", "end"), datasets.Value("float64")),
         "history": datasets.List(datasets.Value("string")),
         "audio": datasets.Audio(sampling_rate=SAMPLING_RATE, decode=False),
@@ -71,7 +83,7 @@ def prepare_rows(
     The prepared rows (columns of `PREPARED`), from the cache or written there, in the order of the source.
 
     Args:
-        source, subset, splits, streaming, cache_dir: as in `load_any_dataset`.
+        source, subset, splits, streaming, cache_dir: as in `load_any_dataset`; or a source that is open already.
         wanted: column of each use: audio, text, label, fold, dialog, order; None for the usual one or none.
 
     Returns:
@@ -81,7 +93,7 @@ def prepare_rows(
     Raises:
         FileNotFoundError, ValueError: as `load_any_dataset`.
     """
-    opened = open_source(source, wanted, subset, splits, streaming)
+    opened = source if isinstance(source, Source) else open_source(source, wanted, subset, splits, streaming)
     key = json.dumps([SCHEMA_VERSION, opened.content, list(opened.splits), wanted])
     folder = Path(cache_dir or HF_DATASETS_CACHE).expanduser() / "lemer_corpora"
     folder /= hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -225,13 +237,11 @@ def resolve_columns(split: TableSplit | DatasetSplit, wanted: dict[str, str | No
 def prepare_row(row: SourceRow, columns: Columns, label_names: list[str] | None) -> dict:
     """A row of the source -> one of `PREPARED`, without its split and group."""
     cells = columns.values(row.cells)
-    start, end = (as_seconds(cells[use], use) for use in ("start", "end"))
-    duration = as_seconds(cells["duration"], "duration")
-    if start is not None and end is None and duration is not None:
-        end = start + duration
+    start, end = read_times(columns, cells)
     has_audio = columns.names["audio"] is not None
     heard = _hear(cells["audio"], row.folder, start, end) if has_audio else {"audio": None, "num_frames": 0, "digest": ""}
     path = heard.get("path")
+    votes = as_votes(cells["votes"], label_names)
     return {
         "id": as_text(cells["id"]),
         "name": None if path is None else printable(os.path.relpath(path, row.folder)),
@@ -241,6 +251,8 @@ def prepare_row(row: SourceRow, columns: Columns, label_names: list[str] | None)
         "dialog": as_text(cells["dialog"]),
         "order": as_order(cells["order"]),
         "speaker": as_text(cells["speaker"]),
+        "votes": None if votes is None else json.dumps(votes),
+        **{name: as_text(cells[name]) for name in ATTRIBUTES},
         "start": start,
         "end": end,
         "history": as_history(cells["history"]),
@@ -264,21 +276,20 @@ def _hear(audio, folder: Path, start: float | None, end: float | None) -> dict:
         `audio` as the schema keeps it, or None; `num_frames` and `digest` of its samples at 16 kHz; and where there is
         one: `path` of the file, the `part` that is heard, whether it is `silent`, and the `problem` that makes it useless.
     """
-    if isinstance(audio, dict) and audio.get("array") is not None:
-        samples = np.asarray(audio["array"], dtype=np.float32).T
-        audio = {"path": None, "bytes": _as_wav(samples, int(audio["sampling_rate"]))}
-    if isinstance(audio, (bytes, bytearray)):
-        audio = {"path": None, "bytes": bytes(audio)}
-    elif isinstance(audio, (list, tuple, np.ndarray)):
-        raise ValueError("audio is samples without their rate: expected a path, bytes, or {'array', 'sampling_rate'}")
-    audio = audio if isinstance(audio, dict) else {"path": as_text(audio), "bytes": None}
-    path, content = audio.get("path"), audio.get("bytes")
-    if path is None and content is None:
+    audio = as_recording(audio, folder)
+    if audio is None:
         return {"audio": None, "num_frames": 0, "digest": "", "problem": "audio_missing"}
-    if path is not None and content is None:
-        path = locate(path, folder)
-        if "://" in path:  # a file on the Hub or in an archive
-            content = _fetch(path)
+    if isinstance(audio, dict) and audio.get("array") is not None:
+        try:
+            load_and_check_audio(audio)
+        except ValueError as error:
+            return {"audio": None, "num_frames": 0, "digest": "", "problem": f"audio_damaged: {printable(error)}"}
+        samples = np.asarray(audio["array"])
+        samples = samples.T if samples.ndim == 2 and samples.shape[0] < samples.shape[1] else samples
+        audio = {"path": None, "bytes": _as_wav(to_float(samples), int(audio["sampling_rate"]))}
+    if isinstance(audio, str):
+        audio = {"path": audio, "bytes": _fetch(audio) if "://" in audio else None}  # on the Hub or in an archive
+    path, content = audio["path"], audio["bytes"]
     path = None if content is not None else path
     stored = {"audio": {"path": path, "bytes": content}, "path": path, "num_frames": 0, "digest": ""}
     if path is not None and printable(path) != path:
@@ -291,8 +302,11 @@ def _hear(audio, folder: Path, start: float | None, end: float | None) -> dict:
     try:
         if path is not None and not os.path.isfile(path):
             raise FileNotFoundError(f"no file {path}; {missing_hint(path, folder)}")
-        timed = start is not None and end is not None
-        samples = load_kept(path) if timed and path is not None else load_audio({"path": path, "bytes": content})
+        timed = start is not None or end is not None
+        if timed and path is not None:
+            samples, problems = load_kept(path)
+        else:
+            samples, problems = load_and_check_audio({"path": path, "bytes": content})
     except (OSError, ValueError) as error:
         return {**stored, "audio": {"path": path, "bytes": None}, "problem": f"audio_damaged: {printable(error)}"}
     try:
@@ -303,17 +317,16 @@ def _hear(audio, folder: Path, start: float | None, end: float | None) -> dict:
         samples = cut_part(samples, part)
         stored["audio"] = {"path": None, "bytes": _as_wav(samples, SAMPLING_RATE)}
     stored["part"] = PART_CUT if part is not None else PART_WHOLE if timed else None
-    stored["silent"] = bool(np.ptp(samples) < SILENCE)
+    stored["silent"] = bool(problems or np.ptp(samples) < SILENCE)
     return {**stored, "num_frames": len(samples), "digest": hashlib.sha256(samples.tobytes()).hexdigest()}
 
 
 def _fetch(address: str) -> bytes:
     """A file from elsewhere. A failure ends the reading, since another time it may be there."""
     try:
-        with fsspec.open(address) as file:
-            return file.read()  # pyright: ignore[reportAttributeAccessIssue]  one address gives one file
-    except Exception as error:  # every file system of fsspec has its own
-        raise OSError(f"{address} could not be fetched ({error!r}): try again, or give files that lie here") from error
+        return fetch(address)
+    except (OSError, ValueError) as error:
+        raise OSError(f"{error}: try again, or give files that lie here") from error
 
 
 def _as_wav(samples: np.ndarray, rate: int) -> bytes:

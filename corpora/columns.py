@@ -6,9 +6,14 @@ are ignored. `ALIASES` lists the names of each use, the usual one first. An opti
 - Two columns that could be the audio, the text, the label or the history are an error that names both.
 - For the other uses the first name in the list is taken, and the other column is named as not used.
 - A row with a start (or offset) and a duration, and without an end, as in NeMo's manifests, ends at their sum.
+- Times are milliseconds in columns whose names end with `_ms`, else seconds.
+
+What annotators said is read as well. `votes` holds the labels that they chose, one a vote (`["ang", "ang", "neu"]`, or
+`ang;ang;neu`), or a number for each label (`{"ang": 2, "neu": 1}`, counts or shares; a list of numbers where the labels are
+a ClassLabel). `valence`, `arousal` and `dominance` hold numbers, on any scale.
 
 A cell of a text file is text, as it stands there: None, NA, null, nan, 01 and inf mean nothing else. Only an empty cell is
-missing. Times are seconds (1.5, or 1,5) or clock times (0:01.5, 00:16:16,059). The order of turns is numbers, also where
+missing. Times are numbers (1.5, or 1,5) or clock times (0:01.5, 00:16:16,059). The order of turns is numbers, also where
 they are written as text, or else times and names that are sorted by the numbers in them (turn2 before turn10).
 """
 
@@ -17,27 +22,35 @@ import difflib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from numbers import Number
 from typing import NamedTuple
 
 import numpy as np
 
+from ..processing_lemer import check_text
+
 ALIASES = {
     "audio": "audio path file filename file_name filepath file_path audio_path audio_file audio_filename audio_filepath wav "
     "wav_file wav_filename wav_path recording clip",
     "text": "text transcript transcription transcripts sentence utterance",
-    "label": "label labels emotion emotions emotion_label emoclass class",
+    "label": "label labels emotion emotions emotion_label emo emoclass class",
     "id": "id utt_id uttid utterance_name clip_id segment_id uid",
     "speaker": "speaker speaker_id spk spk_id spkrid speaker_name actor actor_id client_id",
-    "start": "start start_time starttime start_sec start_seconds begin begin_time onset offset",
-    "end": "end end_time endtime end_sec end_seconds stop stop_time",
-    "duration": "duration",
+    "start": "start start_time starttime start_sec start_seconds begin begin_time onset offset start_ms begin_ms",
+    "end": "end end_time endtime end_sec end_seconds stop stop_time end_ms stop_ms",
+    "duration": "duration duration_ms",
     "dialog": "dialog dialogue dialog_id dialogue_id conversation conversation_id",
     "order": "order turn turn_id turn_number turn_index",
     "history": "history",
+    "votes": "votes label_votes emotion_votes",
+    "valence": "valence emoval",
+    "arousal": "arousal activation emoact",
+    "dominance": "dominance emodom",
 }
 ALIASES = {use: tuple(names.split()) for use, names in ALIASES.items()}
+ATTRIBUTES = ("valence", "arousal", "dominance")
 STRICT = ("audio", "text", "label", "history")  # where a wrong choice between two columns would change an answer
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)")
 
@@ -154,6 +167,7 @@ def as_text(value) -> str | None:
         raise ValueError(f"expected a text or a number, got {str(value):.80}")
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
+    check_text(str(value))
     return str(value).strip()
 
 
@@ -163,6 +177,7 @@ def as_words(value) -> str | None:
         return None
     if not isinstance(value, str):
         raise ValueError(f"text must be a string, got {str(value):.80}")
+    check_text(value)
     return value.strip()
 
 
@@ -200,6 +215,18 @@ def as_seconds(value, use: str) -> float | None:
     if not (math.isfinite(seconds) and seconds >= 0):
         raise ValueError(f"{use} must be seconds, at least 0, or a clock time such as 0:01.5, got {value!r}")
     return seconds
+
+
+def read_times(columns: Columns, cells: dict) -> tuple[float | None, float | None]:
+    """Start and end of a row in seconds, None where it has none. `cells` are its cells by use."""
+    times = {}
+    for use in ("start", "end", "duration"):
+        milliseconds = plain_name(columns.names.get(use) or "").endswith("_ms")
+        seconds = as_seconds(cells[use], use)
+        times[use] = seconds / 1000 if seconds is not None and milliseconds else seconds
+    if None not in (times["start"], times["duration"]) and times["end"] is None:
+        times["end"] = times["start"] + times["duration"]
+    return times["start"], times["end"]
 
 
 def as_order(value) -> str | None:
@@ -245,4 +272,46 @@ def as_history(value) -> list[str] | None:
         return None
     if not isinstance(value, (list, tuple)) or not all(isinstance(turn, str) or turn is None for turn in value):
         raise ValueError(f"history must be a list of earlier turns, each a text, got {value!r:.80}")
-    return [turn for turn in value if not is_missing(turn)]
+    turns = [turn for turn in value if not is_missing(turn)]
+    for turn in turns:
+        check_text(turn)
+    return turns
+
+
+def as_votes(value, names: Sequence[str] | None) -> dict[str, float] | None:
+    """
+    How many votes each label has, or what share of them; None where there are none.
+
+    Args:
+        value: names of labels, one a vote, as a list or as text with `;`, `,` or `|` between them; or numbers by label, as a
+            dict, or as a list in the order of `names`. Text may hold the same as JSON.
+        names: of a ClassLabel column.
+
+    Raises:
+        ValueError: it is something else, or a number is negative or not finite.
+    """
+    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"votes {value!r:.80} cannot be read as JSON: {error}") from error
+    elif isinstance(value, str):
+        value = [name.strip() for name in re.split(r"[;,|]", value) if name.strip()]
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if is_missing(value):
+        return None
+    numbers = isinstance(value, list) and all(isinstance(vote, Number) for vote in value)
+    if numbers and names is not None and len(value) == len(names):
+        value = dict(zip(names, value, strict=True))
+    if isinstance(value, list) and all(isinstance(vote, str) for vote in value):
+        value = Counter(vote.strip() for vote in value)
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"votes must be names of labels, or numbers by label (in a list only as many as a ClassLabel has), got "
+            f"{value!r:.80}"
+        )
+    votes = {str(name): 0.0 if is_missing(count) else float(count) for name, count in value.items()}
+    if not all(math.isfinite(count) and count >= 0 for count in votes.values()):
+        raise ValueError(f"votes must be finite and at least 0, got {votes!r:.80}")
+    return {name: count for name, count in votes.items() if count} or None

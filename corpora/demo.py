@@ -22,7 +22,6 @@ does a perfect reader who has the history; one who has not can only guess the re
 """
 
 import argparse
-import csv
 import ctypes
 import dataclasses
 import importlib.util
@@ -38,6 +37,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ..runtime.command import command_parser
+from ..runtime.files import format_csv
+from ..runtime.locks import hold
+from ..runtime.stopping import run_command
 from .demo_lines import LineWriter
 
 RECIPE = 2  # raise it whenever the same settings give another corpus
@@ -157,7 +159,7 @@ def make_demo(
         ValueError: `seed`, `dialogs` or `last_dialogs` out of range.
         FileExistsError: `out_dir` holds something else, another demo corpus, or a part of one.
         ModuleNotFoundError: espeakng-loader is not installed.
-        RuntimeError: espeak-ng failed.
+        ChildProcessError: espeak-ng failed.
     """
     turns = plan_demo(seed, dialogs, last_dialogs)
     settings = {"recipe": RECIPE, "seed": seed, "dialogs": dialogs}
@@ -175,10 +177,8 @@ def make_demo(
             (corpus / turn.wav).parent.mkdir(parents=True, exist_ok=True)
         _speak_elsewhere(turns, Path(staging), corpus, progress)
         _write_labels(turns, corpus)
-        with open(corpus / "demo_turns.csv", "w", encoding="utf-8", newline="") as f:
-            table = csv.writer(f, lineterminator="\n")
-            table.writerow(["id", "label", "cue", "text"])
-            table.writerows([turn.id, turn.label, turn.cue, turn.text] for turn in turns)
+        table = format_csv(["id", "label", "cue", "text"], ([turn.id, turn.label, turn.cue, turn.text] for turn in turns))
+        (corpus / "demo_turns.csv").write_text(table, encoding="utf-8", newline="")
         (corpus / "demo.json").write_text(json.dumps(settings) + "\n")
         if not _is_there(out, settings, turns):  # asked again: another run may have been faster
             if out.exists():
@@ -352,7 +352,7 @@ def _speak_elsewhere(turns: list[Turn], staging: Path, corpus: Path, progress: b
         if child.wait() != 0 or spoken != len(turns):
             errors.seek(0)
             last = (errors.read().strip() or f"exit status {child.returncode}").splitlines()[-1]
-            raise RuntimeError(f"espeak-ng failed: {last}")
+            raise ChildProcessError(f"espeak-ng failed: {last}")
 
 
 def _speak(plan: list[dict]) -> None:
@@ -447,19 +447,17 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.out_dir is None:
         parser.error("OUT_DIR is missing")
-    try:
+    return run_command(parser.prog, lambda: _make_and_report(args), "Nothing was written", failure=2)
+
+
+def _make_and_report(args: argparse.Namespace) -> None:
+    plan_demo(args.seed, args.dialogs, args.last_dialogs)  # before the lock makes a folder
+    with hold(Path(args.out_dir).expanduser().resolve()):
         there = Path(args.out_dir, "demo.json").exists()
         out = make_demo(args.out_dir, args.seed, args.dialogs, args.last_dialogs)
-    except (ValueError, OSError, ModuleNotFoundError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return 130
     dialogs = (SESSIONS - 1) * args.dialogs + (args.last_dialogs or args.dialogs)
     clips = dialogs * LABELLED_TURNS
     print(f"{out}: {clips} clips of four classes in {SESSIONS} sessions" + (", there already" if there else ""))
-    return 0
 
 
 if __name__ == "__main__":

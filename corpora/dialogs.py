@@ -12,6 +12,7 @@ and makes the others history only, which the classifier then hears as context an
 kept depends on the texts alone, so the same command writes the same file.
 """
 
+import argparse
 import hashlib
 import json
 import sys
@@ -20,6 +21,8 @@ from pathlib import Path
 
 from ..runtime.command import command_parser
 from ..runtime.files import write_atomically
+from ..runtime.locks import hold
+from ..runtime.stopping import run_command
 
 SHARED_LINES = 2  # dialogs with so many long lines in common are told twice
 LONG_LINE = 5  # words; "can I help you?" is everywhere
@@ -152,13 +155,15 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     if args.folds < 2 or (args.max_per_class is not None and args.max_per_class < 1):
         parser.error("--folds must be 2 or more, --max_per_class 1 or more")
-    try:
+    return run_command(parser.prog, lambda: write_turns(args), f"{args.turns} is what it was before")
+
+
+def write_turns(args: argparse.Namespace) -> None:
+    """Read the dialogs, write the table of turns, and print what is in it."""
+    with hold(args.turns):
         dialogs, damaged = read_dialogs(args.dialogs)
         rows = make_turns(dialogs, args.labels, args.folds, args.max_per_class)
         write_atomically(args.turns, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    except (OSError, ValueError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
     counts = Counter((row["fold"], row["label"]) for row in rows)
     names = sorted({row["label"] for row in rows} - {None})
     print(f"{len(dialogs)} dialogs, {len(rows)} turns\n{'fold':<6}{''.join(f'{name:>8}' for name in names)}{'history':>9}")
@@ -168,7 +173,6 @@ def main(argv=None) -> int:
         print(f"left out: {line}", file=sys.stderr)
     if damaged:
         print(f"left out: {len(damaged)} damaged lines in all", file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@
     samples = dataset.filter(lambda label: label >= 0, input_columns="label")
 
 The release is read in place, and any folder of the same layout is read as well. A bad file, line or recording never
-stops the reading; it is counted by kind and named. The four classes are ang, hap (with exc), neu and sad. Turns of the
-other classes are rows with the label -1: they are history of later turns, never samples.
+stops the reading; it is counted by kind and named. The four classes are ang, hap (with exc), neu and sad;
+`labels` asks for others (six, or four without excited: `corpora/known.py`). Turns of other classes are rows with the label
+-1: they are history of later turns, never samples.
 
 Columns of a row:
     id, dialog       such as Ses01F_impro01_M000 and Ses01F_impro01
@@ -23,30 +24,39 @@ Columns of a row:
     history          texts of all earlier turns of the dialog, oldest first, of both speakers, whatever their label
     history_ids      their ids
     problems         kinds of note on this turn, see `KINDS` in corpora/release.py
+    votes, valence, arousal, dominance
+                     what the outside raters said, where the label files have it: votes for each class, and means from 1
+                     to 5 (`corpora/annotations.py`)
 Rows are ordered by session, dialog, and then (start, end, id).
 
 Prepared once under the cache of `datasets`; a changed corpus is noticed and read again.
 """
 
+import argparse
 import hashlib
 import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import cast
 
 import datasets
 import pyarrow as pa
-from datasets.exceptions import DatasetsError, ManualDownloadError
+from datasets.exceptions import ManualDownloadError
 
 from ..audio_lemer import SAMPLING_RATE
 from ..runtime.command import command_parser
 from ..runtime.files import replace_files
+from ..runtime.locks import hold
+from ..runtime.stopping import run_command
+from .annotations import add_annotations, votes_by_class
+from .columns import ATTRIBUTES
 from .release import (
     CLASS_OF,
+    CODES,
     DROPPED,
-    KINDS,
     LOST,
     RELEASE_KINDS,
     SESSIONS,
@@ -102,9 +112,11 @@ class Iemocap(datasets.ArrowBasedBuilder):
     Args:
         cache_dir: folder of the cache; by default that of `datasets`.
         data_dir: the release's folder, see `find_release`.
+        labels: the label file's code -> class; by default the four classes.
 
     Attributes:
         release: what was read, a `lemer.corpora.release.Release`.
+        labels: as above.
 
     Raises:
         The errors of `find_release`.
@@ -112,14 +124,22 @@ class Iemocap(datasets.ArrowBasedBuilder):
 
     VERSION = datasets.Version("1.0.0")
 
-    def __init__(self, cache_dir: str | None = None, data_dir: str | os.PathLike | None = None, **kwargs):
+    def __init__(
+        self,
+        cache_dir: str | None = None,
+        data_dir: str | os.PathLike | None = None,
+        labels: Mapping[str, str] | None = None,
+        **kwargs,
+    ):
         if data_dir is None:
             raise ManualDownloadError(
                 "IEMOCAP cannot be downloaded: USC SAIL gives it out on request (https://sail.usc.edu/iemocap); "
                 "give its folder as data_dir"
             )
         self.release = read_release(find_release(data_dir))
-        key = hashlib.sha256(f"{SCHEMA_VERSION}\n{self.release.digest}".encode()).hexdigest()[:32]
+        self.labels = dict(CLASS_OF if labels is None else labels)
+        told = "" if self.labels == CLASS_OF else json.dumps(self.labels)
+        key = hashlib.sha256(f"{SCHEMA_VERSION}\n{self.release.digest}{told}".encode()).hexdigest()[:32]
         super().__init__(cache_dir=cache_dir, data_dir=self.release.root, hash=key, **kwargs)
 
     def _info(self) -> datasets.DatasetInfo:
@@ -133,7 +153,7 @@ class Iemocap(datasets.ArrowBasedBuilder):
             "end": datasets.Value("float64"),
             "audio": datasets.Audio(sampling_rate=SAMPLING_RATE, decode=False),
             "text": datasets.Value("string"),
-            "label": datasets.ClassLabel(names=list(CLASSES)),
+            "label": datasets.ClassLabel(names=class_names(self.labels)),
             "emotion": datasets.Value("string"),
             "num_frames": datasets.Value("int64"),
             "history": datasets.List(datasets.Value("string")),
@@ -160,12 +180,17 @@ class Iemocap(datasets.ArrowBasedBuilder):
     def _generate_tables(self, dialogs: list[Dialog]) -> Iterator[tuple[str, pa.Table]]:
         schema = datasets.Features(self.info.features or {}).arrow_schema
         for dialog in dialogs:
-            yield dialog.id, pa.Table.from_pylist(dialog_rows(dialog), schema=schema)
+            yield dialog.id, pa.Table.from_pylist(dialog_rows(dialog, self.labels), schema=schema)
 
 
-def dialog_rows(dialog: Dialog) -> list[dict]:
-    """Returns the rows of a dialog in time order. Decodes the recordings of its turns of the four classes."""
-    rows, history, history_ids = [], [], []
+def class_names(labels: Mapping[str, str]) -> list[str]:
+    """The classes of a map of codes, in the order of the logits."""
+    return sorted(set(labels.values()))
+
+
+def dialog_rows(dialog: Dialog, labels: Mapping[str, str] = CLASS_OF) -> list[dict]:
+    """Returns the rows of a dialog in time order. Decodes the recordings of its turns of the classes."""
+    rows, history, history_ids, classes = [], [], [], class_names(labels)
     for turn in dialog.turns:
         gender = turn.id.rpartition("_")[2][0]
         problems, frames = [], 0
@@ -173,12 +198,12 @@ def dialog_rows(dialog: Dialog) -> list[dict]:
             problems.append("transcript_missing")
         elif not turn.text:
             problems.append("transcript_empty")
-        if turn.emotion in CLASS_OF:
+        if turn.emotion in labels:
             frames, audio_problems = check_audio(turn.wav, turn.end - turn.start)
             problems += audio_problems
-        elif turn.emotion not in DROPPED:
+        elif turn.emotion not in CODES:
             problems.append("unknown_label_code")
-        usable = turn.emotion in CLASS_OF and not any(kind in LOST for kind in problems)
+        usable = turn.emotion in labels and not any(kind in LOST for kind in problems)
         rows.append(
             {
                 "id": turn.id,
@@ -190,7 +215,7 @@ def dialog_rows(dialog: Dialog) -> list[dict]:
                 "end": turn.end,
                 "audio": {"bytes": None, "path": turn.wav},
                 "text": turn.text or "",
-                "label": CLASSES.index(CLASS_OF[turn.emotion]) if usable else -1,
+                "label": classes.index(labels[turn.emotion]) if usable else -1,
                 "emotion": turn.emotion,
                 "num_frames": frames if usable else 0,
                 "history": list(history),
@@ -207,6 +232,7 @@ def dialog_rows(dialog: Dialog) -> list[dict]:
 def load_iemocap(
     data_dir: str | os.PathLike,
     *,
+    labels: Mapping[str, str] | None = None,
     cache_dir: str | os.PathLike | None = None,
     num_proc: int | None = None,
     max_bad: int | None = None,
@@ -215,6 +241,8 @@ def load_iemocap(
 
     Args:
         data_dir: the folder that holds Session1 to Session5, the one above it, or one of the sessions.
+        labels: the label file's code -> class, such as `KNOWN["iemocap"].label_sets["six"]`; turns of other codes are
+            history only. By default ang, hap (with exc), neu and sad.
         cache_dir: folder of the prepared rows; by default the cache of `datasets`.
         num_proc: processes that decode the recordings on the first load. By default one per core (8 at most) for a
             corpus much larger than IEMOCAP, else a single one, which is faster unless the disk is slow to answer.
@@ -234,7 +262,7 @@ def load_iemocap(
         raise ValueError(f"num_proc must be at least 1, got {num_proc}")
     if max_bad is not None and max_bad < 0:
         raise ValueError(f"max_bad is a number of damaged items, at least 0, got {max_bad}")
-    builder = Iemocap(cache_dir=None if cache_dir is None else os.fspath(cache_dir), data_dir=data_dir)
+    builder = Iemocap(cache_dir=None if cache_dir is None else os.fspath(cache_dir), data_dir=data_dir, labels=labels)
     root, notes = builder.release.root, builder.release.notes
     dialogs = [dialog for dialog in builder.release.dialogs if dialog.turns]
     if not dialogs:
@@ -244,22 +272,39 @@ def load_iemocap(
             "Session*/dialog/EmoEvaluation/Ses*.txt there, and named like dialogs?"
         )
     if num_proc is None:
-        turns = sum(turn.emotion in CLASS_OF for dialog in dialogs for turn in dialog.turns)
+        turns = sum(turn.emotion in builder.labels for dialog in dialogs for turn in dialog.turns)
         num_proc = 1 if turns < FEW_TURNS else min(os.cpu_count() or 1, MAX_PROCESSES)
     sessions = [dialog.session for dialog in dialogs]
     builder.download_and_prepare(num_proc=min(num_proc, *(sessions.count(number) for number in set(sessions))))
     dataset = cast(datasets.Dataset, builder.as_dataset(split="all"))
-    report = make_report(dataset, root, notes)
+    report = make_report(dataset, root, notes, builder.labels)
     if not report.num_samples:
         raise ValueError(
-            f"no usable turn of the classes {', '.join(CLASSES)} in {root}: {len(dataset):,} evaluated turns, "
+            f"no usable turn of the classes {', '.join(report.classes)} in {root}: {len(dataset):,} evaluated turns, "
             f"{report.commonest()}. Is the release complete (labels, transcriptions, sentences/wav)?"
         )
     report.check_damage(max_bad)
-    return dataset, report
+    return annotate(dataset, dialogs, builder.labels), report
 
 
-def make_report(dataset: datasets.Dataset, root: str, notes: dict[str, list[str]]) -> Report:
+def annotate(dataset: datasets.Dataset, dialogs: list[Dialog], labels: Mapping[str, str]) -> datasets.Dataset:
+    """The rows with what the outside raters said of them; their votes for codes without a class are left out."""
+    told = {turn.id: turn.annotation for dialog in dialogs for turn in dialog.turns}
+    annotations = [told[name] for name in dataset["id"][:]]
+    written = []
+    for annotation in annotations:
+        counts: dict[str, float] = {}
+        for code, count in annotation.votes.items():
+            if code in labels:
+                counts[labels[code]] = counts.get(labels[code], 0.0) + count
+        written.append(json.dumps(counts))
+    votes = votes_by_class(written, class_names(labels), dataset["id"], {"other_vote": []})
+    return add_annotations(dataset, votes, {name: [getattr(told, name) for told in annotations] for name in ATTRIBUTES})
+
+
+def make_report(
+    dataset: datasets.Dataset, root: str, notes: dict[str, list[str]], labels: Mapping[str, str] = CLASS_OF
+) -> Report:
     """
     The report of a dataset.
 
@@ -267,18 +312,24 @@ def make_report(dataset: datasets.Dataset, root: str, notes: dict[str, list[str]
         dataset: rows of all sessions.
         root: the release's folder.
         notes: kind -> names, of the release; the notes of the turns are in the dataset.
+        labels: the label file's code -> class.
     """
-    notes = {kind: list(notes.get(kind, [])) for kind in KINDS}
+    dropped = {
+        f"dropped_{code}": f"turns labelled {code} (history only)" for code in CODES if code not in {*labels, *DROPPED}
+    }
+    kinds = RELEASE_KINDS._replace(left_out={**RELEASE_KINDS.left_out, **dropped})
+    notes = {kind: list(notes.get(kind, [])) for kind in kinds.all}
+    classes = class_names(labels)
     turns: dict[int, int] = dict.fromkeys(SESSIONS, 0)
-    samples: dict[int, dict[str, int]] = {number: dict.fromkeys(CLASSES, 0) for number in SESSIONS}
+    samples: dict[int, dict[str, int]] = {number: dict.fromkeys(classes, 0) for number in SESSIONS}
     labelled = []
     columns = dataset.select_columns(["id", "session", "label", "emotion", "problems"])[:]
     for utterance, session, label, emotion, problems in zip(*columns.values(), strict=True):
         turns[session] += 1
         if label >= 0:
-            samples[session][CLASSES[label]] += 1
-            labelled.append((utterance, session, CLASSES[label]))
-        if emotion in DROPPED:
+            samples[session][classes[label]] += 1
+            labelled.append((utterance, session, classes[label]))
+        if emotion in CODES and emotion not in labels:
             notes[f"dropped_{emotion}"].append(utterance)
         for kind in problems:
             notes[kind].append(f"{utterance} ({emotion!r})" if kind == "unknown_label_code" else utterance)
@@ -293,18 +344,18 @@ def make_report(dataset: datasets.Dataset, root: str, notes: dict[str, list[str]
     missing = notes["session_missing"]
     return Report(
         name=root,
-        classes=list(CLASSES),
+        classes=classes,
         folds={number: f"Session{number}" for number in SESSIONS},
         held_out=sessions,
         split="leave one session out; speakers of a session occur in no other",
         history="every earlier turn of the dialog, both speakers, whatever its label, with the corpus's transcripts",
         rows=turns,
         samples=samples,
-        kinds=RELEASE_KINDS,
+        kinds=kinds,
         notes=notes,
         fingerprints=fingerprints,
         remarks=[f"Missing: {', '.join(missing)}."] if missing else [],
-        standard=STANDARD,
+        standard=STANDARD if labels == CLASS_OF else None,
     )
 
 
@@ -340,15 +391,22 @@ def main(arguments: list[str] | None = None) -> int:
         "--max_bad", type=int, metavar="N", help="fail when more than N items are damaged (default: only report)"
     )
     options = parser.parse_args(arguments)
-    outputs = [path for path in (options.manifest, options.counters) if path is not None]
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()  # a log wants the error's line only
-    try:
+    return run_command(parser.prog, lambda: _read_and_report(options), "No file was changed", failure=2)
+
+
+def _read_and_report(options: argparse.Namespace) -> None:
+    """Read the release, write the files that are asked for, and print the report."""
+    outputs = [path for path in (options.manifest, options.counters) if path is not None]
+    for path in outputs:
+        if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+            raise FileNotFoundError(f"cannot write {path}: its folder is not there")
+    if len({os.path.abspath(path) for path in outputs}) < len(outputs):
+        raise ValueError(f"--manifest and --counters are the same file {outputs[0]}")
+    with ExitStack() as locks:
         for path in outputs:
-            if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-                raise FileNotFoundError(f"cannot write {path}: its folder is not there")
-        if len({os.path.abspath(path) for path in outputs}) < len(outputs):
-            raise ValueError(f"--manifest and --counters are the same file {outputs[0]}")
+            locks.enter_context(hold(path))
         dataset, report = load_iemocap(
             options.data_dir, cache_dir=options.cache_dir, num_proc=options.num_proc, max_bad=options.max_bad
         )
@@ -359,15 +417,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.counters is not None:
             contents[options.counters] = report.to_json()
         replace_files(contents)
-    except (OSError, ValueError, DatasetsError) as error:
-        # `datasets` wraps what happens while it writes, a full disk for example, and says nothing of it.
-        reason = error.__cause__ if isinstance(error.__cause__, OSError | ValueError) else error
-        print(f"{parser.prog}: {' '.join(str(reason).split())}", file=sys.stderr)
-        return 2
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name in the report may be more than the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")
     print(report.format())
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,29 +1,60 @@
-"""What predict.py and the page are given: recordings, folders, and tables (manifests) of recordings, words and dialogs.
+"""What predict.py and the page are given: recordings, folders, datasets, and tables of recordings, words and dialogs.
 
     dialogs = read_inputs(["interviews/", "utterances.csv"], one_dialog=False)
     audio, offset = dialogs[0][0].recording()  # what the pipeline takes, and where in its file it begins
 
-Tables are read as for training: `corpora/tables.py` says how, `corpora/columns.py` which columns are taken (recording,
-text, id, start and end, dialog and order, history), `corpora/recordings.py` where paths lead and which part of a recording
-is heard. Without an id a row is called by its recording, parts of one as a.wav[0-1], else by table and row. Rows that share
-a dialog are its turns, in the order of the column of that use, else of the rows. A folder stands for the table metadata
-(.csv, .jsonl ...) in it, if there is one, or else for all recordings in it and below.
+Tables and datasets are read as for training: `corpora/sources.py` says what a name stands for, `corpora/tables.py` how
+tables are read, `corpora/columns.py` which columns are taken (recording, text, id, start and end, dialog and order,
+history), `corpora/recordings.py` where paths lead and which part of a recording is heard. Without an id a row is called by
+its recording, parts of one as a.wav[0-1], else by table and row. Ids and dialogs are local to their table or split. Rows
+that share a dialog are its turns, in the order of the column of that use, else of the rows.
+
+A folder stands for what it holds: a dataset that `save_to_disk` wrote, or a table metadata (.csv, .jsonl ...); else all
+recordings in it and below; without any, its tables. Another name is that of a dataset on the Hub, all splits of it.
+
+Recordings that a parquet file or a dataset holds are not kept in memory, but read again when they are heard.
 """
 
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
 from ..audio_lemer import SAMPLING_RATE, load_audio
-from .columns import as_history, as_order, as_seconds, as_text, choose_columns, is_missing, order_keys
-from .recordings import AUDIO_SUFFIXES, choose_part, cut_part, is_hidden, load_kept, locate, name_part, printable, walk
-from .sources import list_recordings, metadata_tables
-from .tables import is_table, read_table
+from .columns import Columns, as_history, as_order, as_text, choose_columns, is_missing, order_keys, read_times
+from .recordings import (
+    AUDIO_SUFFIXES,
+    as_recording,
+    choose_part,
+    cut_part,
+    load_kept,
+    missing_hint,
+    name_part,
+    printable,
+)
+from .sources import DatasetSplit, Source, SourceRow, TableSplit, keep_apart, open_source
+from .tables import ARCHIVE_SUFFIXES, is_table, read_table
 
 USES = ("audio", "text", "id", "start", "end", "duration", "dialog", "order", "history")
+# Files that are given for tables, and are none.
+OTHER_TABLES = (".xlsx", ".xls", ".ods", ".txt", ".pkl", ".arrow", ".feather", ".xml", ".yaml", *ARCHIVE_SUFFIXES)
 logger = logging.getLogger(__name__)
+
+
+class Stored(NamedTuple):
+    """A recording within a dataset or a parquet file: the row that holds it, and the column."""
+
+    row: SourceRow
+    column: str
+
+    def read(self) -> str | dict | None:
+        assert self.row.again is not None
+        return as_recording(self.row.again(self.column), self.row.folder)
+
+    def __str__(self) -> str:
+        return f"of its own, but one in {self.row.name}"
 
 
 class Utterance(NamedTuple):
@@ -32,20 +63,23 @@ class Utterance(NamedTuple):
 
     Attributes:
         id: its name in the output.
-        audio: path or address of its recording, `{"path", "bytes"}` or `{"array", "sampling_rate"}`; None without one.
+        audio: path or address of its recording, `{"path", "bytes"}`, `{"array", "sampling_rate"}`, or where it is stored;
+            None without one.
         text: its words.
         history: earlier turns where they are given; None where they are those before it in its dialog.
         start, end: in seconds, of the part of the recording that it is.
         shared: whether other utterances are parts of the same recording.
+        folder: from which a path was looked for.
     """
 
     id: str
-    audio: str | dict | None = None
+    audio: str | dict | Stored | None = None
     text: str | None = None
     history: list[str] | None = None
     start: float | None = None
     end: float | None = None
     shared: bool = False
+    folder: Path | None = None
 
     def recording(self) -> tuple[str | dict | None, float]:
         """
@@ -54,15 +88,15 @@ class Utterance(NamedTuple):
         Raises:
             OSError, ValueError: it cannot be decoded; start and end are no part of it.
         """
-        if self.audio is None or self.start is None or self.end is None:
-            return self.audio, 0.0
-        if isinstance(self.audio, str) and "://" not in self.audio:
-            samples = load_kept(self.audio)
-        else:
-            samples = load_audio(self.audio)
+        audio = self.audio.read() if isinstance(self.audio, Stored) else self.audio
+        if isinstance(audio, str) and self.folder is not None and "://" not in audio and not os.path.isfile(audio):
+            raise FileNotFoundError(f"no audio file {audio}; {missing_hint(audio, self.folder)}")
+        if audio is None or (self.start is None and self.end is None):
+            return audio, 0.0
+        samples = load_kept(audio)[0] if isinstance(audio, str) else load_audio(audio)
         part = choose_part(len(samples) / SAMPLING_RATE, self.start, self.end, self.shared)
         if part is None:
-            return self.audio, 0.0
+            return audio, 0.0
         return {"array": cut_part(samples, part), "sampling_rate": SAMPLING_RATE}, part[0]
 
 
@@ -71,21 +105,23 @@ def read_inputs(names: list[str], one_dialog: bool) -> list[list[Utterance]]:
     Dialogs, each a list of turns, oldest first; an utterance that belongs to none is a dialog of a single turn.
 
     Args:
-        names: files, folders and tables.
+        names: files, folders, tables and datasets.
         one_dialog: whether all inputs together are the turns of one dialog, in their order.
 
     Raises:
-        OSError, ValueError: a table cannot be read, a folder has nothing to answer, or two utterances have one id.
+        OSError, ValueError: a table or dataset cannot be read, a folder has nothing to answer, two utterances have one id.
     """
     dialogs = []
     for name in names:
         path = Path(name)
         if path.is_dir():
-            dialogs += _read_folder(path, one_dialog)
-        elif is_table(path):
-            dialogs += _read_table_dialogs(path, one_dialog)
-        else:
+            dialogs += _read_source(name, one_dialog)
+        elif path.suffix.lower() in OTHER_TABLES:
+            read_table(path)  # refuses it
+        elif "://" in name or path.suffix.lower() in AUDIO_SUFFIXES or (path.is_file() and not is_table(path)):
             dialogs.append([Utterance(printable(path), name)])
+        else:
+            dialogs += _read_source(name, one_dialog)
     utterances = [turn for dialog in dialogs for turn in dialog]
     twice = [name for name, count in Counter(turn.id for turn in utterances).items() if count > 1]
     if twice:
@@ -101,81 +137,83 @@ def share_of(dialogs: list[list[Utterance]], index: int, count: int) -> list[lis
     return [dialog for dialog in dialogs if crc32(dialog[0].id.encode("utf-8", "surrogatepass")) % count == index]
 
 
-def _read_folder(folder: Path, one_dialog: bool) -> list[list[Utterance]]:
-    files = list(walk(folder))
-    tables = metadata_tables([file for file in files if is_table(file) and not is_hidden(file, folder)])
-    if tables:
-        logger.warning("%s: read by %s", folder, ", ".join(map(printable, tables)))
-        return [dialog for table in tables for dialog in _read_table_dialogs(table, one_dialog)]
-    recordings, remarks = list_recordings(folder, files)
-    if not recordings:
-        raise ValueError(
-            f"no recording in the folder {folder} (looked for {' '.join(sorted(AUDIO_SUFFIXES))})"
-            + "".join(f"; {remark}" for remark in remarks)
-        )
-    for remark in remarks:
-        logger.warning("%s: %s", folder, remark)
-    return [[Utterance(printable(file), str(file))] for file in recordings]
-
-
-def _read_table_dialogs(path: Path, one_dialog: bool) -> list[list[Utterance]]:
-    rows = read_manifest(path)
+def _read_source(name: str, one_dialog: bool) -> list[list[Utterance]]:
+    source = open_source(name, {}, labelled=False)
+    if not source.splits:
+        for remark in source.remarks:
+            logger.warning("%s: %s", name, remark)
+        return [[Utterance(printable(file), file)] for file in source.recordings]
+    rows = _read_rows(name, source)
     if one_dialog and any(row["dialog"] is not None for row in rows):
-        raise ValueError(f"{path} names its dialogs, and --dialog says that all inputs are one: leave --dialog out")
-    return group_dialogs(path, rows)
+        raise ValueError(f"{name} names its dialogs, and --dialog says that all inputs are one: leave --dialog out")
+    return group_dialogs(name, rows)
 
 
 def read_manifest(path: Path) -> list[dict]:
     """
     Rows of a table: dicts of `id`, `name` (the recording as it is written, else table and row), `audio` (an absolute path,
     an address, or what the table holds), `text`, `start` and `end` (seconds), `dialog`, `order` and `history`; None where a
-    row has none.
+    row has none; `folder`, from which its paths go on, and `group`, in which its id and dialog mean one thing.
 
     Raises:
         OSError, ValueError: it cannot be read, or holds neither recordings nor texts; the message names file and row.
     """
-    path = Path(path)
-    table = read_table(path)
-    try:
-        columns = choose_columns(table.columns, USES)
-    except ValueError as error:
-        raise ValueError(f"{path} has {error}") from error
-    if columns.names["audio"] is None and columns.names["text"] is None:
-        raise ValueError(f"{path} has no column audio, path or text, but {', '.join(table.columns)}")
-    for remark in (*table.remarks, *(f"{path.name}: {remark}" for remark in columns.describe())):
+    read_table(path)  # refuses what is no table
+    return _read_rows(str(path), open_source(path, {}, labelled=False))
+
+
+def _read_rows(name: str, source: Source) -> list[dict]:
+    """Rows of `read_manifest` of all splits of a source; what was understood is logged."""
+    rows, remarks = [], list(source.remarks)
+    for split in source.splits.values():
+        columns = _columns_of(name, split)
+        remarks += split.remarks + [f"{source.name}: {remark}" for remark in columns.describe()]
+        used = [column for column in columns.names.values() if column is not None]
+        for number, row in enumerate(split.rows(used, None), start=1):
+            try:
+                rows.append(_read_row(row, columns))
+            except ValueError as error:
+                raise ValueError(f"{name}, row {number}: {error} ({row.place})") from error
+    named = {row["audio"] for row in rows if isinstance(row["audio"], str)}
+    unnamed = sorted({os.path.abspath(path) for path in source.recordings} - named)
+    if unnamed:
+        remarks.append(f"{len(unnamed)} recordings in the folder have no row, such as {printable(unnamed[0])}")
+    groups = [row["group"] for row in rows]
+    for use in ("id", "name"):
+        for row, apart in zip(rows, keep_apart([row[use] for row in rows], groups, f"{use}s", remarks), strict=True):
+            row[use] = apart
+    for remark in dict.fromkeys(remarks):
         logger.warning(remark)
-    rows = []
-    for number, (place, row) in enumerate(table.rows(), start=1):
-        try:
-            rows.append(_read_row(columns.values(row), path, f"{path}:{number}"))
-        except ValueError as error:
-            raise ValueError(f"{path}, row {number}: {error} ({place})") from error
     return rows
 
 
-def _read_row(cells: dict, table: Path, name: str) -> dict:
-    """Cells by use -> a row of `read_manifest`."""
-    audio, written = cells["audio"], None
-    if isinstance(audio, bytes):
-        pass
-    elif isinstance(audio, dict):  # as `datasets` keeps recordings
-        written = audio.get("path")
-        if audio.get("bytes") is None and audio.get("array") is None:
-            audio = written
-    else:
-        audio = written = as_text(audio)
-    if isinstance(audio, str):
-        audio = locate(audio, table.parent)
-    start, end = (as_seconds(cells[use], use) if audio is not None else None for use in ("start", "end"))
-    duration = as_seconds(cells["duration"], "duration") if start is not None else None
-    if start is not None and end is None and duration is not None:
-        end = start + duration
+def _columns_of(name: str, split: TableSplit | DatasetSplit) -> Columns:
+    """The columns that are taken; the only one of the type Audio is the recording, whatever others are called."""
+    there = split.columns
+    wanted: dict[str, str | None] = {"audio": split.audio_columns[0]} if len(split.audio_columns) == 1 else {}
+    try:
+        columns = choose_columns(there, USES, wanted)
+    except ValueError as error:
+        raise ValueError(f"{name} has {error}") from error
+    if columns.names["audio"] is None and columns.names["text"] is None:
+        raise ValueError(f"{name} has no column audio, path or text, but {', '.join(there)}")
+    return columns
+
+
+def _read_row(row: SourceRow, columns: Columns) -> dict:
+    """A row of the source -> one of `read_manifest`."""
+    cells = columns.values(row.cells)
+    written = cells["audio"].get("path") if isinstance(cells["audio"], dict) else cells["audio"]
+    audio = as_recording(cells["audio"], row.folder)
+    if isinstance(audio, dict) and row.again is not None:
+        audio = Stored(row._replace(cells={}), str(columns.names["audio"]))
+    start, end = read_times(columns, cells) if audio is not None else (None, None)
     dialog, history = as_text(cells["dialog"]), as_history(cells["history"]) or None
     if dialog is not None and history is not None:
         raise ValueError("both dialog and history are given: give one of them")
     return {
         "id": as_text(cells["id"]),
-        "name": printable(written or name),
+        "name": printable((isinstance(written, str) and written.strip()) or row.name),
         "audio": audio,
         "text": None if is_missing(cells["text"]) else cells["text"],
         "start": start,
@@ -183,10 +221,12 @@ def _read_row(cells: dict, table: Path, name: str) -> dict:
         "dialog": dialog,
         "order": None if dialog is None else as_order(cells["order"]),
         "history": history,
+        "folder": row.folder,
+        "group": row.group,
     }
 
 
-def group_dialogs(path: Path, rows: list[dict]) -> list[list[Utterance]]:
+def group_dialogs(path: str, rows: list[dict]) -> list[list[Utterance]]:
     """Rows of `read_manifest` -> dialogs, in the order of their first rows, each in the order of its turns."""
     timed = Counter(row["audio"] for row in rows if isinstance(row["audio"], str) and _has_times(row))
     dialogs: dict[tuple, list[tuple]] = {}
@@ -196,17 +236,17 @@ def group_dialogs(path: Path, rows: list[dict]) -> list[list[Utterance]]:
         if name is None:
             name = name_part(row["name"], row["start"], row["end"]) if shared else row["name"]
         given = (row[use] for use in ("audio", "text", "history", "start", "end"))
-        turn = Utterance(printable(name), *given, shared=shared)
-        key = ("row", number) if row["dialog"] is None else ("dialog", row["dialog"])
+        turn = Utterance(printable(name), *given, shared=shared, folder=row["folder"])
+        key = ("row", number) if row["dialog"] is None else (row["group"], row["dialog"])
         dialogs.setdefault(key, []).append((number, row["order"], turn))
     return [_in_order(path, turns) for turns in dialogs.values()]
 
 
 def _has_times(row: dict) -> bool:
-    return row["start"] is not None and row["end"] is not None
+    return row["start"] is not None or row["end"] is not None
 
 
-def _in_order(path: Path, turns: list[tuple]) -> list[Utterance]:
+def _in_order(path: str, turns: list[tuple]) -> list[Utterance]:
     """The turns of a dialog (row, order, utterance) by their order, else by their rows."""
     without = [number for number, order, _ in turns if order is None]
     keys: list = [number for number, _, _ in turns]

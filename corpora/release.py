@@ -13,9 +13,10 @@ import hashlib
 import math
 import os
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -29,6 +30,7 @@ from .report import Kinds
 SESSIONS = (1, 2, 3, 4, 5)
 CLASS_OF = {"ang": "ang", "hap": "hap", "exc": "hap", "neu": "neu", "sad": "sad"}  # the four-class set-up: exc is hap
 DROPPED = ("fru", "xxx", "sur", "fea", "dis", "oth")  # known codes outside the four classes: history only
+CODES = (*CLASS_OF, *DROPPED)
 # A recording may be shorter than its label's span by this much before it is noted, whichever is more.
 SHORTER_BY_SECONDS = 0.1
 SHORTER_BY_SHARE = 0.1
@@ -84,6 +86,13 @@ _XX_TURN = re.compile(r"\S+_[FM](?=[0-9]*X)[0-9X]{3}")
 _LABEL_LINE = re.compile(rf"\[\s*({_TIME})\s*-\s*({_TIME})\s*\]\s*(\S+)\s+([^\s\[\]]+)(?:\s*\[[^\[\]]*\]?)?")
 _TRANSCRIPT_LINE = re.compile(rf"(\S+?)\s*\[\s*{_TIME}\s*-\s*{_TIME}\s*\]\s*:(.*)", re.DOTALL)
 _IDLESS_LINE = re.compile(r"[FM]\s*:")
+_ATTRIBUTES = re.compile(rf"\[\s*({_TIME})\s*,\s*({_TIME})\s*,\s*({_TIME})\s*\]\s*$")
+_RATER_LINE = re.compile(r"C-E[0-9]+\s*:([^()]*)")  # of an outside rater; C-F1 and C-M1 are the actors' own
+# What raters write, and the code of a summary line that means the same.
+RATER_WORDS = {
+    **{"anger": "ang", "disgust": "dis", "excited": "exc", "fear": "fea", "frustration": "fru", "happiness": "hap"},
+    **{"neutral": "neu", "neutral state": "neu", "other": "oth", "sadness": "sad", "surprise": "sur"},
+}
 
 
 class LabelLine(NamedTuple):
@@ -105,6 +114,20 @@ class TranscriptLine(NamedTuple):
 Line = TypeVar("Line", LabelLine, TranscriptLine)
 
 
+class Annotation(NamedTuple):
+    """What the annotators of a turn said.
+
+    Attributes:
+        valence, arousal, dominance: means over the raters, from 1 to 5; None where the line has none.
+        votes: code -> number of outside raters; a rater who chose several categories has a share of a vote for each.
+    """
+
+    valence: float | None = None
+    arousal: float | None = None
+    dominance: float | None = None
+    votes: Mapping[str, float] = MappingProxyType({})
+
+
 class Turn(NamedTuple):
     """One evaluated turn.
 
@@ -114,6 +137,7 @@ class Turn(NamedTuple):
         emotion: the label file's code as it stands there; any code.
         text: the transcript, stripped; None where there is none.
         wav: absolute path of the recording; None where there is none.
+        annotation: what the annotators said.
     """
 
     id: str
@@ -122,6 +146,7 @@ class Turn(NamedTuple):
     emotion: str
     text: str | None
     wav: str | None
+    annotation: Annotation = Annotation()
 
 
 class Dialog(NamedTuple):
@@ -215,6 +240,14 @@ def parse_label_line(line: str) -> LabelLine | str | None:
     return turn
 
 
+def parse_rater_line(line: str) -> dict[str, float]:
+    """The votes of a rater's line, by code; empty for every other line, and where the rater chose nothing."""
+    match = _RATER_LINE.match(line.strip())
+    words = [word.strip().casefold() for word in match[1].split(";")] if match else []
+    codes = [RATER_WORDS.get(word, "oth") for word in words if word]
+    return {code: count / len(codes) for code, count in Counter(codes).items()}
+
+
 def parse_transcript_line(line: str) -> TranscriptLine | str | None:
     """Parses a line of a transcript file.
 
@@ -300,6 +333,7 @@ class _Reader:
     def __init__(self, root: str):
         self.root = root
         self.notes: dict[str, list[str]] = defaultdict(list)
+        self.annotations: dict[str, Annotation] = {}
         self.sha256 = hashlib.sha256(os.fsencode(root))
 
     def name(self, path: str) -> str:
@@ -366,7 +400,8 @@ class _Reader:
             self.digest(path, hashlib.sha256(data).hexdigest())
             text, kinds = decode(data)
             # Not str.splitlines, which also cuts at the separators that a text may hold (U+0085, U+2028).
-            parsed = [(number, parse_line(line)) for number, line in enumerate(re.split(r"\r*\n|\r", text), start=1)]
+            written = re.split(r"\r*\n|\r", text)
+            parsed = [(number, parse_line(line)) for number, line in enumerate(written, start=1)]
             lines: list[tuple[int, Line]] = [(number, line) for number, line in parsed if isinstance(line, line_type)]
             if not lines and ("decoded_with_replacement" in kinds or b"\0" in data):
                 self.notes[f"{role}_file_unreadable"].append(name)
@@ -385,7 +420,25 @@ class _Reader:
                     self.notes[f"duplicate_{role}"].append(f"{line.id} ({name}:{number})")
                 else:
                     found[line.id] = line
+            if role == "label":
+                self.annotate(written)
         return found
+
+    def annotate(self, lines: list[str]) -> None:
+        """Keep what the annotators of a label file's turns said: the numbers of a summary, the raters' lines below it."""
+        turn = None
+        for line in lines:
+            summary = parse_label_line(line)
+            if isinstance(summary, LabelLine):
+                turn = None if summary.id in self.annotations else summary.id
+                numbers = _ATTRIBUTES.search(line)
+                if turn is not None:
+                    valence, arousal, dominance = map(float, numbers.groups()) if numbers else (None, None, None)
+                    self.annotations[turn] = Annotation(valence, arousal, dominance)
+            elif turn is not None and (votes := parse_rater_line(line)):
+                told = self.annotations[turn]
+                both = Counter(told.votes) + Counter(votes)
+                self.annotations[turn] = told._replace(votes=dict(both))
 
 
 def read_release(root: str) -> Release:
@@ -418,6 +471,7 @@ def read_release(root: str) -> Release:
                 *line,
                 text=text_lines[line.id].text if line.id in text_lines else None,
                 wav=recordings[dialog].get(line.id),
+                annotation=reader.annotations.get(line.id, Annotation()),
             )
             for line in sorted(label_lines.values(), key=lambda line: (line.start, line.end, line.id))
         ]

@@ -7,7 +7,7 @@ report.notes["audio_missing"]                # names of the rows, files or lines
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -51,6 +51,72 @@ class Kinds(NamedTuple):
         return {**self.damaged, **self.kept, **self.left_out}
 
 
+class Published(NamedTuple):
+    """
+    The utterances of a copy of a corpus against those of the whole release, by the labels as they are written.
+
+    Attributes:
+        title: of the corpus.
+        found, known: split ("" for all together) -> label -> number of utterances; of the release only what is known.
+        meaning: label -> the class that it stands for, or None.
+        speakers: numbers found and published; the latter is None where it is not known.
+        clips: number of utterances published, None where it is not known.
+        missing: names of utterances of the publisher's plan that are not there.
+    """
+
+    title: str
+    found: Mapping[str, Mapping[str, int]]
+    known: Mapping[str, Mapping[str, int]]
+    meaning: Mapping[str, str | None]
+    speakers: tuple[int, int | None]
+    clips: int | None
+    missing: list[str]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that is known of the release is there, and nothing more; never of a corpus that grows."""
+        counts = {
+            split: {label: self.found.get(split, {}).get(label, 0) for label in known} for split, known in self.known.items()
+        }
+        speakers, known_speakers = self.speakers
+        total = sum(self.found.get("", {}).values())
+        return (
+            counts == {split: dict(known) for split, known in self.known.items()}
+            and not self.missing
+            and known_speakers in (None, speakers)
+            and self.clips == total
+        )
+
+    @property
+    def verdict(self) -> str:
+        total = sum(self.found.get("", {}).values())
+        speakers, known_speakers = self.speakers
+        if self.clips is None:
+            return f"{total:,} utterances of {speakers:,} speakers. {self.title} grows: there is no number to compare with."
+        if self.is_complete:
+            return f"All {self.clips:,} utterances of {self.title} are there."
+        of_speakers = f", {speakers:,} of {known_speakers:,} speakers" if known_speakers is not None else ""
+        return f"Not the whole {self.title}: {total:,} of {self.clips:,} utterances{of_speakers}."
+
+    def lines(self) -> list[str]:
+        """A table of what was found and what was published."""
+        labels = sorted({label for counts in (*self.found.values(), *self.known.values()) for label in counts}, key=str)
+        table = {}
+        for split in sorted({*self.found, *self.known}):
+            found, known = self.found.get(split, {}), self.known.get(split, {})
+            cells = [f"{found.get(label, 0):,}" + (f" / {known[label]:,}" if label in known else "") for label in labels]
+            total = f"{sum(found.values()):,}" + (f" / {sum(known.values()):,}" if known else "")
+            table[split or "all"] = [*cells, total]
+        names = [
+            f"{label} ({name})" if (name := self.meaning.get(label)) not in (None, label) else str(label) for label in labels
+        ]
+        width = max(13, *(len(name) + 2 for name in names))
+        first = max(10, *(len(split) + 1 for split in table))
+        lines = ["Found / published, by the labels as they are written:" if self.known else "Found:", ""]
+        lines.append(f"{'':<{first}}" + "".join(f"{name:>{width}}" for name in (*names, "utterances")))
+        return lines + [f"{split:<{first}}" + "".join(f"{cell:>{width}}" for cell in row) for split, row in table.items()]
+
+
 @dataclass(frozen=True)
 class Report:
     """
@@ -71,6 +137,7 @@ class Report:
         remarks: sentences on how the source was read.
         has_audio, has_text, has_dialogs: whether the corpus has recordings, transcripts, and dialogs.
         standard: what the corpus is compared with, None where nothing is known of it.
+        published: the same of a corpus of `corpora/known.py`, by the labels as they are written.
     """
 
     name: str
@@ -89,6 +156,7 @@ class Report:
     has_text: bool = True
     has_dialogs: bool = True
     standard: Standard | None = None
+    published: Published | None = None
 
     @property
     def num_samples(self) -> int:
@@ -111,6 +179,8 @@ class Report:
     @property
     def verdict(self) -> str:
         """One sentence that compares the samples with those of the literature, "" where none are known."""
+        if self.published is not None:
+            return self.published.verdict
         if self.standard is None:
             return ""
         total = sum(sum(classes.values()) for classes in self.standard.samples.values())
@@ -145,6 +215,16 @@ class Report:
                 f"{self.commonest()}; such as {self.examples(*self.kinds.damaged)}. Repair the corpus, or allow more"
             )
 
+    def check_classes(self) -> None:
+        """Raises ValueError where a class has no sample at all."""
+        without = [name for name in self.classes if not any(counts[name] for counts in self.samples.values())]
+        if without:
+            kinds = [kind for kind in ("audio_damaged", "part_damaged", "audio_missing") if kind in self.notes]
+            raise ValueError(
+                f"no row of {', '.join(without)} has a recording that can be used: {self.commonest()}, such as "
+                f"{self.examples(*kinds)}"
+            )
+
     def check_modality(self, modality: str) -> None:
         """Raises ValueError where a model of this modality asks for what the corpus does not have."""
         if modality != "text" and not self.has_audio:
@@ -174,7 +254,8 @@ class Report:
 
     def format(self) -> str:
         """The report as text: samples of every fold and class, then the notes with up to three names of each kind."""
-        lines = [f"{self.name}: {self.split}", "", *self._table()]
+        published = [] if self.published is None else ["", *self.published.lines()]
+        lines = [f"{self.name}: {self.split}", "", *self._table(), *published]
         if self.verdict:
             lines += ["", self.verdict]
         lines += ["", "How it was read:", *(f"  {remark}" for remark in self.remarks)] if self.remarks else []
@@ -229,6 +310,12 @@ class Report:
         counters["samples"] = {self.folds[number]: dict(classes) for number, classes in self.samples.items()}
         counters["fingerprints"] = self.fingerprints
         counters["standard"] = self.is_standard
+        if self.published is not None:
+            counters["published"] = {
+                "complete": self.published.is_complete,
+                "found": {split or "all": dict(counts) for split, counts in self.published.found.items()},
+                "known": {split or "all": dict(counts) for split, counts in self.published.known.items()},
+            }
         return json.dumps(counters, ensure_ascii=False, indent=1) + "\n"
 
 

@@ -10,15 +10,16 @@ A folder is, in this order,
 
 Tables and class folders have splits. A table is of the split that its name or folder says as a word of its own (train;
 test; dev, val, valid or validation), or NAME of NAME-00000-of-00002, else of train. Class folders have splits where all lie
-in folders of these names. A word in the name of a recording means nothing, and every file is read: those that are left out
-(hidden files and `._` files of macOS, other kinds of files, other tables) are counted and named.
+in folders of these names, or in a folder that holds these. A word in the name of a recording means nothing, and every file
+is read: those that are left out (hidden files and `._` files of macOS, other kinds of files, other tables) are counted and
+named.
 """
 
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,9 @@ import datasets
 from huggingface_hub import HfFileSystem, hf_hub_download
 
 from .columns import choose_columns
+from .emotions import EMOTION_WORDS
+from .known import KNOWN
+from .known_files import named_beside_folders
 from .recordings import AUDIO_SUFFIXES, file_stamp, is_hidden, printable, walk
 from .tables import TABLE_SUFFIXES, Table, is_table, read_table
 
@@ -35,10 +39,6 @@ SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
     **dict.fromkeys(("dev", "val", "valid", "validation"), "validation"),
 }
-EMOTIONS = set(
-    "ang anger angry hap happy happiness joy joyful sad sadness neu neutral fea fear fearful dis disgust disgusted sur "
-    "surprise surprised ps cal calm exc excited excitement fru frustrated frustration bor bored boredom con contempt".split()
-)
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 
 
@@ -58,12 +58,16 @@ class SourceRow(NamedTuple):
         cells: its cells by column.
         folder: from which its relative paths go on.
         group: the table or split in which its id and the name of its dialog mean one thing.
+        name: what it is called without an id or a recording.
+        again: gives the cell of a column again; None where the source is read once, from its beginning to its end.
     """
 
     place: str
     cells: dict
     folder: Path
     group: str
+    name: str
+    again: Callable[[str], Any] | None = None
 
 
 class TableSplit:
@@ -106,10 +110,12 @@ class TableSplit:
         self._read = 0
         for group, table in self.tables:
             folder = Path(os.path.abspath(table.path if table.path.is_dir() else table.path.parent))
-            for place, cells in table.rows():
+            for number, (place, cells) in enumerate(table.rows()):
                 self._read += 1
                 if self._read > (position or 0):
-                    yield SourceRow(f"{table.path.name}, {place}", cells, folder, group)
+                    again = None if table.cell is None else partial(table.cell, number)
+                    name = f"{table.path}:{number + 1}"
+                    yield SourceRow(f"{table.path.name}, {place}", cells, folder, group, name, again)
 
     def position(self) -> int:
         return self._read
@@ -120,6 +126,7 @@ class DatasetSplit:
 
     def __init__(self, name: str, dataset, folder: Path):
         self.name, self._folder = name, folder
+        self._stored = dataset if isinstance(dataset, datasets.Dataset) else None
         self._dataset = dataset.to_iterable_dataset() if isinstance(dataset, datasets.Dataset) else dataset
         self.remarks: list[str] = []
 
@@ -145,8 +152,18 @@ class DatasetSplit:
         if position is not None:
             dataset.load_state_dict(position)
         self._reading = dataset
-        for cells in dataset:
-            yield SourceRow(f"split {self.name}", cells, self._folder, self.name)
+        for number, cells in enumerate(dataset):
+            again = None if self._stored is None else partial(self._cell, number)
+            yield SourceRow(
+                f"split {self.name}", cells, self._folder, self.name, f"{self.name}-{number:06d}", again
+            )  # a name counts from the position on, and only reading for a training goes on from one
+
+    def _cell(self, number: int, column: str):
+        assert self._stored is not None
+        rows = self._stored.select_columns([column])
+        if column in self.audio_columns:
+            rows = rows.cast_column(column, StoredAudio(decode=False))
+        return rows[number][column]
 
     def position(self) -> dict:
         return self._reading.state_dict()
@@ -171,6 +188,19 @@ class Source(NamedTuple):
     recordings: list[str]
 
 
+def keep_apart(names: Sequence[str | None], groups: Sequence[str], what: str, remarks: list[str]) -> list[str | None]:
+    """Names with their group before them, where a name occurs in several groups, which is said; else as they are."""
+    group_of: dict[str, str] = {}
+    named = [(name, group) for name, group in zip(names, groups, strict=True) if name is not None]
+    shared = {name for name, group in named if group_of.setdefault(name, group) != group}
+    if not shared:
+        return list(names)
+    remarks.append(
+        f"{len(shared)} {what} occur in several splits or tables, such as {sorted(shared)[0]}, and are kept apart"
+    )
+    return [name if name is None else f"{group}/{name}" for name, group in zip(names, groups, strict=True)]
+
+
 def source_name(source) -> str:
     """Of a local path the last part alone: where it lies is nobody's business and may change."""
     if isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
@@ -179,9 +209,17 @@ def source_name(source) -> str:
     return path.resolve().name if path.exists() else str(source)
 
 
-def open_source(source, wanted: dict[str, str | None], subset=None, splits=None, streaming: bool = False) -> Source:
+def open_source(
+    source,
+    wanted: dict[str, str | None],
+    subset=None,
+    splits=None,
+    streaming: bool = False,
+    labelled: bool = True,
+) -> Source:
     """
-    Finds the splits of a source. Arguments are those of `load_any_dataset`.
+    Finds the splits of a source. Arguments are those of `load_any_dataset`, but for `labelled`: whether the rows must have
+    labels. If not, a folder of recordings without a table metadata has no splits, but `recordings`.
 
     Raises:
         FileNotFoundError: there is no such thing.
@@ -209,7 +247,7 @@ def open_source(source, wanted: dict[str, str | None], subset=None, splits=None,
                 for name, split in _split_items(builder.as_streaming_dataset())
             }
         else:
-            found, remarks, recordings = _open_folder(path, files, wanted)
+            found, remarks, recordings = _open_folder(path, files, wanted, labelled)
     else:
         found, content = _open_hub(source, subset, streaming)
     unknown = sorted(set(splits or ()) - set(found))
@@ -307,8 +345,10 @@ def _names(files: list[Path], folder: Path) -> str:
     return ", ".join(printable(file.relative_to(folder)) for file in files[:EXAMPLES]) + more
 
 
-def _open_folder(folder: Path, files: list[Path], wanted: dict) -> tuple[dict[str, TableSplit], list[str], list[str]]:
-    if any((folder / f"Session{number}" / "dialog" / "EmoEvaluation").is_dir() for number in range(1, 6)):
+def _open_folder(
+    folder: Path, files: list[Path], wanted: dict, labelled: bool
+) -> tuple[dict[str, TableSplit], list[str], list[str]]:
+    if labelled and any((folder / f"Session{number}" / "dialog" / "EmoEvaluation").is_dir() for number in range(1, 6)):
         raise ValueError(
             f"{folder} has IEMOCAP's layout (Session1/dialog/EmoEvaluation ...): give --corpus iemocap --data_dir {folder}. "
             "If another corpus lies beside it, give that one's own folder"
@@ -316,11 +356,16 @@ def _open_folder(folder: Path, files: list[Path], wanted: dict) -> tuple[dict[st
     recordings, remarks = list_recordings(folder, files)
     tables = [file for file in files if is_table(file) and not is_hidden(file, folder)]
     used = metadata_tables(tables)
-    if not used:
-        used = [file for file in tables if _is_corpus(file, wanted)]
-        if not recordings:
+    if twice := [name for name, count in Counter(file.parent for file in used).items() if count > 1]:
+        both = ", ".join(file.name for file in used if file.parent == twice[0])
+        raise ValueError(f"{twice[0]} has {both}: expected one of them, since each would give its rows; remove the others")
+    if not used and (labelled or not recordings):
+        used = [file for file in tables if _is_corpus(file, wanted, labelled)]
+        if labelled and not recordings:
             used = used or tables
     if used:
+        if not labelled:
+            remarks.append(f"read by {_names(used, folder)}")
         if ignored := [file for file in tables if file not in used]:
             remarks.append(f"{len(ignored)} tables are not read: {_names(ignored, folder)}")
         splits: dict[str, list[Path]] = {}
@@ -328,13 +373,18 @@ def _open_folder(folder: Path, files: list[Path], wanted: dict) -> tuple[dict[st
             splits.setdefault(table_split_name(file.relative_to(folder)), []).append(file)
         return {name: _table_split(name, paths) for name, paths in splits.items()}, remarks, list(map(str, recordings))
     if tables:
-        remarks.append(f"{len(tables)} tables are not read, since they have no label: {_names(tables, folder)}")
+        why = (
+            "since they have no label" if labelled else "since they are not called metadata: give a table itself to read it"
+        )
+        remarks.append(f"{len(tables)} tables are not read, {why}: {_names(tables, folder)}")
     if not recordings:
         raise ValueError(
-            f"{folder} holds neither recordings nor tables ({', '.join(TABLE_SUFFIXES)}): expected a table, a folder of "
-            f"recordings for every class, or a dataset of `datasets`. {'; '.join(remarks) or 'It is empty'}"
+            f"{folder} holds neither recordings nor tables ({', '.join(TABLE_SUFFIXES)}): expected a table, a folder "
+            f"of recordings{' for every class' if labelled else ''}, or a dataset of `datasets`. "
+            f"{'; '.join(remarks) or 'It is empty'}"
         )
-    return _class_folders(folder, recordings, remarks), remarks, list(map(str, recordings))
+    classes = _class_folders(folder, recordings, remarks) if labelled else {}
+    return classes, remarks, list(map(str, recordings))
 
 
 def metadata_tables(tables: list[Path]) -> list[Path]:
@@ -342,8 +392,8 @@ def metadata_tables(tables: list[Path]) -> list[Path]:
     return [file for file in tables if file.stem.lower() == "metadata"]
 
 
-def _is_corpus(table: Path, wanted: dict) -> bool:
-    """Whether a table has labels, and recordings or texts."""
+def _is_corpus(table: Path, wanted: dict, labelled: bool) -> bool:
+    """Whether a table has recordings or texts, and labels where they are needed."""
     try:
         columns = read_table(table).columns
     except ValueError:
@@ -356,7 +406,8 @@ def _is_corpus(table: Path, wanted: dict) -> bool:
         )
     except ValueError as error:
         return "could be" in str(error)  # it is one, and the choice of its columns will be refused
-    return names.names["label"] is not None and (names.names["audio"] is not None or names.names["text"] is not None)
+    has_label = names.names["label"] is not None or not labelled
+    return has_label and (names.names["audio"] is not None or names.names["text"] is not None)
 
 
 def table_split_name(table: Path) -> str:
@@ -389,28 +440,48 @@ def _label_level(folders: Iterable[tuple[str, ...]]) -> int:
         emotions = [
             number
             for number, names in enumerate(levels)
-            if all(EMOTIONS & set(re.split(r"[^a-z]+", name.lower())) for name in names)
+            if all(EMOTION_WORDS & set(re.split(r"[^a-z]+", name.lower())) for name in names)
         ]
         if len(emotions) == 1:
             return emotions[0]
     return -1
 
 
+def _split_level(folders: list[tuple[str, ...]]) -> int | None:
+    """At which level all folders are called like splits, below folders that all recordings have in common; None if none."""
+    for level in range(min(map(len, folders))):
+        names = {names[level].lower() for names in folders}
+        if names <= set(SPLIT_WORDS):
+            return level
+        if len(names) > 1:
+            return None
+    return None
+
+
 def _class_folders(folder: Path, recordings: list[Path], remarks: list[str]) -> dict[str, TableSplit]:
     parts = {path: path.relative_to(folder).parts for path in recordings}
-    has_splits = all(len(part) > 1 and part[0].lower() in SPLIT_WORDS for part in parts.values())
-    inside = {path: part[1:-1] if has_splits else part[:-1] for path, part in parts.items()}
+    at = _split_level([part[:-1] for part in parts.values()])
+    inside = {path: part[:-1] if at is None else part[at + 1 : -1] for path, part in parts.items()}
     level = _label_level(names for names in inside.values() if names)
     if deep := next((names for names in inside.values() if len(names) > 1), None):
         remarks.append(f"of several folders one within the other, {deep[level]} in {'/'.join(deep)} is taken as the label")
     splits: dict[str, list[tuple[Path, str | None]]] = {}
     for path, names in inside.items():
-        split = SPLIT_WORDS[parts[path][0].lower()] if has_splits else "train"
+        split = "train" if at is None else SPLIT_WORDS[parts[path][at].lower()]
         splits.setdefault(split, []).append((path, names[level] if names else None))
     if all(label is None for rows in splits.values() for _, label in rows):
         raise ValueError(
             f"the {len(recordings)} recordings in {folder} have no labels: expected a folder for every class "
             "(happy/a.wav), or a table metadata.csv with the columns file_name and label"
+        )
+
+    labelled = {path: names[level] for path, names in inside.items() if names}
+    known = named_beside_folders([*labelled], [*labelled.values()], folder)
+    if known is not None:
+        raise ValueError(
+            f"{folder} has recordings that are named as those of {KNOWN[known].title}, in folders that name no emotion, "
+            f"such as {next(iter(labelled.values()))}: give --corpus {known}={folder}, which reads the emotions from the "
+            "names. Or give a table metadata.csv with the columns file_name and label"
         )
 
     def table(rows: list[tuple[Path, str | None]]) -> Table:

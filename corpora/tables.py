@@ -17,31 +17,40 @@ Rules of text files (.csv and .tsv):
   which is said, unless that makes no sense.
 
 Rules of JSON: .jsonl has an object a line. .json has that, or a list of objects, or an object of columns (as pandas writes
-it), or an object in which one field is the list of objects. Values keep their types. Parquet keeps its types, and the names
-of a ClassLabel.
+it), or an object with a row under every id or path (SpeechBrain), or an object in which one field is the list of objects.
+Values keep their types. Parquet keeps its types, and the names of a ClassLabel.
 """
 
 import csv
 import io
 import json
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from functools import cached_property
+from itertools import accumulate, chain
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow.parquet
 
 from .columns import ALIASES, plain_name
+from .recordings import AUDIO_SUFFIXES
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 SEPARATORS = ",;\t|"
 KNOWN_NAMES = {alias for aliases in ALIASES.values() for alias in aliases}
 EXAMPLES = 3  # lines named in an error
 # Share of letters outside of ASCII above which cp1252 is no sensible reading: Cyrillic or Chinese of another encoding.
 MOST_ACCENTS = 0.3
+# Bytes of cp1252 that stand in hardly any text, but in all of Shift JIS: not the euro, quotes, dashes, dots, OE.
+RARE = set(range(0x80, 0xA0)) - {0x80, 0x85, 0x8C, *range(0x91, 0x98), 0x99, 0x9C}
+FOREIGN = re.compile(b"[%s]{4,}" % re.escape(bytes([*RARE, *range(0xA1, 0x100)])))  # nothing Western has four in a row
+UNQUOTED: dict[str, Any] = {"quoting": csv.QUOTE_NONE, "quotechar": None}
 PARQUET_ROWS = 64  # read at once: each may hold a recording
 csv.field_size_limit(2**31 - 1)  # a cell may hold samples
 
@@ -57,6 +66,7 @@ class Table:
         rows: yields (place, row): a name for the row's place such as "line 3", and its cells by column.
         class_names: names of the classes of columns that hold their indices.
         remarks: sentences on what was noticed.
+        cell: gives the cell of a row (counted from 0) and a column again; None where the file cannot be read at any row.
     """
 
     path: Path
@@ -64,6 +74,7 @@ class Table:
     rows: Callable[[], Iterator[tuple[str, dict]]]
     class_names: dict[str, list[str]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    cell: Callable[[int, str], Any] | None = None
 
 
 def is_table(path: Path) -> bool:
@@ -81,7 +92,8 @@ def read_table(path: str | Path) -> Table:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
-        raise ValueError(f"{path} is no file of {', '.join(TABLE_SUFFIXES)}; save the table as .csv in UTF-8")
+        what_to_do = "unpack it first" if suffix in ARCHIVE_SUFFIXES else "save the table as .csv in UTF-8"
+        raise ValueError(f"{path} is no file of {', '.join(TABLE_SUFFIXES)}; {what_to_do}")
     try:
         if suffix == ".parquet":
             return _read_parquet(path)
@@ -121,12 +133,13 @@ def decode_text(data: bytes) -> tuple[str, list[str]]:
     except UnicodeDecodeError as error:
         not_utf8 = error
     letters = sum(byte < 128 and chr(byte).isalpha() for byte in data)
-    accents = sum(byte >= 0xC0 for byte in data)
+    accents = sum(byte >= 0xC0 or byte in RARE for byte in data)
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError:
         text = None
-    if text is None or accents > MOST_ACCENTS * (letters + accents):
+    is_foreign = any(len(set(run)) > 2 for run in FOREIGN.findall(data))  # jäääär is Estonian
+    if text is None or is_foreign or accents > MOST_ACCENTS * (letters + accents):
         raise ValueError(f"it is neither UTF-8 nor UTF-16 nor cp1252 ({not_utf8}): save it as UTF-8")
     return text, ["not UTF-8, read as cp1252 (Windows)"]
 
@@ -165,18 +178,10 @@ def _read_separated(path: Path, text: str) -> Table:
             line, count = 1 + skipped_lines + reader.line_num, count + 1
 
     remarks: list[str] = []
-    try:
-        columns, count, blank = _check_records(records(), separator)
-    except ValueError:
-        if separator != "\t":
-            raise
-        try:  # quotes that are no quoting
-            settings.update(quoting=csv.QUOTE_NONE, quotechar=None)
-            columns, count, blank = _check_records(records(), separator)
-        except ValueError:
-            settings.update(quoting=csv.QUOTE_MINIMAL, quotechar='"')
-            columns, count, blank = _check_records(records(), separator)  # the error of the ordinary reading
+    if separator == "\t" and _is_unquoted(records):
+        settings.update(UNQUOTED)
         remarks.append("quotes are not paired, and were read as characters of the text")
+    columns, count, blank = _check_records(records(), separator)
     if not count:
         raise ValueError("it has no rows, only the names of its columns")
     if blank:
@@ -191,6 +196,24 @@ def _read_separated(path: Path, text: str) -> Table:
                 yield f"line {line}", dict(zip(names, cells, strict=False))
 
     return Table(path, names, rows, remarks=remarks)
+
+
+def _is_unquoted(records: Callable[..., Iterator[tuple[int, list[str]]]]) -> bool:
+    """
+    Whether quotes in a table with tabs are ordinary characters: every line is a row without them, and with them some are
+    not, or cells swallow tabs and the ends of lines.
+    """
+    try:
+        _check_records(records(), "\t")
+        if not any("\n" in cell and "\t" in cell for _, cells in records() for cell in cells):
+            return False
+    except ValueError:
+        pass
+    try:
+        _check_records(records(**UNQUOTED), "\t")
+    except ValueError:
+        return False
+    return True
 
 
 def find_separator(text: str, usual: str) -> str:
@@ -251,7 +274,7 @@ def _read_json(path: Path, text: str) -> Table:
     if not text.strip():
         raise ValueError("it has no rows, the file is empty")
     whole = None
-    if path.suffix.lower() == ".json":
+    if path.suffix.lower() == ".json" or text.lstrip().startswith("["):
         try:
             whole = json.loads(text, object_pairs_hook=_no_twins)
         except json.JSONDecodeError as error:
@@ -294,10 +317,19 @@ def _json_lines(text: str) -> Callable[[], Iterator[tuple[str, dict]]]:
     return rows
 
 
+def _knows_names(row: dict) -> bool:
+    return any(plain_name(name) in KNOWN_NAMES for name in row)
+
+
 def _rows_of_json(whole) -> list:
     """The rows of a document that is no JSON lines."""
     if isinstance(whole, dict):
         columns = list(whole.values())
+        if columns and all(isinstance(row, dict) and _knows_names(row) for row in columns) and not _knows_names(whole):
+            named = any(plain_name(name) in ALIASES["audio"] for row in columns for name in row)
+            are_paths = not named and all(Path(name).suffix.lower() in AUDIO_SUFFIXES for name in whole)
+            key = "audio" if are_paths else "id"
+            return [{key: name, **row} for name, row in whole.items()]
         if columns and all(isinstance(column, dict) for column in columns) and len({tuple(c) for c in columns}) == 1:
             whole = {name: list(column.values()) for name, column in whole.items()}
             columns = list(whole.values())
@@ -337,4 +369,31 @@ def _read_parquet(path: Path) -> Table:
         for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), start=1):
             yield f"row {number}", row
 
-    return Table(path, schema.names, rows, class_names=names)
+    return Table(path, schema.names, rows, class_names=names, cell=_ParquetCells(path))
+
+
+class _ParquetCells:
+    """Cells of a parquet file at any row. A column of one row group is held at a time."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._kept: tuple[str, int] | None = None
+        self._cells: Any = None
+
+    def __call__(self, number: int, column: str):
+        group = bisect_right(self._starts, number) - 1
+        if self._kept != (column, group):
+            self._cells = self._file.read_row_group(group, columns=[column])[column]
+            self._kept = (column, group)
+        return self._cells[number - self._starts[group]].as_py()
+
+    @cached_property
+    def _file(self) -> pyarrow.parquet.ParquetFile:
+        return pyarrow.parquet.ParquetFile(self.path)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """The first row of every row group."""
+        metadata = self._file.metadata
+        sizes = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+        return [0, *accumulate(sizes)][:-1]

@@ -1,13 +1,17 @@
-"""Draw the label attention of one utterance over its waveform and its tokens (figure 4 of the LE-MER paper).
+"""Draw what decided the answer for one utterance: its attention to the labels, and what leaving out a part changes.
 
     python -m lemer.evaluation.attention_figure CHECKPOINT recording.wav --text "I was so happy!" --output attention.png
 
-It writes attention.png and the arrays that it shows, attention.npz. The figure shows G_s (equation 4) and G_t (equation 1):
-the cosine between each frame or token and the label embeddings, averaged over the classes, or for the class of `--label`.
+It writes attention.png and the arrays that it shows, attention.npz. Two maps show which label each moment and each word is
+near to: the cosines G_s (equation 4 of the LE-MER paper) and G_t (equation 1), each without its mean over the labels. Bars
+below them show how much the score of the answer loses when a word or half a second is left out. The paper's figure 4 draws
+the cosines alone. The maps show what the label branches see, and the classifier need not follow it. The bars are of the
+answer.
 
-Shapes: N samples, F frames, T tokens, C classes.
+Shapes: S samples, F frames, T tokens, W words of the current utterance, P parts of the recording, C classes.
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,11 +22,18 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from .. import LemerModel, LemerProcessor
+from ..activity_lemer import in_recording
 from ..audio_lemer import load_audio
+from ..integrity_lemer import opening, refusal
 from ..runtime.command import command_parser
-from ..runtime.files import write_atomically
+from ..runtime.files import replace_files
+from ..runtime.locks import hold
+from ..runtime.stopping import run_command
 from ..speech_encoder_lemer import receptive_field
+from .occlusion import occlusion
 from .plots import BLUE, GREY, ORANGE, new_figure, npz, plain, png
+
+DIVERGING = "RdBu_r"  # of values around 0
 
 
 def frame_times(speech_config, frames: int, sampling_rate: int = 16_000) -> np.ndarray:
@@ -31,10 +42,50 @@ def frame_times(speech_config, frames: int, sampling_rate: int = 16_000) -> np.n
     return (np.arange(frames) * stride + receptive_field(speech_config) / 2) / sampling_rate
 
 
+def words_of_tokens(tokenizer, text: str, ids: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Which tokens belong to which word of the current utterance.
+
+    Args:
+        text: the current utterance.
+        ids: (T,) the tokens of the whole input, with earlier turns and special tokens.
+
+    Returns:
+        positions of the word pieces of the current utterance among the T tokens, and for each of them the index of its
+        word, as `text.split()` counts them. A text that is too long for the model has fewer tokens than words.
+    """
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    others = np.array([position for position, token in enumerate(ids) if token not in special], dtype=int)
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    starts = np.array([match.start() for match in re.finditer(r"\S+", text)])
+    # Some tokenizers count the blank before a word as a part of it.
+    first = [begin + len(text[begin:end]) - len(text[begin:end].lstrip()) for begin, end in offsets]
+    words = np.searchsorted(starts, first, side="right") - 1
+    count = min(len(words), len(others))
+    return others[len(others) - count :], words[:count]
+
+
+def _of_text(tokenizer, text: str, batch, attentions: torch.Tensor) -> dict[str, np.ndarray]:
+    """The arrays of [`label_attentions`] that are of the words, from G_t (1, T, C)."""
+    ids = batch["input_ids"][0].tolist()
+    segments = batch["token_type_ids"][0].cpu().numpy() if "token_type_ids" in batch else np.zeros(len(ids))
+    attention = attentions[0].float().cpu().numpy()  # (T, C)
+    positions, words = words_of_tokens(tokenizer, text, ids)
+    of_words = np.full((len(text.split()), attention.shape[1]), np.nan, dtype=attention.dtype)
+    for word in np.unique(words):
+        of_words[word] = attention[positions[words == word]].mean(0)
+    return {
+        "tokens": np.array(tokenizer.convert_ids_to_tokens(ids)),
+        "is_current": segments == segments.max(),
+        "label_token_attentions": attention,
+        "label_word_attentions": of_words,
+    }
+
+
 @torch.no_grad()
 def label_attentions(model, processor, audio=None, text: str | None = None, history: list[str] | None = None) -> dict:
     """
-    Compute the label attentions G_s and G_t of one utterance.
+    Compute the label attentions G_s and G_t of one utterance, and what leaving out its parts changes.
 
     Args:
         model: a `LemerModel` with label embeddings. A modality that it does not use is left out.
@@ -44,10 +95,10 @@ def label_attentions(model, processor, audio=None, text: str | None = None, hist
         history: the earlier turns, oldest first, or None.
 
     Returns:
-        arrays by name. `labels` (C,) and `scores` (C,), the probabilities of the classes; if only one label branch answers,
-        they are the softmax of its cosines. With audio `samples` (N,), `sampling_rate` in Hz, `frame_times` (F,) in seconds
-        and `label_frame_attentions` (F, C). With text `tokens` (T,), `is_current` (T,), which is False in the history, and
-        `label_token_attentions` (T, C).
+        arrays by name: `labels` (C,), and those of [`occlusion`]. With audio also `samples` (S,), `sampling_rate` in Hz,
+        `frame_times` (F,) in seconds of the recording and `label_frame_attentions` (F, C). With text also `tokens` (T,),
+        `is_current` (T,), which is False in the history, `label_token_attentions` (T, C), and `label_word_attentions`
+        (W, C), the mean over the pieces of each word; NaN for a word that did not fit into the model.
 
     Raises:
         ValueError: the model has no label embeddings, or there is no input that it uses.
@@ -61,98 +112,115 @@ def label_attentions(model, processor, audio=None, text: str | None = None, hist
     if audio is None and text is None:
         needed = {"speech": "a recording", "text": "a text", "multimodal": "a recording or a text"}[config.modality]
         raise ValueError(f"a model with modality={config.modality!r} needs {needed}, got none")
-    batch = processor(audio=audio, text=text, history=history if text is not None else None, return_tensors="pt")
+    history, rate = (history if text is not None else None), processor.feature_extractor.sampling_rate
+    samples = None
+    if audio is not None:
+        samples = load_audio(audio[0] if isinstance(audio, (list, tuple)) and len(audio) == 1 else audio, None, rate)
+    batch = processor(audio=samples, text=text, history=history, sampling_rate=rate, return_tensors="pt")
     was_training = model.training
     out = model.eval()(**batch.to(model.device, model.dtype))
     model.train(was_training)
-    arrays = {
-        "labels": np.array(list(config.id2label.values())),
-        "scores": out.logits[0].float().softmax(-1).cpu().numpy(),
-    }
-    if audio is not None:
-        rate = processor.feature_extractor.sampling_rate
-        clip = audio[0] if isinstance(audio, (list, tuple)) and len(audio) == 1 else audio
+    arrays = {"labels": np.array(list(config.id2label.values())), **occlusion(model, processor, samples, text, history)}
+    if samples is not None:
         attention = out.label_frame_attentions[0, out.frame_mask[0]].float().cpu().numpy()  # (F, C)
+        heard = frame_times(config.speech_config, len(attention), rate) * rate  # samples, without what was left out
         arrays.update(
-            samples=load_audio(clip, None, rate),
+            samples=samples,
             sampling_rate=np.array(rate),
-            frame_times=frame_times(config.speech_config, len(attention), rate),
+            frame_times=in_recording(heard, processor.heard_spans(samples)) / rate,
             label_frame_attentions=attention,
         )
     if text is not None:
-        tokens = processor.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
-        segments = batch["token_type_ids"][0].cpu().numpy() if "token_type_ids" in batch else np.zeros(len(tokens))
-        arrays.update(
-            tokens=np.array(tokens),
-            is_current=segments == segments.max(),
-            label_token_attentions=out.label_token_attentions[0].float().cpu().numpy(),  # (T, C)
-        )
+        arrays.update(_of_text(processor.tokenizer, text, batch, out.label_token_attentions))
     return arrays
 
 
 def draw_label_attentions(arrays: dict, label: str | None = None):
     """
-    Draw figure 4 of the paper from the arrays of [`label_attentions`].
+    Draw the arrays of [`label_attentions`].
 
     Args:
-        label: draw the attention to this class; None draws the mean over the classes.
+        label: the label whose score the bars are of; None for the one that was answered.
 
     Returns:
-        the figure, and the axes of the waveform, of the tokens, or of both.
+        the figure, and its axes: a map and bars for the recording, for the words, or for both.
     """
     names = arrays["labels"].tolist()
     if label is not None and label not in names:
         raise ValueError(f"there is no label {label!r}: choose one of {', '.join(names)}")
-
-    def of_label(attention: np.ndarray) -> np.ndarray:  # (F or T, C) -> (F or T,)
-        return attention.mean(1) if label is None else attention[:, names.index(label)]
-
-    legend = "mean over classes" if label is None else f"class {plain(label)}"
-    drawn = [name for name in ("label_frame_attentions", "label_token_attentions") if name in arrays]
-    tokens = arrays.get("tokens", [])
-    width = float(np.clip(0.2 * len(tokens) + 2, 8, 30))
-    fig, axes = new_figure(width, 2.9 * len(drawn) + 0.3, len(drawn), 1, squeeze=False)
+    answered = int(arrays["scores"].argmax())
+    shown = answered if label is None else names.index(label)
+    drawn = [name for name in ("label_frame_attentions", "label_word_attentions") if name in arrays]
+    height = 0.6 + 0.3 * len(names)
+    width = float(np.clip(0.55 * len(arrays.get("words", [])) + 3, 8, 24))
+    ratios = {"height_ratios": [height, 1.7] * len(drawn)}
+    fig, axes = new_figure(width, (height + 2.2) * len(drawn) + 0.4, 2 * len(drawn), 1, squeeze=False, gridspec_kw=ratios)
     axes = axes[:, 0]
-    best = int(arrays["scores"].argmax())
-    axes[0].set_title(f"predicted: {plain(names[best])} ({arrays['scores'][best]:.2f})", fontsize=10)
+    axes[0].set_title(f"answer: {plain(names[answered])}, score {100 * arrays['scores'][answered]:.0f} %", fontsize=10)
     if "label_frame_attentions" in arrays:
-        _draw_speech(axes[0], arrays, of_label(arrays["label_frame_attentions"]), legend)
-    if "label_token_attentions" in arrays:
-        _draw_text(axes[-1], arrays, of_label(arrays["label_token_attentions"]), legend)
+        seconds = len(arrays["samples"]) / int(arrays["sampling_rate"])
+        _draw_map(fig, axes[0], arrays["label_frame_attentions"], names, shown, (0.0, seconds))
+        _draw_parts(axes[1], arrays, names, shown)
+    if "label_word_attentions" in arrays:
+        words = len(arrays["words"])
+        _draw_map(fig, axes[-2], arrays["label_word_attentions"], names, shown, (-0.5, words - 0.5))
+        _draw_words(axes[-1], arrays, names, shown)
+        axes[-2].set_xlim(-0.5, words - 0.5)
     return fig, axes
 
 
-def _draw_speech(ax, arrays: dict, attention: np.ndarray, legend: str):
-    samples, rate = arrays["samples"], int(arrays["sampling_rate"])
-    ax.plot(np.arange(len(samples)) / rate, samples, color=GREY, linewidth=0.5)
-    ax.set_xlim(0, len(samples) / rate)
-    peak = max(float(np.abs(samples).max()), 1e-6)
-    ax.set_ylim(-1.05 * peak, 1.05 * peak)
-    ax.set_xlabel("time (s)")
-    ax.set_ylabel("waveform", color="#666666")
-    over = ax.twinx()
-    over.plot(arrays["frame_times"], attention, color=BLUE, linewidth=1.8, marker="." if len(attention) < 60 else None)
-    over.set_ylabel(f"$G_s$, cosine,\n{legend}", color=BLUE)
+def _draw_map(fig, ax, attention: np.ndarray, names: list[str], shown: int, extent: tuple[float, float]):
+    """Which label each position is near to: cosines (F or W, C) without their mean over the labels, labels downwards."""
+    nearness = attention - attention.mean(1, keepdims=True)
+    reach = max(float(np.nanmax(np.abs(nearness), initial=0.0)), 1e-6)
+    spread = (*extent, len(names) - 0.5, -0.5)
+    image = ax.imshow(nearness.T, cmap=DIVERGING, vmin=-reach, vmax=reach, aspect="auto", extent=spread)
+    image.set_interpolation("nearest")
+    ax.set_yticks(range(len(names)), [plain(name) for name in names])
+    ax.get_yticklabels()[shown].set_fontweight("bold")
+    ax.axhspan(shown - 0.5, shown + 0.5, fill=False, color="black", linewidth=1.2)
+    ax.tick_params(labelbottom=False)
+    ax.set_ylabel("label")
+    fig.colorbar(image, ax=ax, label="nearer than\nto the others", pad=0.01)
 
 
-def _draw_text(ax, arrays: dict, attention: np.ndarray, legend: str):
-    tokens, current = arrays["tokens"], arrays["is_current"]
-    places = np.arange(len(tokens))
-    for mask, colour, name in ((~current, GREY, "earlier turns"), (current, ORANGE, "current utterance")):
-        if mask.any():
-            ax.bar(places[mask], attention[mask], color=colour, width=0.8, label=name)
+def _draw_bars(ax, places, widths, effects: np.ndarray, name: str):
+    colours = [ORANGE if effect > 0 else BLUE for effect in effects]
+    ax.bar(places, 100 * effects, width=widths, color=colours, edgecolor="white", zorder=2)
     ax.axhline(0, color="black", linewidth=0.6)
-    ax.set_xticks(places, [plain(token) for token in tokens], rotation=90, fontsize=8)
-    ax.set_xlim(-0.7, len(tokens) - 0.3)
-    ax.set_xlabel("token")
-    ax.set_ylabel(f"$G_t$, cosine,\n{legend}", color=ORANGE)
-    if not current.all():
-        ax.legend(fontsize=8, frameon=False)
+    reach = max(100 * float(np.abs(effects).max(initial=0.0)), 1.0) * 1.1
+    ax.set_ylim(-reach, reach)
+    ax.set_ylabel(f"points that {plain(name)}\nloses without it")
+
+
+def _draw_parts(ax, arrays: dict, names: list[str], shown: int):
+    samples, rate, bounds = arrays["samples"], int(arrays["sampling_rate"]), arrays["part_bounds"]
+    _draw_bars(ax, (bounds[:-1] + bounds[1:]) / 2, np.diff(bounds), arrays["part_effects"][:, shown], names[shown])
+    under = ax.twinx()
+    under.plot(np.arange(len(samples)) / rate, samples, color=GREY, linewidth=0.4, alpha=0.7)
+    peak = max(float(np.abs(samples).max()), 1e-6)
+    under.set_ylim(-1.05 * peak, 1.05 * peak)
+    under.set_yticks([])
+    under.set_ylabel("waveform", color="#666666")
+    ax.set_zorder(under.get_zorder() + 1)
+    ax.patch.set_visible(False)
+    ax.set_xlim(0, len(samples) / rate)
+    ax.set_xlabel("time (s)")
+
+
+def _draw_words(ax, arrays: dict, names: list[str], shown: int):
+    words = arrays["words"]
+    places = np.arange(len(words))
+    _draw_bars(ax, places, 0.8, arrays["word_effects"][:, shown], names[shown])
+    turned = {"rotation": 90} if len(words) > 20 else {}
+    ax.set_xticks(places, [plain(word) for word in words], fontsize=9, **turned)
+    ax.set_xlim(-0.5, len(words) - 0.5)
+    ax.set_xlabel("word")
 
 
 def label_attention_figure(model, processor, audio=None, text=None, history=None, label: str | None = None):
     """
-    Draw figure 4 of the paper: G_s over the waveform and G_t over the tokens of one utterance.
+    Draw what decided the answer for one utterance.
 
     The arguments are those of [`label_attentions`] and [`draw_label_attentions`].
 
@@ -166,13 +234,18 @@ def label_attention_figure(model, processor, audio=None, text=None, history=None
 def load_checkpoint(folder: str):
     """A `LemerModel` in evaluation mode and its processor, from a folder or a Hub name."""
     logging.disable_progress_bar()  # loading the weights takes a moment only
-    kind = AutoConfig.from_pretrained(folder).model_type
+    with opening(folder):
+        kind = AutoConfig.from_pretrained(folder).model_type
     if kind != "lemer":
         raise ValueError(
             f"{folder} is a checkpoint of the type {kind!r}, which has no label attention: give one of the type 'lemer'"
         )
     model: Any = LemerModel.from_pretrained(folder)  # a tuple only where loading info is asked for
-    return model.eval(), LemerProcessor.from_pretrained(folder)
+    if model.damage:
+        raise ValueError(refusal(model.damage))
+    processor = LemerProcessor.from_pretrained(folder)
+    processor.check_fits(model.config)
+    return model.eval(), processor
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -182,25 +255,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("recording", metavar="RECORDING", nargs="?", help="audio file; leave it out to draw the text only")
     parser.add_argument("--text", help="transcript of the current utterance; leave it out to draw the speech only")
     parser.add_argument("--history", nargs="+", metavar="TURN", help="earlier turns of the dialog, oldest first")
-    parser.add_argument("--label", help="draw the attention to this class (default: the mean over the classes)")
+    parser.add_argument(
+        "--label", help="draw what this label loses without each part (default: the label that was answered)"
+    )
     parser.add_argument("--output", required=True, metavar="FILE.png", help="file of the figure; the arrays go to FILE.npz")
     args = parser.parse_args(argv)
     output = Path(args.output)
-    try:
+
+    def work() -> None:
         if output.suffix != ".png":
             raise ValueError(f"--output must end in .png, got {output}")
         if args.history and args.text is None:
             raise ValueError("--history needs --text, the utterance that it precedes")
-        model, processor = load_checkpoint(args.checkpoint)
-        fig, arrays = label_attention_figure(model, processor, args.recording, args.text, args.history, args.label)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(output, png(fig))
-        write_atomically(output.with_suffix(".npz"), npz(arrays))
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    print(f"{output}\n{output.with_suffix('.npz')}")
-    return 0
+        with hold(output):
+            model, processor = load_checkpoint(args.checkpoint)
+            fig, arrays = label_attention_figure(model, processor, args.recording, args.text, args.history, args.label)
+            replace_files({output: png(fig), output.with_suffix(".npz"): npz(arrays)})
+        print(f"{output}\n{output.with_suffix('.npz')}")
+
+    return run_command(parser.prog, work, f"{output} is what it was before")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,13 @@ import numpy as np
 import soundfile
 from tqdm.auto import tqdm
 
+from ..activity_lemer import in_recording, join_spans
 from ..audio_lemer import load_audio
 from ..labels_lemer import frame_codes
 from ..runtime.command import command_parser
 from ..runtime.files import write_atomically
+from ..runtime.locks import hold
+from ..runtime.stopping import run_command
 from ..speech_encoder_lemer import receptive_field
 from .attention_figure import load_checkpoint
 from .plots import GREY, MAPS, new_figure, npz, plain, png
@@ -106,12 +109,14 @@ def key_frame_sounds(model, processor, recordings: Iterable) -> dict[str, KeyFra
     for number, recording in enumerate(recordings):
         samples = load_audio(recording, None, rate)
         batch = processor(samples, sampling_rate=rate, return_tensors="pt").to(model.device)
+        spans = processor.heard_spans(samples)
+        samples = join_spans(samples, spans)  # what the frames are of
         codes = frame_codes(model, **batch)[0]  # (F, G)
         for code, begin, end in runs_of_codes(codes):
             if code in wanted and end - begin > longest.get(code, (0,))[0]:
                 first = begin * stride
                 stretch = samples[first : (end - 1) * stride + window].copy()
-                longest[code] = (end - begin, number, first, stretch)
+                longest[code] = (end - begin, number, int(in_recording(np.array([first]), spans)[0]), stretch)
     if number < 0:
         raise ValueError("got no recording to take key frames from")
     sounds = {}
@@ -257,7 +262,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the figure, the sounds and the arrays")
     args = parser.parse_args(argv)
-    try:
+    output = Path(args.output)
+
+    def work() -> None:
         model, processor = load_checkpoint(args.checkpoint)
         sounds = None
         if model.config.label_codes is not None:
@@ -267,12 +274,10 @@ def main(argv: list[str] | None = None) -> int:
             paths = training_recordings(Path(args.data_dir), fold, args.recordings)
             bar = tqdm(map(str, paths), total=len(paths), desc="key frames", unit="recording")
             sounds = key_frame_sounds(model, processor, bar)
-        files = write_label_figure(model.config.label_words, sounds, Path(args.output))
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    print("\n".join(map(str, files)))
-    return 0
+        with hold(output):
+            print("\n".join(map(str, write_label_figure(model.config.label_words, sounds, output))))
+
+    return run_command(parser.prog, work, f"What was in {output} is still there")
 
 
 def _test_session(checkpoint: Path) -> int:

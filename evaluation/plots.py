@@ -88,6 +88,27 @@ def confusion_matrix(confusion: ArrayLike, names: Sequence[str], title: str = ""
     return fig, ax
 
 
+def reliability_diagram(bins: Sequence[tuple[int, float, float]], title: str = ""):
+    """
+    Draw how often answers of a score are right. Bars on the diagonal are scores that mean what they say.
+
+    Args:
+        bins: (count, confidence, accuracy) of every bin, as `reliability` of `calibration.py` gives them.
+    """
+    fig, (accuracy, counts) = new_figure(4.2, 4.6, 2, 1, sharex=True, height_ratios=(3, 1))
+    places = [confidence for _, confidence, _ in bins]
+    accuracy.plot([0, 100], [0, 100], color=GREY, linewidth=1, label="calibrated")
+    accuracy.plot([100 * place for place in places], [100 * right for _, _, right in bins], marker="o", color=BLUE)
+    accuracy.set_ylabel("right answers (%)")
+    accuracy.legend(frameon=False)
+    accuracy.set_title(plain(title), fontsize=10)
+    counts.bar([100 * place for place in places], [count for count, _, _ in bins], width=4, color=BLUE)
+    counts.set_ylabel("utterances")
+    counts.set_xlabel("highest score (%)")
+    counts.set_xlim(0, 100)
+    return fig, (accuracy, counts)
+
+
 def learning_curves(curves: Mapping[str, Mapping[str, np.ndarray]], title: str = ""):
     """
     Draw the training loss and the validation UA over the epochs, with a line for each fold and seed.

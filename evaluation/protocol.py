@@ -3,29 +3,41 @@
 import json
 from pathlib import Path
 
+from ..corpora.known import KNOWN
 from ..runtime.files import write_atomically
 from .run_folder import read_json
 
 
-def check_unseen(tower: str, fold: int, fingerprint: str) -> None:
+def check_unseen(tower: str, fold: int, fingerprint: str, corpus: str = "") -> None:
     """
-    Refuse a tower that train.py or pretrain.py trained on this corpus for another fold, since it has seen this fold's test.
+    Refuse a tower that train.py or pretrain.py trained on this corpus for another fold, since it has seen this fold's test;
+    and one that was trained on a corpus of the same name that was split otherwise, since it may have seen it.
 
     Args:
         tower: folder of a run's checkpoint; anything else is accepted.
         fold: the session that is held out now.
         fingerprint: the corpus, as the report of its loader identifies it.
+        corpus: the corpora that are known by name, with " + " between them; any other name is of one data set and another.
 
     Raises:
-        ValueError: the tower has seen the session held out.
+        ValueError: the tower has seen the session held out, or may have.
     """
     results = Path(tower).parent / "results.json"
     if not results.is_file():
         return
     trained = json.loads(results.read_text()).get("fold")
     protocols = [folder / "protocol.json" for folder in results.parents[1:3]]
-    corpora = [json.loads(path.read_text()).get("corpus_fingerprint") for path in protocols if path.is_file()]
-    if trained not in (None, fold) and fingerprint in corpora:
+    read = [json.loads(path.read_text()) for path in protocols if path.is_file()]
+    fingerprints = [protocol.get("corpus_fingerprint") for protocol in read]
+    for protocol in read if fingerprint not in fingerprints else []:
+        named = {name for name, row in KNOWN.items() if row.clips} & {*str(protocol.get("corpus")).split(" + ")}
+        named -= {protocol.get("fold_names", {}).get(str(trained))}  # it was held out whole
+        if shared := sorted(named & {*corpus.split(" + ")}):
+            raise ValueError(
+                f"{tower} was trained on {', '.join(shared)} in other folds or on another copy, and may have seen what fold "
+                f"{fold} is tested on: name a tower of the same corpora and --protocol, or one of other corpora"
+            )
+    if trained not in (None, fold) and fingerprint in fingerprints:
         raise ValueError(
             f"{tower} was trained on this corpus for fold {trained}, and so on what fold {fold} is tested on: name a tower "
             "for each fold, with {fold} in its path"
@@ -97,7 +109,9 @@ def check_fusion_output(output: Path, protocol: dict) -> None:
     if foreign or (any(output.iterdir()) and old.get("recipe") != "score_fusion"):
         example = f" but {foreign[0]}" if foreign else ""
         raise ValueError(f"{output} is not empty and holds no score fusion{example}: give another --output_dir")
-    if old and old["fused"] != json.loads(json.dumps(protocol["fused"])):
+    fused = json.loads(json.dumps(protocol["fused"]))
+    # Settings that an earlier version did not write say nothing.
+    if old and old["fused"] != [{name: run.get(name) for name in was} for was, run in zip(old["fused"], fused, strict=True)]:
         raise ValueError(f"{output} holds the fusion of other runs, {old['command']}: give another --output_dir")
 
 

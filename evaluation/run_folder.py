@@ -1,7 +1,6 @@
 """Read and check a run folder of train.py: the protocol, and the predictions and scores of every fold and seed."""
 
 import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..runtime.files import format_csv, from_cell
 from .ser_metrics import emotion_scores
 
 
@@ -85,12 +85,11 @@ class Run:
 
 def format_predictions(ids: Sequence[str], labels: np.ndarray, logits: np.ndarray, names: Sequence[str]) -> str:
     """The text of predictions.csv: id, label, prediction and the logit of every class; scores are recomputed from it."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["id", "label", "prediction", *names])
-    for name, label, row in zip(ids, labels, logits, strict=True):
-        writer.writerow([name, names[label], names[row.argmax()], *(repr(float(value)) for value in row)])
-    return file.getvalue()
+    rows = (
+        [name, names[label], names[row.argmax()], *map(float, row)]
+        for name, label, row in zip(ids, labels, logits, strict=True)
+    )
+    return format_csv(["id", "label", "prediction", *names], rows)
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -103,7 +102,7 @@ def read_predictions(path: Path) -> Predictions:
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+            rows = [[from_cell(cell) for cell in row] for row in csv.reader(file)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as CSV: {error}") from error
     header = rows[0] if rows else []

@@ -9,19 +9,21 @@ import json
 import shlex
 from pathlib import Path
 
+from ..recipes import RECIPES
 from ..runtime.files import whole_folder, write_atomically
 from .protocol import check_fusion_output
 from .run_folder import FoldRun, Predictions, Run, format_predictions, read_run
 from .ser_metrics import emotion_scores
-from .summary import format_summary, summarise
+from .summary import format_summary, paper_figures, summarise
 
 # Both runs must have the same value of each, so that they are scored on the same utterances and selected by the same rule.
 # Model, towers, labels, history and training may differ.
 MUST_AGREE = ("corpus", "corpus_fingerprint", "transcripts", "split", "selection", "validation_share")
 OF_ONE_RUN = ("recipe", "set", "command", "model", "config", "processor", "second_stage")
+OF_ONE_RUN += ("semantic_labels", "tonal_labels", "words", "codes")
 
 
-def fuse_runs(first: Path, second: Path, output: Path, paper: dict) -> dict:
+def fuse_runs(first: Path, second: Path, output: Path) -> dict:
     """
     Add the logits of two finished runs and score the sums.
 
@@ -31,7 +33,6 @@ def fuse_runs(first: Path, second: Path, output: Path, paper: dict) -> dict:
     Args:
         first, second: the two run folders.
         output: folder of the fused run.
-        paper: the paper's `wa` and `ua` in per cent, or None.
 
     Returns:
         the row, as [`summarise`] gives it.
@@ -62,7 +63,7 @@ def fuse_runs(first: Path, second: Path, output: Path, paper: dict) -> dict:
     with whole_folder(output) as folder:
         for (fold, seed), part in runs[0].parts.items():
             results.append(_fuse_fold(part, runs[1].parts[fold, seed], fold, seed, folder / f"fold{fold}" / f"seed{seed}"))
-        summary = summarise(results, paper)
+        summary = summarise(results, paper_figures(protocol, RECIPES["score_fusion"]))
         row = {"recipe": "score_fusion", "comparable": comparable, **summary}
         title = f"score_fusion: sum of the logits of {described[0]['recipe']} and {described[1]['recipe']}"
         write_atomically(folder / "protocol.json", json.dumps(protocol, indent=1))

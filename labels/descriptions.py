@@ -3,6 +3,7 @@
 Shapes: C classes, V terms (words or codes), F frames, G groups of the codebook.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,9 @@ FUNCTION_WORDS = (
     ENGLISH_STOP_WORDS
     - {"amount", "bill", "bottom", "cry", "describe", "detail", "fire", "found", "interest", "mill", "serious", "sincere"}
     - {"system", "thick", "thin"}
+    # Who denies, accuses, begs, or is by himself.
+    - {"against", "alone", "always", "cannot", "enough", "never", "no", "nobody", "none", "nothing", "nowhere", "please"}
+    - {"together", "why"}
 ) | {"ai", "ain", "ca", "did", "does", "doing", "don", "just", "sha", "wo", "ll", "re", "ve", "oh", "uh", "um", "yeah", "mm"}
 # The words for IEMOCAP's labels, which are abbreviations.
 LABEL_NAMES = {
@@ -29,6 +33,8 @@ LABEL_NAMES = {
     "sur": "surprised",
     "dis": "disgusted",
 }
+# A key word occurs in so many dialogs of its class, or in a twentieth of them where the class has few.
+LEAST_DIALOGS = 4
 _WORD = r"(?u)\b\w[\w'’]*\b"
 
 
@@ -70,15 +76,25 @@ def is_function_word(word: str) -> bool:
     return word in FUNCTION_WORDS or stem in FUNCTION_WORDS or len(stem) < 2
 
 
-def key_words(texts: Sequence[str], labels: ArrayLike, label_names: Sequence[str], k: int = 9) -> dict[str, list[str]]:
+def key_words(
+    texts: Sequence[str],
+    labels: ArrayLike,
+    label_names: Sequence[str],
+    k: int = 9,
+    dialogs: Sequence[str] | None = None,
+) -> dict[str, list[str]]:
     """
     The k words of every class with the highest TF-IDF ([`class_tfidf`]), best first.
+
+    A word of a single dialog tells that dialog's topic and no emotion, so a key word occurs in at least [`LEAST_DIALOGS`]
+    dialogs of its class. Where the class has fewer than 61 dialogs, a twentieth of them is enough.
 
     Args:
         texts: transcripts of the training split, without history. A word counts once in each.
         labels: the class index of every text.
         label_names: names of the classes in the order of their indices.
         k: number of key words of a class; 9 is best in the paper.
+        dialogs: the dialog of every text; None where each text is a dialog of its own.
 
     Returns:
         class name -> at most k words; fewer if no other word is more common in the class than in the others.
@@ -102,6 +118,13 @@ def key_words(texts: Sequence[str], labels: ArrayLike, label_names: Sequence[str
     counts = np.stack([np.asarray(occurs[classes == index].sum(axis=0)).ravel() for index in range(len(label_names))])
     scores = class_tfidf(counts, totals)
     scores[:, [is_function_word(word) for word in words]] = 0.0
+    dialog_of_text = np.arange(len(texts)) if dialogs is None else np.unique(np.asarray(dialogs), return_inverse=True)[1]
+    for index in range(len(label_names)):
+        of_class = np.flatnonzero(classes == index)
+        text, word = occurs[of_class].nonzero()  # pyright: ignore[reportAttributeAccessIssue]  a sparse matrix
+        pairs = np.unique(np.stack([dialog_of_text[of_class[text]], word]), axis=1)  # each dialog with each of its words
+        least = min(LEAST_DIALOGS, math.ceil(len(np.unique(dialog_of_text[of_class])) / 20))
+        scores[index, np.bincount(pairs[1], minlength=len(words)) < least] = 0.0
     chosen = {
         name: [str(words[term]) for term in terms] for name, terms in zip(label_names, best_terms(scores, k), strict=True)
     }

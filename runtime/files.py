@@ -1,12 +1,15 @@
 """Write files and folders so that a killed process leaves the old ones or the new ones, never a part of one."""
 
+import csv
 import glob
+import io
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from safetensors import SafetensorError
@@ -73,6 +76,33 @@ def replace_files(contents: Mapping[str | Path, str | bytes]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+# How a cell begins that a spreadsheet would compute.
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def format_csv(header: Iterable[str], rows: Iterable[Iterable], quoting: Literal[0, 2] = csv.QUOTE_MINIMAL) -> str:
+    """The text of a CSV file; every text in it, which a number is not, is written by [`as_cell`]."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n", quoting=quoting)
+    for row in (header, *rows):
+        writer.writerow([as_cell(value) if isinstance(value, str) else value for value in row])
+    return file.getvalue()
+
+
+def as_cell(text: str) -> str:
+    """
+    Text for a cell of a CSV file that no spreadsheet computes; [`from_cell`] gives it back.
+
+    What would be taken for a formula gets an apostrophe before it, which a spreadsheet hides.
+    """
+    return f"'{text}" if text.lstrip("'").startswith(FORMULAS) else text
+
+
+def from_cell(text: str) -> str:
+    """The text that [`as_cell`] was given."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULAS) else text
+
+
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """
@@ -88,12 +118,25 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        let_others_read(temporary)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     if path.exists():
         shutil.rmtree(path)
     os.replace(temporary, path)
+
+
+def let_others_read(folder: Path) -> None:
+    """
+    Give every file in a folder the permissions that the umask says, as the folder itself has them.
+
+    safetensors and temporary files let nobody but the owner read what they write, whatever the umask says.
+    """
+    usual = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(file.stat().st_mode | usual)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def hold(path: str | Path, patience: float = 0) -> Iterator[None]:
     """
     Hold the lock of a file or folder while the block runs. It is the process's: a kill releases it.
 
-    The lock lies beside `path` as `.<name>.lock`, and `.<name>.lock.json` says who holds it.
+    The lock lies beside `path` as `.<name>.lock`, and `.<name>.lock.json` says who holds it. Both are gone afterwards.
 
     Args:
         path: what is going to be written; it need not exist yet.
@@ -52,6 +52,9 @@ def hold(path: str | Path, patience: float = 0) -> Iterator[None]:
         yield
     finally:
         holder.unlink(missing_ok=True)
+        with suppress(OSError):  # Windows deletes no open file
+            # While it is held: who waits for it sees that the file is gone, and begins anew.
+            os.unlink(lock.lock_file)
         lock.release()
 
 

@@ -8,6 +8,7 @@ import torch
 # Parameters of mallopt, from glibc's malloc.h
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
+M_ARENA_MAX = -8
 
 EVERYTHING = 2**31 - 1  # bytes: the largest number that glibc takes
 
@@ -34,6 +35,32 @@ def keep_freed_memory(largest: int = 2**26) -> bool:
         return False
     never = -1  # as a size, the largest there is
     return bool(mallopt(M_TRIM_THRESHOLD, never) and mallopt(M_MMAP_THRESHOLD, largest))
+
+
+def share_freed_memory(arenas: int = 2) -> bool:
+    """
+    Let the threads of this process share few pools of memory (arenas), so that a server's memory does not grow with them.
+
+    By default glibc gives every thread a pool, up to eight for each core, and a pool keeps what was freed in it. A server
+    whose requests run in changing threads fills them all (`docs/using.md` has what that takes). To be called before threads
+    are started.
+
+    Returns:
+        Whether the C library could be set up, which needs glibc. Elsewhere nothing changes.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(M_ARENA_MAX, arenas))
+
+
+def return_freed_memory() -> None:
+    """Give back to the system what glibc keeps of freed memory. It takes about a millisecond; elsewhere nothing happens."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        pass
 
 
 def set_up_process(largest: int | None = 2**26) -> None:

@@ -71,7 +71,10 @@ VARIANTS = {
     "C4 without labels": {"fusion": "cross", "use_label_embeddings": False},
     "C1 current tokens": {"pooled_tokens": "current"},
     "C1 codebook": {"speech_label_space": "codebook", "speech": {"codevector_dim": 16}},
+    "C1 centred branches": {"label_centering": "labels", "branch_loss_weight": 0.5},
+    "C4 without labels branches": {"fusion": "cross", "use_label_embeddings": False, "branch_loss_weight": 0.3},
     "speech": {"modality": "speech"},
+    "speech centred": {"modality": "speech", "label_centering": "labels"},
     "speech codebook": {"modality": "speech", "speech_label_space": "codebook", "speech": {"codevector_dim": 16}},
     "speech without labels": {"modality": "speech", "use_label_embeddings": False},
     "text": {"modality": "text"},
@@ -241,6 +244,9 @@ def slow_forward(model, out, batch) -> dict[str, np.ndarray | float]:
     config, expected = model.config, {}
     weights = {name: tensor.detach().double().numpy() for name, tensor in model.state_dict().items()}
     labels, losses = batch["labels"].tolist(), {}
+    if config.label_centering == "labels":
+        for name in [name for name in weights if name.endswith("label_embeddings")]:
+            weights[name] = np.array([label - sum(weights[name]) / len(weights[name]) for label in weights[name]])
     hidden = {}
     if config.uses_text:
         hidden["text"] = out.text_model_output.last_hidden_state.detach().double().numpy()
@@ -289,6 +295,14 @@ def slow_forward(model, out, batch) -> dict[str, np.ndarray | float]:
         if logits in expected:
             entropies = [cross_entropy(row, label) for row, label in zip(expected[logits], labels, strict=True)]
             losses[loss] = sum(entropies) / len(entropies)
+    if "text_classifier.weight" in weights:
+        losses["branch_loss"] = 0.0
+        for branch, positions in (("text", tokens), ("speech", frames)):
+            classify = weights[f"{branch}_classifier.weight"], weights[f"{branch}_classifier.bias"]
+            states = [hidden[branch][b, list(positions[b])].max(0) for b in range(len(labels))]
+            scores = expected[f"{branch}_branch_logits"] = np.array([classify[0] @ v + classify[1] for v in states])
+            entropies = [cross_entropy(row, label) for row, label in zip(scores, labels, strict=True)]
+            losses["branch_loss"] += sum(entropies) / len(entropies)
     loss = sum(getattr(config, f"{name}_weight") * value for name, value in losses.items())
     return {**expected, **losses, "loss": loss}
 

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from ..audio_lemer import GPU_MULTIPLE
+from .targets import attribute_rows, distributions
 
 # Processes that prepare batches. On a CPU they would take cores from the training; a GPU would wait for a single one.
 NUM_WORKERS = min(4, os.cpu_count() or 1) if torch.accelerator.is_available() else 0
@@ -65,9 +66,14 @@ class Collator:
         processor: a `LemerProcessor`.
         modality: "multimodal", "speech" or "text".
         max_seconds: longer recordings are cut; None for no cut.
+        votes: make `labels` distributions (B, C) of this many classes, of the column `votes`; 0 for class indices (B,).
+        attributes: names of columns that become `attribute_values` (B, A).
     """
 
-    def __init__(self, processor, modality: str, max_seconds: float | None = None):
+    def __init__(
+        self, processor, modality: str, max_seconds: float | None = None, votes: int = 0, attributes: Sequence[str] = ()
+    ):
+        self.votes, self.attributes = votes, tuple(attributes)
         self.processor = processor
         self.speech, self.text = modality != "text", modality != "speech"
         self.max_samples = None if max_seconds is None else int(max_seconds * processor.feature_extractor.sampling_rate)
@@ -83,6 +89,10 @@ class Collator:
             for name in ("input_values", "input_values_mask"):
                 batch[name] = batch[name][:, : self.max_samples]
         batch["labels"] = torch.tensor([row["label"] for row in rows])
+        if self.votes:
+            batch["labels"] = distributions(rows, self.votes)
+        if self.attributes:
+            batch["attribute_values"] = attribute_rows(rows, self.attributes)
         batch["rows"] = torch.tensor([row["row"] for row in rows])
         return batch
 

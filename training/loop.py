@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import TorchDynamoPlugin, is_tensorboard_available, set_seed
+from safetensors.torch import load_model, save_model
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
@@ -27,6 +28,8 @@ from ..runtime.files import whole_folder, writing
 from ..runtime.stopping import Terminated, terminating
 from .batches import LengthBuckets
 from .states import JsonLinesTracker, States
+
+WEIGHTS = "model.safetensors"  # in the folder of the best weights
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,14 @@ class LoopSettings:
         max_grad_norm: gradients are clipped to this norm.
         state_steps: updates between two states; there is one at the end of every epoch as well.
         seed: of dropout and everything else that is random in the model.
+        select_by: the score on the validation split that chooses the epoch: "ua", "wa" or "macro_f1".
     """
 
     epochs: int
     max_grad_norm: float = 1.0
     state_steps: int = 200
     seed: int = 0
+    select_by: str = "ua"
 
 
 class Task:
@@ -144,7 +149,7 @@ def train(
         loader: a [`training_loader`] whose batches have `rows`, the indices of their utterances.
         folder: gets log.jsonl and states.
         validation_loader: an [`evaluation_loader`]. After every epoch it is scored, and the weights of the epoch with the
-            best UA are kept in `best_weights(folder, progress)`.
+            best score are kept in `best_weights(folder, progress)`.
 
     Returns:
         The progress at the end: `step` (updates), `epoch`, `batches`, and `best_score` and `best_step`, which are None
@@ -179,7 +184,7 @@ def train(
             progress.update(epoch=epoch + 1, batches=0)
             task.end_epoch(epoch, progress["step"])
             if validation_loader is not None:
-                _validate(task, accelerator, validation_loader, folder, epoch, progress)
+                _validate(task, accelerator, validation_loader, folder, epoch, progress, settings.select_by)
             states.save(progress)
             if _any_process(stop.is_set(), accelerator):
                 raise Terminated
@@ -265,24 +270,29 @@ def _stop_on_loss(task: Task, values: dict, loader, rows: list[int], step: int):
     )
 
 
-def _validate(task: Task, accelerator: Accelerator, loader, folder: Path, epoch: int, progress: dict):
-    """Score the validation split, and keep the weights if its UA is the best so far."""
-    labels, logits = predict(task.model, loader, accelerator)
+def _validate(task: Task, accelerator: Accelerator, loader, folder: Path, epoch: int, progress: dict, select_by: str):
+    """Score the validation split, and keep the weights if its score is the best so far."""
+    labels, logits, _ = predict(task.model, loader, accelerator)
     names = loader.dataset.dataset.features["label"].names
     scores = emotion_scores(labels, logits.argmax(1), names)
-    values = {f"validation_{name}": scores[name] for name in ("wa", "ua")}
+    values = {f"validation_{name}": scores[name] for name in dict.fromkeys(("wa", "ua", select_by))}
     accelerator.log({"epoch": epoch, **values}, step=progress["step"])
-    if progress["learned"] and (progress["best_score"] is None or scores["ua"] > progress["best_score"]):
-        progress.update(best_score=scores["ua"], best_step=progress["step"])
+    if progress["learned"] and (progress["best_score"] is None or scores[select_by] > progress["best_score"]):
+        progress.update(best_score=scores[select_by], best_step=progress["step"])
         if accelerator.is_main_process:
             target = best_weights(folder, progress)
             with whole_folder(target) as temporary, writing(target):
-                unwrap(task.model, accelerator).save_pretrained(temporary)
+                save_model(unwrap(task.model, accelerator), str(temporary / WEIGHTS))
 
 
 def best_weights(folder: Path, progress: dict) -> Path:
     """The folder of the weights that were the best on the validation split."""
     return folder / "states" / f"best-{progress['best_step']}"
+
+
+def load_weights(model: torch.nn.Module, folder: Path) -> None:
+    """Load what `best_weights` names into a model that has the same modules."""
+    load_model(model, folder / WEIGHTS)
 
 
 def unwrap(model: torch.nn.Module, accelerator: Accelerator) -> PreTrainedModel:
@@ -291,23 +301,24 @@ def unwrap(model: torch.nn.Module, accelerator: Accelerator) -> PreTrainedModel:
 
 
 @torch.no_grad()
-def predict(model, loader: DataLoader, accelerator: Accelerator) -> tuple[np.ndarray, np.ndarray]:
+def predict(model, loader: DataLoader, accelerator: Accelerator) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """
-    Logits of every row of a prepared [`evaluation_loader`], each counted once however many processes there are.
+    Answers for every row of a prepared [`evaluation_loader`], each counted once however many processes there are.
 
     Returns:
-        labels (N,) and logits (N, C) in the order of the dataset's N rows.
+        labels (N,), logits (N, C), and attributes (N, A) of a model that predicts some, in the order of the N rows.
     """
     model.eval()
     gathered = []
     for batch in loader:
         rows = batch.pop("rows")
         labels = batch.pop("labels")
-        logits = model(**batch).logits.float()
-        gathered.append([part.cpu() for part in accelerator.gather_for_metrics((rows, labels, logits))])
-    rows, labels, logits = (torch.cat(parts).numpy() for parts in zip(*gathered, strict=True))
+        output = model(**batch)
+        answers = [part.float() for part in (output.logits, output.get("attributes")) if part is not None]
+        gathered.append([part.cpu() for part in accelerator.gather_for_metrics((rows, labels, *answers))])
+    rows, labels, logits, *attributes = (torch.cat(parts).numpy() for parts in zip(*gathered, strict=True))
     rows, first = np.unique(rows, return_index=True)
     utterances = len(cast(Sized, loader.dataset))
     if len(rows) != utterances:
         raise RuntimeError(f"predicted {len(rows)} of {utterances} utterances")
-    return labels[first], logits[first]
+    return labels[first], logits[first], attributes[0][first] if attributes else None

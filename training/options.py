@@ -10,8 +10,9 @@ from pathlib import Path
 from ..corpora import options as corpus_options
 from ..recipes import SEMANTIC, TONAL
 from ..runtime.command import command_parser
-from .settings import FINE_TUNING, SMALL_SPEECH_TOWERS
+from .settings import FINE_TUNING, MAX_SILENCE, SMALL_SPEECH_TOWERS
 
+SCORES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}  # what may choose the epoch
 # Options that do not change the results. They are not compared when a run goes on.
 FREE = corpus_options.FREE | {"output_dir", "fuse", "second_stage", "seeds", "num_workers", "checkpoint_steps", "list"}
 
@@ -71,8 +72,14 @@ def _add_data_options(group) -> None:
         type=float,
         default=0.1,
         metavar="SHARE",
-        help="share of the training sessions, cut off by whole dialogs, on which the best epoch is chosen; with 0 there is "
-        "no validation and the last epoch is taken. The test session never chooses anything (default: 0.1)",
+        help="share of the training sessions on which the best epoch is chosen; with 0 there is no validation and the last "
+        "epoch is taken. The test session never chooses anything (default: 0.1)",
+    )
+    group.add_argument(
+        "--validation_by",
+        choices=["speaker", "dialog"],
+        help="what validation is cut off by: whole speakers where they are known, or whole dialogs (default: speaker; "
+        "dialog for IEMOCAP, where the two speakers of a session would be a quarter of the training utterances)",
     )
     group.add_argument(
         "--max_seconds",
@@ -89,7 +96,7 @@ def _add_tower_options(group) -> None:
         default="facebook/wav2vec2-conformer-rel-pos-large",
         metavar="TOWER",
         help="folder or Hub name of a wav2vec 2.0 pre-training checkpoint, or of a finished model of train.py, whose tower "
-        f"is taken; or a tiny conformer of random weights: {', '.join(SMALL_SPEECH_TOWERS)}. {{fold}} and {{seed}} stand "
+        f"is taken; or a conformer of random weights: {', '.join(SMALL_SPEECH_TOWERS)}. {{fold}} and {{seed}} stand "
         "for their numbers: runs/B5/fold{fold}/seed{seed}/checkpoint (default: facebook/wav2vec2-conformer-rel-pos-large)",
     )
     group.add_argument(
@@ -105,6 +112,13 @@ def _add_tower_options(group) -> None:
         help="folder of the second-stage pre-training of the speech tower, for recipes that have one. pretrain.py makes it, "
         "or train.py where it is missing; all recipes share it. none: take the tower as it is (default: second_stage beside "
         "--output_dir)",
+    )
+    group.add_argument(
+        "--lora",
+        type=int,
+        metavar="RANK",
+        help="train adapters of this rank in the attention of the towers (LoRA) instead of their weights; the checkpoint "
+        "has them merged. The learning rates of the towers are then those of the adapters: 1e-4 is usual (default: no)",
     )
     group.add_argument(
         "--freeze_feature_encoder",
@@ -141,6 +155,12 @@ def _add_training_options(group) -> None:
     group.add_argument(
         "--gradient_accumulation_steps", type=int, default=1, metavar="N", help="batches of an update (default: 1)"
     )
+    _add_target_options(group)
+    group.add_argument(
+        "--gradient_checkpointing",
+        action="store_true",
+        help="keep the inputs of the towers' layers alone, and compute the rest again: less memory, about a third more time",
+    )
     group.add_argument(
         "--max_grad_norm", type=float, default=1.0, metavar="NORM", help="clip gradients to this norm (default: 1.0)"
     )
@@ -168,12 +188,43 @@ def _add_training_options(group) -> None:
     )
 
 
+def _add_target_options(group) -> None:
+    group.add_argument(
+        "--targets",
+        choices=["label", "votes"],
+        default="label",
+        help="what the classes are trained on: the label, or the shares of the annotators' votes (a column votes) by KL "
+        "divergence, which also learns from utterances without a label, such as ties (default: label)",
+    )
+    group.add_argument(
+        "--class_weights",
+        nargs="+",
+        default=["none"],
+        metavar="WEIGHT",
+        help="how often an utterance of a class counts in the losses: none, balanced (all classes alike), or a number for "
+        "each class in their order (default: none)",
+    )
+    group.add_argument(
+        "--attributes",
+        nargs="+",
+        default=[],
+        choices=["valence", "arousal", "dominance"],
+        help="columns of numbers that a head beside the classes learns with the loss 1 - CCC (default: none)",
+    )
+    group.add_argument(
+        "--select_by",
+        choices=list(SCORES),
+        default="ua",
+        help="score on the validation utterances that chooses the epoch (default: ua)",
+    )
+
+
 def _check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.output_dir is None:
         parser.error("--output_dir is needed")
-    if args.recipe != "score_fusion" and args.corpus == "iemocap" and args.data_dir is None:
+    if args.recipe != "score_fusion" and corpus_options.needs_data_dir(args):
         parser.error("--data_dir is needed")
-    for name in ("words", "codes", "batch_size", "gradient_accumulation_steps", "checkpoint_steps", "epochs"):
+    for name in ("words", "codes", "batch_size", "gradient_accumulation_steps", "checkpoint_steps", "epochs", "lora"):
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f"--{name} cannot be {value}: give 1 or more")
@@ -188,6 +239,8 @@ def set_defaults(args: argparse.Namespace, recipe, modality: str) -> None:
     for name in ("semantic_labels", "tonal_labels", "words", "codes"):
         if getattr(args, name) is None:
             setattr(args, name, getattr(recipe, name))
+    if args.validation_by is None:
+        args.validation_by = "dialog" if corpus_options.is_iemocap(args) else "speaker"
     if not recipe.second_stage or modality == "text" or args.second_stage == "none":
         args.second_stage = None
     elif args.second_stage is None:
@@ -223,7 +276,8 @@ def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
     from .. import CrossModalConfig, LemerConfig  # here, because they load transformers
 
     config_class = {"lemer": LemerConfig, "cross_modal": CrossModalConfig}[recipe.model]
-    config, processor = {"speech_config": {}, "text_config": {}, **recipe.config}, dict(recipe.processor)
+    config, processor = {"speech_config": {}, "text_config": {}, **recipe.config}, {"max_silence": MAX_SILENCE}
+    processor |= recipe.processor
     config["speech_config"]["layerdrop"] = 0.0  # a skipped layer has no gradient, which stops a run of several processes
     known = set(config_class.__annotations__)
     for assignment in assignments:
@@ -233,7 +287,7 @@ def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
         except json.JSONDecodeError:
             value = text
         tower, _, inner = name.partition(".")
-        if equals and name in ("max_history", "max_text_length", "max_audio_seconds"):
+        if equals and name in ("max_history", "max_text_length", "max_audio_seconds", "max_silence"):
             processor[name] = value
         elif equals and inner and tower in ("speech_config", "text_config"):
             config[tower][inner] = value
@@ -242,7 +296,7 @@ def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
         else:
             raise ValueError(
                 f"--set {assignment}: expected FIELD=VALUE with a field of {', '.join(sorted(known))}, speech_config.NAME, "
-                "text_config.NAME, max_history, max_text_length or max_audio_seconds"
+                "text_config.NAME, max_history, max_text_length, max_audio_seconds or max_silence"
             )
     semantic = (
         {"semantic_size": 1} if config.get("speech_label_space") == "semantic" else {}

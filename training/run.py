@@ -10,14 +10,15 @@ from transformers.utils import logging
 from ..corpora.load import Corpus, load_corpus
 from ..evaluation.protocol import check_protocol, check_unseen
 from ..evaluation.score_fusion import fuse_runs
-from ..evaluation.summary import format_summary, summarise
+from ..evaluation.summary import format_summary, paper_figures, summarise
 from ..processing_lemer import MAX_HISTORY
 from ..recipes import Recipe, get_recipe
-from ..runtime.files import write_atomically
-from ..runtime.locks import hold_for_all
+from ..runtime.files import replace_files
+from ..runtime.locks import PATIENCE, hold, hold_for_all
 from ..runtime.process import leave_process_group
 from .fine_tuning import train_fold
-from .options import FREE, changed_settings, set_defaults, towers_of_fold
+from .functional_fit import check_options, fit_runs
+from .options import FREE, SCORES, changed_settings, set_defaults, towers_of_fold
 from .processes import check_same_corpus, start_processes
 from .second_stage import second_stage
 
@@ -43,17 +44,30 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
         return
     config, processor_settings = changed_settings(args.set, recipe)
     modality = config.get("modality", "multimodal")
-    set_defaults(args, recipe, modality)
+    fitted = config.get("speech_encoder") == "functionals"
+    if fitted:
+        check_options(args, config)
+        args.speech_model = args.text_model = args.second_stage = None
+        args.validation_share = 0.0  # nothing is chosen, and every training session is trained on
+    else:
+        set_defaults(args, recipe, modality)
     max_history = 0 if modality == "speech" else processor_settings.get("max_history", MAX_HISTORY)
     processes, corpus = _load_corpus(args, modality, max_history)
     output = Path(args.output_dir)
     protocol = _protocol(args, recipe, config, processor_settings, corpus, command)
+    if fitted:
+        if processes.is_main_process:
+            check_protocol(output, protocol)
+        processes.wait_for_everyone()
+        fit_runs(args, protocol, corpus.samples, corpus.folds, output)
+        _finish(processes, output, protocol, recipe, corpus)
+        return
     towers = {(fold, seed): towers_of_fold(args, fold, seed) for fold in corpus.folds for seed in args.seeds}
     for (fold, _), (speech, text) in towers.items():
         if modality != "text":
-            check_unseen(speech, fold, protocol["corpus_fingerprint"])
+            check_unseen(speech, fold, protocol["corpus_fingerprint"], protocol["corpus"])
         if modality != "speech":
-            check_unseen(text, fold, protocol["corpus_fingerprint"])
+            check_unseen(text, fold, protocol["corpus_fingerprint"], protocol["corpus"])
     if processes.is_main_process:
         check_protocol(output, protocol)
     processes.wait_for_everyone()
@@ -69,10 +83,7 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
             speech = second_stage(stage, corpus.samples, fold, speech, fingerprint, mixed_precision=args.mixed_precision)
         with hold_for_all(folder, processes.is_main_process):
             train_fold(args, protocol, corpus.samples, fold, seed, folder, str(speech), text)
-    if processes.is_main_process:
-        _summarise(output, args.recipe, recipe, corpus.report.is_standard)
-    processes.wait_for_everyone()
-    leave_process_group()
+    _finish(processes, output, protocol, recipe, corpus)
 
 
 def run_second_stage(args: argparse.Namespace) -> None:
@@ -115,7 +126,7 @@ def _protocol(
     return {
         **{name: value for name, value in vars(args).items() if name not in FREE},
         **corpus.protocol,
-        "selection": "best UA on validation dialogs of the training sessions" if args.validation_share else "last update",
+        "selection": _selection(args, corpus),
         "second_stage": None if args.second_stage is None else "on the utterances of the training sessions, without labels",
         "model": recipe.model,
         "config": config,
@@ -125,20 +136,38 @@ def _protocol(
     }
 
 
+def _selection(args: argparse.Namespace, corpus: Corpus) -> str:
+    """In words, how the epoch is chosen."""
+    if not args.validation_share:
+        return "last update"
+    if "split" in corpus.samples.column_names:
+        return f"best {SCORES[args.select_by]} on the publisher's validation split"
+    return f"best {SCORES[args.select_by]} on validation {args.validation_by}s of the training sessions"
+
+
 def _fuse(args: argparse.Namespace, recipe: Recipe) -> None:
     output = Path(args.output_dir)
     first, second = args.fuse or [output.parent / name for name in recipe.fuses or ()]
-    fuse_runs(Path(first), Path(second), output, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
+    with hold(output):
+        fuse_runs(Path(first), Path(second), output)
     results = output / "results.md"
     print(f"{results.read_text()}\n{results}")
 
 
-def _summarise(output: Path, name: str, recipe: Recipe, is_standard: bool) -> None:
+def _finish(processes: PartialState, output: Path, protocol: dict, recipe: Recipe, corpus: Corpus) -> None:
+    """Summarise a run whose folds are all finished, and part from the other processes."""
+    if processes.is_main_process:
+        _summarise(output, protocol, recipe, corpus.report.is_standard)
+    processes.wait_for_everyone()
+    leave_process_group()
+
+
+def _summarise(output: Path, protocol: dict, recipe: Recipe, is_standard: bool) -> None:
     """Write and print the results of all folds and seeds that are finished."""
-    runs = [json.loads(path.read_text()) for path in sorted(output.glob("fold*/seed*/results.json"))]
-    summary = summarise(runs, {"wa": recipe.paper_wa, "ua": recipe.paper_ua})
-    text = format_summary(f"{name}: {recipe.description}", runs, summary, is_standard)
-    row = {"recipe": name, "comparable": is_standard, **summary}
-    write_atomically(output / "results.json", json.dumps(row, indent=1))
-    write_atomically(output / "results.md", text)
+    with hold(output / "results.json", PATIENCE):  # a run of other folds may end in the same moment
+        runs = [json.loads(path.read_text()) for path in sorted(output.glob("fold*/seed*/results.json"))]
+        summary, name = summarise(runs, paper_figures(protocol, recipe)), protocol["recipe"]
+        text = format_summary(f"{name}: {recipe.description}", runs, summary, is_standard)
+        row = {"recipe": name, "comparable": is_standard, **summary}
+        replace_files({output / "results.json": json.dumps(row, indent=1), output / "results.md": text})
     print(f"\n{text}\n{output / 'results.md'}")

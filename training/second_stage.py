@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedModel, get_scheduler
 
+from ..activity_lemer import heard_spans, join_spans
 from ..audio_lemer import load_audio
 from ..evaluation.protocol import check_second_stage, check_unseen
 from ..processing_lemer import pad_clips
@@ -25,6 +26,7 @@ from ..runtime.locks import hold, hold_for_all
 from ..speech_encoder_lemer import count_frames
 from ..towers_lemer import load_towers
 from .batches import NUM_WORKERS, PAD_TO_MULTIPLE_OF, training_loader
+from .folds import rows_to_train_on
 from .loop import LoopSettings, Task, check_batch_size, count_updates, make_accelerator, reduce, train
 from .masked_prediction import SEED, MaskedPrediction, PretrainingModel, draw_batch, usage_perplexity
 from .settings import SMALL_SPEECH_TOWERS, second_stage_defaults
@@ -84,7 +86,7 @@ def second_stage(
     """
     folder = Path(folder)
     target = folder / f"fold{fold}"
-    train_rows = dataset.select(np.flatnonzero(np.asarray(dataset["session"][:]) != fold))
+    train_rows = dataset.select(np.flatnonzero(rows_to_train_on(dataset, fold)))
     if len(train_rows) in (0, len(dataset)):
         sessions = sorted(set(dataset["session"][:]))
         raise ValueError(f"fold {fold}: the corpus has the sessions {sessions}; a fold needs its own session and another")
@@ -148,19 +150,24 @@ def load_for_pretraining(speech: str, settings: dict) -> tuple[MaskedPrediction,
         model.freeze_codes()
     elif settings["freeze_feature_encoder"]:
         model.model.freeze_feature_encoder()
+    if settings.get("gradient_checkpointing"):
+        model.model.activation_checkpointing_enable()
     return model, {name: getattr(config, name) for name in changes}
 
 
 class SpeechCollator:
     """Make a batch of rows: samples, their mask, and `rows`, the indices of the utterances in the training split."""
 
-    def __init__(self, feature_extractor, max_seconds: float):
-        self.feature_extractor = feature_extractor
+    def __init__(self, feature_extractor, max_seconds: float, max_silence: float | None = None):
+        self.feature_extractor, self.max_silence = feature_extractor, max_silence
         self.max_samples = int(max_seconds * feature_extractor.sampling_rate)
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         rate = self.feature_extractor.sampling_rate
-        clips = [load_audio(row["audio"], target_rate=rate)[: self.max_samples] for row in rows]
+        clips = [load_audio(row["audio"], target_rate=rate) for row in rows]
+        if self.max_silence is not None:
+            clips = [join_spans(clip, heard_spans(clip, rate, self.max_silence)) for clip in clips]
+        clips = [clip[: self.max_samples] for clip in clips]
         batch = pad_clips(self.feature_extractor, clips, PAD_TO_MULTIPLE_OF)
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
         return {**tensors, "rows": torch.tensor([row["row"] for row in rows])}
@@ -169,13 +176,15 @@ class SpeechCollator:
 def _train(target: Path, train_rows, fold: int, start: str, settings: dict, accelerator: Accelerator):
     """Train one fold and write its checkpoint, results and figure."""
     begin = time.monotonic()
+    accelerator.gradient_accumulation_steps = settings.get("gradient_accumulation_steps", 1)
     check_batch_size(settings["batch_size"], accelerator)
     set_seed(SEED)  # for what the checkpoint lacks: the embedding of masked frames, in a tower that never masked any
     model, restore = load_for_pretraining(start, settings)
     feature_extractor = AutoFeatureExtractor.from_pretrained(start)
-    collator = SpeechCollator(feature_extractor, settings["max_seconds"])
+    # A stage that an earlier version began leaves silences as they are.
+    collator = SpeechCollator(feature_extractor, settings["max_seconds"], settings.get("max_silence"))
     loader = training_loader(train_rows, collator, settings["batch_size"], SEED, NUM_WORKERS)
-    updates_per_epoch = count_updates(loader, 1)
+    updates_per_epoch = count_updates(loader, 1, accelerator.gradient_accumulation_steps)
     task = SecondStage(f"second stage {fold}", model, settings, updates_per_epoch * settings["epochs"], accelerator)
     loop_settings = LoopSettings(settings["epochs"], settings["max_grad_norm"], STATE_STEPS, SEED)
     progress = train(task, accelerator, loader, target, loop_settings)

@@ -1,7 +1,8 @@
 """Names and default settings that the options of the scripts need; importing them loads nothing else."""
 
-# What the scripts take in the place of a speech checkpoint: towers of random weights, see small_towers.py.
-SMALL_SPEECH_TOWERS = ("small", "small-log-mel")
+# What the scripts take in the place of a speech checkpoint: towers of random weights, see small_towers.py. The size of
+# log-mel-base is that of the paper's tower.
+SMALL_SPEECH_TOWERS = ("small", "small-log-mel", "log-mel-base")
 
 # Settings of fine-tuning: the paper's where it names them, and what towers of random weights need instead.
 FINE_TUNING = {
@@ -23,6 +24,9 @@ FINE_TUNING = {
     },
 }
 
+# Seconds that are left of a silence in every recording, see `LemerProcessor`; chosen on the demo corpus of seed 1.
+MAX_SILENCE = 0.06
+
 # Settings of the second stage, which the paper does not give. Those of small towers were chosen on session 4 of the demo
 # corpus of seed 1.
 SECOND_STAGE = {
@@ -42,6 +46,7 @@ SECOND_STAGE = {
         "freeze_feature_encoder": False,
         "freeze_quantizer": False,
         "max_seconds": 15.0,
+        "max_silence": MAX_SILENCE,
     },
 }
 # A codebook of random weights tells frames apart as well as a random projection does, and is a steadier target than one that
@@ -55,6 +60,8 @@ SECOND_STAGE["small"] = {
     "freeze_quantizer": True,
 }
 SECOND_STAGE["small-log-mel"] = {**SECOND_STAGE["small"], "mask_length": 5}  # frames of 40 ms instead of 20
+# Of the paper's size, and not tried: the rate at which wav2vec 2.0 BASE was pre-trained.
+SECOND_STAGE["log-mel-base"] = {**SECOND_STAGE["published"], "learning_rate": 5e-4, "mask_length": 5}
 SECOND_STAGE_HELP = {
     "epochs": "passes over the training sessions",
     "batch_size": "utterances of a batch, of all processes together",
@@ -71,6 +78,7 @@ SECOND_STAGE_HELP = {
     "freeze_feature_encoder": "keep the CNN encoder as it is",
     "freeze_quantizer": "keep the code of every frame as it is: codebook, CNN encoder and its norm",
     "max_seconds": "cut longer utterances to this many seconds",
+    "max_silence": "cut longer silences to this many seconds; a large number leaves them as they are",
 }
 
 

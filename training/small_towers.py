@@ -1,4 +1,4 @@
-"""Small towers of random weights, for the demo corpus, for tests, and for machines that are offline.
+"""Towers of random weights: small ones for tests, the demo corpus and offline machines, and one of the paper's size.
 
 They are written as pre-training checkpoints like the public ones, so that all other code takes both in the same way.
 """
@@ -39,6 +39,7 @@ SPEECH = {
 LOG_MEL_SPEECH = {
     **SPEECH,
     "front_end": "log_mel",
+    "mel_normalization": "utterance",
     "mel_mask_bands": 27,
     "mel_mask_share": 0.2,
     "conv_kernel": (400, 3, 3),
@@ -49,13 +50,27 @@ LOG_MEL_SPEECH = {
     # frames in every recording of the training fails on whole recordings (benchmarks/LOG.md).
     "mask_time_prob": 0.0,
 }
+# The paper's tower: BASE (12 layers of width 768) on 80 log-Mel bands, with the codebook of wav2vec 2.0 BASE.
+LOG_MEL_BASE = {
+    **LOG_MEL_SPEECH,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "conv_dim": (80, 512, 512),
+    "conv_depthwise_kernel_size": 31,
+    "num_codevectors_per_group": 320,
+    "codevector_dim": 256,
+    "proj_codevector_dim": 256,
+    "feat_proj_dropout": 0.1,
+}
 TEXT: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128}
 VOCABULARY = 1000  # at most so many whole words
 
 
 def make_small_speech_tower(folder: Path, seed: int = 0, name: str = "small") -> Path:
     """Write a conformer with quantizer, of random weights, and its feature extractor; return the folder."""
-    settings: dict[str, dict] = dict(zip(SMALL_SPEECH_TOWERS, (SPEECH, LOG_MEL_SPEECH), strict=True))
+    settings: dict[str, dict] = dict(zip(SMALL_SPEECH_TOWERS, (SPEECH, LOG_MEL_SPEECH, LOG_MEL_BASE), strict=True))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         Wav2Vec2ConformerForPreTraining(Wav2Vec2ConformerConfig(**settings[name])).save_pretrained(folder)
@@ -65,7 +80,7 @@ def make_small_speech_tower(folder: Path, seed: int = 0, name: str = "small") ->
 
 def make_small_text_tower(folder: Path, texts: Sequence[str], seed: int = 0) -> Path:
     """Write a BERT of random weights, and a tokenizer with the vocabulary of `texts`, transcripts of the training split."""
-    tokenizer = _make_tokenizer(texts)
+    tokenizer = make_tokenizer(texts)
     tokenizer.save_pretrained(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -73,9 +88,10 @@ def make_small_text_tower(folder: Path, texts: Sequence[str], seed: int = 0) -> 
     return Path(folder)
 
 
-def _make_tokenizer(texts: Sequence[str]) -> BertTokenizer:
+def make_tokenizer(texts: Sequence[str]) -> BertTokenizer:
     """
-    A BERT tokenizer that knows the commonest words as wholes and spells the others.
+    A BERT tokenizer that knows the commonest words as wholes and spells the others. Without texts it knows special tokens
+    alone.
 
     It is not trained by `tokenizers`, whose trainer chooses by chance among equally common pieces: no run could be repeated.
     """

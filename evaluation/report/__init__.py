@@ -12,11 +12,12 @@ stages below RUNS_DIR follow with what they learned.
 """
 
 import re
-import sys
 from pathlib import Path
 
 from ...runtime.command import command_parser
 from ...runtime.files import replace_files
+from ...runtime.locks import hold
+from ...runtime.stopping import run_command
 from .figures import draw_figures
 from .page import Page, Section, figure_paths, render_html, render_markdown
 from .rows import Group, Row, Sweep, find_runs, find_sweeps, group_rows, make_row
@@ -132,10 +133,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     root = Path(args.runs_dir)
     folder = "_".join(["report", *(args.rows or [])]).replace("/", "_")
-    try:
-        lines = write_report(root, Path(args.output or root / folder), args.rows)
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    print("\n".join(lines))
-    return 0
+    output = Path(args.output or root / folder)
+
+    def work() -> None:
+        if not root.is_dir():  # before the lock makes a folder
+            raise ValueError(f"there is no folder {root}")
+        with hold(output):
+            print("\n".join(write_report(root, output, args.rows)))
+
+    return run_command(parser.prog, work, f"A report that was in {output} is still there")

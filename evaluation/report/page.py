@@ -240,6 +240,11 @@ def _plain(text: str) -> str:
     return " ".join(html.escape(str(text), quote=False).replace("|", "\\|").split())
 
 
+def escape_markdown(name: str) -> str:
+    """A name of somebody else's choice, in which nothing is read as Markdown, as HTML or as the border of a cell."""
+    return re.sub(r"[\\`*_{}\[\]()#+!|<>~$&]", r"\\\g<0>", " ".join(str(name).split()))
+
+
 def _alt_text(figure: Figure) -> str:
     """Alternative text of an image, in which no bracket ends it."""
     return re.sub(r"[\[\]]", r"\\\g<0>", _plain(f"{figure.caption}; {figure.description}"))

@@ -11,7 +11,7 @@ from ...recipes import RECIPES, get_recipe
 from ..run_folder import FoldRun, Run, UnfinishedRun, read_log, read_run
 from ..ser_metrics import emotion_scores
 from ..significance import Comparison, compare
-from ..summary import summarise
+from ..summary import paper_figures, recipe_changes, summarise
 
 # Rows may be compared if they share these settings and the folds, seeds and classes.
 PROTOCOL = ("corpus", "corpus_fingerprint", "transcripts", "split", "selection", "validation_share")
@@ -28,7 +28,7 @@ class Row:
         path: the run folder, below the folder of all runs.
         description: of the recipe.
         changes: settings that differ from those of the recipe.
-        paper: the paper's WA and UA in per cent, if the recipe is a row of the paper.
+        paper: the paper's WA and UA in per cent, if the run is a row of the paper with nothing changed.
         summary: as [`summarise`] gives it.
         pooled: scores, recalls, confusion matrix and number of utterances of all folds as one test set.
         styles: "improvised" and "scripted" -> WA, UA and number of utterances.
@@ -114,9 +114,9 @@ def make_row(run: Run, root: Path) -> Row:
     path = str(run.folder.relative_to(root)) if run.folder != root else run.folder.name
     label = name if run.folder.name == name else f"{name} ({path})"
     scores = [{**part.results, "fold": fold, "seed": seed} for (fold, seed), part in run.parts.items()]
-    paper = None
-    if recipe is not None and recipe.paper_wa is not None and recipe.paper_ua is not None:
-        paper = (recipe.paper_wa, recipe.paper_ua)  # also of a changed recipe: `changes` stands beside it
+    figures = {} if recipe is None else paper_figures(protocol, recipe)
+    wa, ua = figures.get("wa"), figures.get("ua")
+    paper = None if wa is None or ua is None else (wa, ua)
     pooled = pooled_scores(run)
     assert pooled is not None, f"{run.folder} has no utterance, which read_run refuses"
     styles = {style: pooled_scores(run, mark) for style, mark in STYLES.items()}
@@ -131,24 +131,6 @@ def make_row(run: Run, root: Path) -> Row:
         pooled=pooled,
         styles={style: scores for style, scores in styles.items() if scores is not None},
     )
-
-
-def recipe_changes(protocol: dict, recipe) -> list[str]:
-    """The settings of a run that differ from those of its recipe, as text."""
-    changes = [str(setting) for setting in protocol.get("set") or []]
-    for name in ("words", "codes", "semantic_labels", "tonal_labels"):
-        if name in protocol and protocol[name] != getattr(recipe, name):
-            changes.append(f"{name}={protocol[name]}")
-    unused = {"speech": "text", "text": "speech"}.get(protocol.get("config", {}).get("modality"))
-    by_fold = {
-        kind: tower
-        for kind in ("speech", "text")
-        if kind != unused and "{fold}" in (tower := str(protocol.get(f"{kind}_model")))
-    }
-    changes += [f"{kind} tower of {tower}" for kind, tower in by_fold.items()]
-    if recipe.second_stage and unused != "speech" and "speech" not in by_fold and not protocol.get("second_stage"):
-        changes.append("no second stage")
-    return changes
 
 
 def pooled_scores(run: Run, mark: str = "") -> dict | None:

@@ -1,8 +1,6 @@
 """The tables of a report: results, recalls, significance, models, protocol, and all of them as CSV."""
 
-import csv
-import io
-
+from ...runtime.files import format_csv
 from ..significance import DRAWS
 from ..summary import FIGURES
 from .page import Table
@@ -248,8 +246,5 @@ def csv_table(groups: list[Group]) -> str:
             line["command"] = row.run.protocol.get("command")
             lines.append(line)
     columns = list(dict.fromkeys(name for line in lines for name in line))
-    file = io.StringIO()
-    writer = csv.DictWriter(file, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: "" if value in (None, "-") else value for name, value in line.items()} for line in lines)
-    return file.getvalue()
+    filled = ({name: "" if value in (None, "-") else value for name, value in line.items()} for line in lines)
+    return format_csv(columns, ([line.get(name, "") for name in columns] for line in filled))

@@ -168,8 +168,11 @@ def test_what_has_no_effect_is_warned_of(pipe, wav):
 
 
 def refusal(capsys, *arguments) -> str:
-    with pytest.raises(SystemExit, match="2"):
-        app.main([str(argument) for argument in arguments])
+    try:
+        status = app.main([str(argument) for argument in arguments])
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status == 2
     return capsys.readouterr().err
 
 
@@ -335,6 +338,24 @@ def test_refusals_reach_the_person_in_plain_words(client, server, tmp_path):
         with pytest.raises(AppError, match=reason) as error:
             ask(client, *arguments)
         assert str(server.temporary) not in str(error.value)
+
+
+def test_a_program_is_told_which_field_is_wrong(client):
+    from gradio_client.exceptions import AppError
+
+    for arguments, reason in (
+        ((None, 5, ""), "text must be a text, got a int"),
+        ((None, TEXT, HISTORY), "history must be a text, got a list"),
+        (("nothing", TEXT, ""), "audio must be a recording that was uploaded"),
+    ):
+        with pytest.raises(AppError, match=reason):
+            client.predict(*arguments, api_name="/recognise")
+
+
+def test_the_description_of_the_server_is_closed(server):
+    import httpx
+
+    assert [httpx.get(server.url + name).status_code for name in ("openapi.json", "docs", "redoc")] == [404, 404, 404]
 
 
 def test_files_of_the_server_are_not_read_out(client, server):

@@ -22,7 +22,7 @@ from lemer.__main__ import COMMANDS, main
 from lemer.runtime.command import called_as, command_parser, program
 
 ROOT = Path(lemer.__file__).resolve().parent
-FILES = ("train", "pretrain", "predict", "publish", "export", "app")
+FILES = ("train", "pretrain", "predict", "evaluate", "publish", "export", "app")
 NEXT = {"corpus": {"iemocap", "dialogs", "demo"}, "figure": {"attention", "labels"}}
 HEAVY = {"torch", "transformers", "datasets", "numpy"}
 
@@ -60,7 +60,7 @@ def test_the_version_is_that_of_setup_cfg(capsys):
 def test_an_unknown_command_names_the_choices_and_the_nearest(capsys, word, nearest):
     code, out, err = stopped(capsys, word, "--help")
     assert code == 2 and out == "" and f"Did you mean `lemer {nearest}`?" in err
-    assert "train, pretrain, predict, publish, export, app, report, corpus, figure" in err
+    assert "train, pretrain, predict, evaluate, publish, export, app, report, corpus, figure" in err
 
 
 def test_a_group_names_its_members(capsys):

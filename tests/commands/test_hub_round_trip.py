@@ -12,7 +12,7 @@ import sys
 import pytest
 import soundfile
 import torch
-from hub_server import FOREVER, Account, HubServer
+from hub_server import FOREVER, Account, HubServer, Refusal
 from runs import write_run
 from safetensors.torch import load_file, save_file
 from tiny import tiny_batch
@@ -35,6 +35,26 @@ from lemer import publish
 def push(checkpoint, name):
     AutoModel.from_pretrained(checkpoint).push_to_hub(name, token="hf_ann")
     AutoProcessor.from_pretrained(checkpoint).push_to_hub(name, token="hf_ann")
+    return 0
+
+
+def push_processor(checkpoint, name, history, in_saving):
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    processor.max_history = history
+    if in_saving:
+        processor.save_pretrained("saved", push_to_hub=True, repo_id=name, token="hf_ann")
+    else:
+        processor.push_to_hub(name, token="hf_ann")
+    return 0
+
+
+def save_model(checkpoint, name):
+    AutoModel.from_pretrained(checkpoint).save_pretrained("pushed", push_to_hub=True, repo_id=name, token="hf_ann")
+    return 0
+
+
+def damage(name, revision=None):
+    print(AutoModel.from_pretrained(name, revision=revision, token="hf_ann").damage)
     return 0
 
 
@@ -61,12 +81,13 @@ def train(checkpoint, name, folder):
 
 import torch
 
+commands = {"publish": publish.main, **{done.__name__: done for done in (push, push_processor, save_model, damage, train)}}
 for line in sys.stdin:
     what, *arguments = json.loads(line)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = {"publish": publish.main, "push": push, "train": train}[what](*arguments)
+            code = commands[what](*arguments)
         except SystemExit as stopped:
             code = stopped.code
     print(json.dumps([code, out.getvalue(), err.getvalue()]), file=sys.__stdout__, flush=True)
@@ -226,6 +247,39 @@ def test_private_is_not_silently_public(publish, hub):
     hub.make("ann/open")
     code, _, err = publish("ann/open", "--private")
     assert code == 1 and "is public" in err and len(hub.repositories["ann/open"].commits) == 1
+
+
+def test_a_processor_that_is_pushed_alone_keeps_the_checkpoint_whole(publish, ask, hub, run):
+    """Its new files' checksums are in the same commit, and what does not fit is refused at any revision."""
+    publish("ann/alone")
+    checkpoint, repository = str(run / "fold1/seed0/checkpoint"), hub.repositories["ann/alone"]
+    for history, in_saving in ((2, False), (4, True)):
+        before = len(repository.commits)
+        assert ask("push_processor", checkpoint, "ann/alone", history, in_saving)[0] == 0
+        assert json.loads(repository.files["processor_config.json"])["max_history"] == history
+        assert len(repository.commits) == before + 1 and ask("damage", "ann/alone")[1] == "[]\n"
+    whole = repository.head
+    repository.commit({**repository.files, "processor_config.json": b"{}"}, "by hand")
+    assert ask("damage", "ann/alone")[1] == "['processor_config.json is not the file that was saved']\n"
+    assert ask("damage", "ann/alone", whole)[1] == "[]\n"
+
+
+def test_a_model_that_is_pushed_in_saving_has_its_checksums(ask, hub, run):
+    assert ask("save_model", str(run / "fold1/seed0/checkpoint"), "ann/saved")[0] == 0
+    assert "checksums" in json.loads(hub.repositories["ann/saved"].files["config.json"])
+    assert ask("damage", "ann/saved")[1] == "[]\n"
+
+
+def test_a_repository_that_is_there_already_without_an_address_is_published_to(publish, hub):
+    """As where the Hub answers 409 without one: another process made it between two questions."""
+
+    def race():
+        hub.make("ann/raced")
+        raise Refusal(409, message="You already created this model repo")
+
+    hub.fail("create", race)
+    code, out, _ = publish("ann/raced")
+    assert code == 0 and "published in one commit" in out
 
 
 # ----------------------------------------------------------------------------------------------------------- refusals
@@ -447,5 +501,5 @@ def test_a_pushed_model_lists_the_checksums_of_what_was_pushed_with_it(hub, orig
     published, pushed = (json.loads(hub.repositories[name].files["config.json"]) for name in ("ann/c1", "ann/pushed"))
     files, pushed_files = published["checksums"].pop("files"), pushed["checksums"].pop("files")
     assert published == pushed  # the settings' checksum too
-    assert pushed_files == {"model.safetensors": files["model.safetensors"]}  # the processor was pushed by itself
+    assert pushed_files == files  # the processor, which was pushed by itself, renewed them
     assert {"tokenizer.json", "processor_config.json"} < set(files)

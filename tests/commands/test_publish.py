@@ -193,6 +193,15 @@ def test_the_card_tells_every_labels_key_words(card):
         assert f"| {label} | {', '.join(words)} |" in card.text
 
 
+def test_names_of_labels_are_text_in_the_card_and_nothing_else(tmp_path):
+    names = ["[ang](http://x)", "<b>hap", "ne|u", "*sad* `x`"]
+    words = {name: ["<i>", "a|b"] for name in names}
+    model = tiny_model(id2label=dict(enumerate(names)), label2id=None, label_words=words)
+    text, _ = dry_run(write_run(tmp_path / "C1", folds=(5,), seeds=(0,), model=model), tmp_path / "dry")
+    assert r"\[ang\]\(http://x\), \<b\>hap, ne\|u, \*sad\* \`x\`" in text
+    assert r"| \<b\>hap | \<i\>, a\|b |" in text
+
+
 def test_the_card_tells_why_this_checkpoint_and_what_it_is_not_for(card):
     assert "the first fold of the run and its first seed" in card.text and "best UA on validation, update 20" in card.text
     assert "not for decisions about people" in card.text and "USC SAIL" in card.text
@@ -277,7 +286,7 @@ def test_a_figure_shows_the_recording_that_is_named(one, tmp_path):
     )
     text, said = dry_run(one, tmp_path / "dry", "--figure_audio", tmp_path / "mine.wav", "--figure_text", "we won the day")
     assert (tmp_path / "dry/attention.png").read_bytes().startswith(b"\x89PNG")
-    assert "](attention.png)" in text and 'Recording: `mine.wav`, "we won the day"' in text and str(tmp_path) not in text
+    assert "](attention.png)" in text and 'Recording: mine.wav, "we won the day"' in text and str(tmp_path) not in text
 
 
 # ------------------------------------------------------------------------------------------------------ what is refused

@@ -104,7 +104,7 @@ def test_the_row_is_the_mean_over_its_folds(finished):
     folds = [json.loads((finished / f"fold{fold}/seed0/results.json").read_text()) for fold in (1, 3)]
     row = json.loads((finished / "results.json").read_text())
     assert row["mean"]["ua"] == pytest.approx(np.mean([fold["ua"] for fold in folds]))
-    assert row["paper"] == {"wa": 82.40, "ua": 83.11}
+    assert row["paper"] == {"wa": None, "ua": None}  # fewer words and codes than the paper's row, and no second stage
 
 
 def test_the_checkpoint_gives_the_predictions(finished, corpus, tmp_path):
@@ -128,7 +128,8 @@ def test_the_checkpoint_shows_words_and_codes_of_its_labels(finished):
 
 def test_validation_and_test_dialogs_are_not_trained_on(corpus, tmp_path):
     dataset, _ = load_iemocap(corpus, cache_dir=tmp_path)
-    train, validation, test = lemer.training.folds.split_rows(dataset, fold=2, share=0.3, seed=0)
+    dataset = dataset.filter(lambda label: label >= 0, input_columns="label")
+    train, validation, test, _ = lemer.training.folds.split_rows(dataset, fold=2, share=0.3, seed=0)
     assert set(test["session"]) == {2} and 2 not in {*train["session"], *validation["session"]}
     assert len(validation) and not set(train["dialog"]) & set(validation["dialog"])
     assert len(train) + len(validation) + len(test) == len(dataset)

@@ -73,11 +73,14 @@ def by_id(dataset) -> dict[str, dict]:
         (3, 0.05, 3.05, False, None),
         (3, 0.05, 3, False, (0.05, 3)),
         (3, 1, None, False, None),  # no part without both
-        (3, None, 2, True, None),
+        (3, None, 2, True, "no part"),
         (3, 976.1, 979.0, False, None),  # the clip was cut from an episode
         (3, 2, 5, False, None),  # as long as the time between them
         (3, 2, 5, True, "no part"),
         (3, 976.1, 979.0, True, "no part"),
+        (3, 1, None, True, "start without end"),
+        (0.4, 100, 300, False, "milliseconds"),
+        (4, 1000, 2000, True, "milliseconds"),
         (3, 2, 8, False, "no part"),
         (3, 0, 8, False, "no part"),
         (3, 2, 2, False, "not before"),
@@ -135,6 +138,26 @@ def test_rows_of_one_file_are_its_parts(form, tmp_path, train):
     assert "start and end cut 3 rows out of 1 recordings" in report.format() and not report.num_damaged
 
 
+def test_columns_in_milliseconds_are_read_so(tmp_path, train):
+    (tmp_path / "call.wav").write_bytes(wav())
+    (tmp_path / "m.csv").write_text("file,start_ms,end_ms,label\ncall.wav,0,1000,x\ncall.wav,1000,1500,y\n")
+    assert {row["id"]: row["num_frames"] for row in train(tmp_path / "m.csv")[0]} == {
+        "call.wav[0-1]": 16_000,
+        "call.wav[1-1.5]": 8000,
+    }
+    assert [(turn.start, turn.end) for turn in answer(tmp_path / "m.csv")] == [(0, 1), (1, 1.5)]
+
+
+def test_a_start_alone_does_not_give_every_row_the_whole_recording(tmp_path, train):
+    (tmp_path / "call.wav").write_bytes(wav())
+    soundfile.write(tmp_path / "other.wav", SPEECH[:8000], 16_000)
+    (tmp_path / "m.csv").write_text("file,start,label\ncall.wav,0,x\ncall.wav,1,y\nother.wav,,x\n")
+    with pytest.raises(ValueError, match="2 part_damaged.*start without end.*is no part of a recording, which 2 rows"):
+        train(tmp_path / "m.csv")
+    with pytest.raises(ValueError, match="start without end"):
+        answer(tmp_path / "m.csv")[0].recording()
+
+
 def test_parts_of_8_khz_and_of_floats_are_exact_to_both(tmp_path, train):
     soundfile.write(tmp_path / "slow.wav", SPEECH[: 2 * 8000], 8000, subtype="PCM_16")
     (tmp_path / "m.csv").write_text("id,file,start,end,label\n1,slow.wav,0.5,1.25,x\n2,slow.wav,1.25,2,y\n")
@@ -148,7 +171,9 @@ def test_parts_of_8_khz_and_of_floats_are_exact_to_both(tmp_path, train):
 
 def test_a_long_file_is_decoded_once_for_its_parts(tmp_path, train, monkeypatch):
     heard = []
-    monkeypatch.setattr("lemer.corpora.recordings.load_audio", lambda path: heard.append(path) or load_audio(path))
+    monkeypatch.setattr(
+        "lemer.corpora.recordings.load_and_check_audio", lambda path: heard.append(path) or (load_audio(path), [])
+    )
     (tmp_path / "call.wav").write_bytes(wav())
     lines = [f"call.wav,{index / 10},{(index + 1) / 10},{'xy'[index % 2]}" for index in range(30)]
     (tmp_path / "m.csv").write_text("\n".join(["file,start,end,label", *lines]))
@@ -323,6 +348,7 @@ def test_of_folders_within_folders_emotions_are_the_label(names, labels, tmp_pat
 def test_links_to_folders_are_followed_and_circles_end(tmp_path, train):
     write_clips(tmp_path / "real", "joy/a.wav")
     folder = write_clips(tmp_path / "set", "rage/b.wav")
+    (folder / "rage" / "b.wav").write_bytes(wav(SPEECH[:1500]))
     os.symlink(tmp_path / "real" / "joy", folder / "joy")
     os.symlink(folder, folder / "rage" / "circle")
     dataset, _ = train(folder)
@@ -340,6 +366,45 @@ def test_recordings_that_no_row_names_are_counted(name, tmp_path, train):
         (folder / name).write_text("\n".join(map(between.join, [rows[0], *(row.values() for row in rows)])))
     dataset, report = train(folder)
     assert len(dataset) == 4 and "6 recordings in the folder have no row" in report.format()
+
+
+def test_splits_may_lie_in_a_folder_of_their_own(tmp_path, train):
+    folder = write_clips(tmp_path / "set", *(f"data/{split}/{label}/a.wav" for split in ("train", "Test") for label in "xy"))
+    rows, report = train(folder, test_split="test")
+    assert report.classes == ["x", "y"] and rows["session"] == [1, 1, 2, 2]
+
+
+def test_two_tables_called_metadata_in_one_folder_are_refused(tmp_path, train):
+    folder = write_clips(tmp_path / "set", "a.wav")
+    (folder / "metadata.csv").write_text("file_name,label\na.wav,x\n")
+    (folder / "metadata.jsonl").write_text('{"file_name": "a.wav", "label": "x"}')
+    for read in (train, answer):
+        with pytest.raises(ValueError, match="has metadata.csv, metadata.jsonl: expected one"):
+            read(folder)
+
+
+def test_accents_in_paths_may_be_encoded_otherwise_than_on_disk(tmp_path, train):
+    write_clips(tmp_path, "fro\u0308h.wav", "sp\u00e4t.wav")
+    (tmp_path / "m.csv").write_text("file,label\nfr\u00f6h.wav,x\nspa\u0308t.wav,y\n")
+    assert sorted(train(tmp_path / "m.csv")[0]["num_frames"]) == [1000, 2000]
+    assert [len(load_audio(turn.recording()[0])) for turn in answer(tmp_path / "m.csv")] == [1000, 2000]
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("A.WAV", "a file a.wav lies there"),
+        ("a", "a file a.wav lies there"),
+        (".", "that is a folder"),
+        ("l.wav", "a link to"),
+    ],
+)
+def test_prediction_says_what_lies_in_the_place_of_a_missing_recording(written, hint, tmp_path):
+    folder = write_clips(tmp_path / "set", "a.wav")
+    (folder / "l.wav").symlink_to("/gone.wav")
+    (folder / "m.csv").write_text(f"file\n{written}\n")
+    with pytest.raises(FileNotFoundError, match=hint):
+        answer(folder / "m.csv")[0].recording()
 
 
 def test_a_table_without_labels_does_not_hide_class_folders(tmp_path, train):
@@ -438,8 +503,8 @@ def test_recordings_with_nothing_to_hear_are_counted(tmp_path, train):
 def test_what_a_loaded_dataset_may_hold(train):
     forms = [wav(SPEECH[:1000]), wav(SPEECH[:2000])]
     assert train(datasets.Dataset.from_dict({"audio": forms, "label": ["x", "y"]}))[0].num_rows == 2
-    samples = {"array": SPEECH[:500].tolist(), "sampling_rate": 8000}
-    rows, _ = train(datasets.Dataset.from_dict({"audio": [samples, samples], "label": ["x", "y"]}))
+    samples = [{"array": SPEECH[first : first + 500].tolist(), "sampling_rate": 8000} for first in (0, 500)]
+    rows, _ = train(datasets.Dataset.from_dict({"audio": samples, "label": ["x", "y"]}))
     assert rows["num_frames"] == [1000, 1000]
     refused = {
         "samples without their rate": datasets.Dataset.from_dict({"audio": [[0.1, 0.2]] * 2, "label": ["x", "y"]}),

@@ -184,6 +184,34 @@ def test_labels_are_text_as_written(place, train):
     assert sorted(report.notes["unlabelled"]) == ["e", "f"]
 
 
+def test_labels_whose_accents_are_encoded_otherwise_are_one_class(place, train):
+    rows = [{"audio": "a.wav", "label": "fro\u0308hlich"}, {"audio": "b.wav", "label": "fr\u00f6hlich"}]
+    rows.append({"audio": "a.wav", "label": "sad"})
+    (place / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    _, report = train(place / "m.jsonl")
+    assert len(report.classes) == 2 and len(report.notes["label_spelling"]) == 1
+
+
+@pytest.mark.parametrize("encoding", ["cp1251", "shift_jis", "gb18030"])
+def test_other_encodings_are_not_taken_for_cp1252(encoding, place):
+    words = {"cp1251": "Привет", "shift_jis": "こんにちは", "gb18030": "你好吗"}[encoding]
+    line = "this is a long line of plain English,sad\n" * 20
+    (place / "m.csv").write_bytes(f"text,label\n{line}{words},ang\n".encode(encoding))
+    with pytest.raises(ValueError, match="neither UTF-8 nor UTF-16 nor cp1252"):
+        answer(place / "m.csv")
+
+
+def test_quotes_that_pair_over_lines_by_chance_swallow_no_row(place):
+    (place / "m.tsv").write_text('id\ttext\tlabel\n1\t"hello\tsad\n2\tyou"\tang\n')
+    assert [turn.text for turn in answer(place / "m.tsv")] == ['"hello', 'you"']
+
+
+def test_half_a_surrogate_pair_names_its_row(place, train):
+    (place / "m.jsonl").write_text('{"text": "ok", "label": "x"}\n{"text": "a \\ud83d", "label": "y"}\n')
+    with pytest.raises(ValueError, match="line 2.*half a surrogate pair"):
+        train(place / "m.jsonl")
+
+
 def test_labels_that_differ_by_case_and_blanks_are_one_class_and_it_is_said(place, train):
     labels = ["Happy", "happy ", "Happy", " HAPPY", "sad", "Sad", "sad"]
     (place / "m.csv").write_text("text,label\n" + "".join(f"t{i},{label}\n" for i, label in enumerate(labels)))
@@ -209,6 +237,8 @@ JSON = {
     "a list in the only field": ("m.json", json.dumps({"data": OBJECTS})),
     "lists of columns": ("m.json", json.dumps(COLUMNS)),
     "pandas' to_json": ("m.json", json.dumps({name: {"0": a, "1": b} for name, (a, b) in COLUMNS.items()})),
+    "a row under every id": ("m.json", json.dumps({row["audio"]: row for row in OBJECTS})),
+    "a list in .jsonl": ("m.jsonl", json.dumps(OBJECTS)),
 }
 
 
@@ -226,7 +256,7 @@ def test_every_form_of_json(form, place, train):
         ("m.jsonl", '{"text": "a"}\n{"text": "b"', "after 1 rows: .*line 2"),
         ("m.jsonl", '{"text": "a", "text": "b"}', "'text' is there twice"),
         ("m.jsonl", '["a"]', "must be a JSON object"),
-        ("m.json", '{"a.wav": {"text": "x"}, "b.wav": {"label": "y"}}', "expected a list of objects"),
+        ("m.json", '{"a.wav": {"said": "x"}, "b.wav": {"as": "y"}}', "expected a list of objects"),
         ("m.json", "[]", "has no rows"),
         ("m.json", "3", "expected a list of objects"),
         ("m.json", '[{"data": {"audio": "a.wav"}, "annotations": []}]', "data, annotations"),
@@ -263,8 +293,8 @@ def test_zero_is_something(place, train):
 
 
 def test_parquet_keeps_types_names_of_classes_and_recordings(place, train):
-    content = (place / "a.wav").read_bytes()
-    data = {"id": ["007", "None"], "text": ["NA", "null"], "label": [1, 0], "audio": [{"bytes": content, "path": None}] * 2}
+    audio = [{"bytes": (place / name).read_bytes(), "path": None} for name in ("a.wav", "b.wav")]
+    data = {"id": ["007", "None"], "text": ["NA", "null"], "label": [1, 0], "audio": audio}
     dataset = datasets.Dataset.from_dict(data).cast_column("label", datasets.ClassLabel(names=["zeal", "awe"]))
     dataset.cast_column("audio", datasets.Audio()).to_parquet(place / "m.parquet")
     rows, report = train(place / "m.parquet")
@@ -330,10 +360,10 @@ def test_an_option_decides_between_two_columns(place, train):
 
 
 def test_a_column_of_audio_is_the_recording_whatever_others_are_called(place, train):
-    content = (place / "a.wav").read_bytes()
-    data = {"path": ["x.mp3", "y.mp3"], "audio": [{"bytes": content, "path": None}] * 2, "label": ["a", "b"]}
+    audio = [{"bytes": (place / name).read_bytes(), "path": None} for name in ("a.wav", "b.wav")]
+    data = {"path": ["x.mp3", "y.mp3"], "audio": audio, "label": ["a", "b"]}
     dataset = datasets.Dataset.from_dict(data).cast_column("audio", datasets.Audio())
-    assert train(dataset)[0]["num_frames"] == [RATE, RATE]
+    assert sorted(train(dataset)[0]["num_frames"]) == [RATE, 2 * RATE]
 
 
 def test_one_column_is_not_taken_twice():

@@ -13,6 +13,7 @@ from tiny import tiny_model, tiny_processor
 from lemer.evaluation import attention_figure, label_figure, plots
 from lemer.evaluation.attention_figure import draw_label_attentions, frame_times, label_attention_figure
 from lemer.evaluation.label_figure import join_sounds, key_frame_sounds, runs_of_codes, training_recordings
+from lemer.evaluation.occlusion import MOST, occlusion, parts_of
 from lemer.labels_lemer import frame_codes
 
 SAMPLES = (0.1 * np.random.default_rng(0).normal(size=4000)).astype(np.float32)  # 12 frames
@@ -58,21 +59,125 @@ def lines_of(ax):
     return [line.get_ydata() for line in ax.get_lines()]
 
 
-def test_the_figure_draws_the_mean_or_one_label():
+def test_the_figure_draws_the_answered_label_or_another_one():
     _, arrays = label_attention_figure(tiny_model(), tiny_processor(), SAMPLES, TEXT)
-    for label, chosen in ((None, lambda g: g.mean(1)), ("neu", lambda g: g[:, 2])):
-        fig, axes = draw_label_attentions(arrays, label)
-        over = [ax for ax in fig.axes if ax not in list(axes)][0]
-        np.testing.assert_array_equal(lines_of(over)[0], chosen(arrays["label_frame_attentions"]))
-        heights = [bar.get_height() for bar in axes[1].patches]
-        assert heights == pytest.approx(chosen(arrays["label_token_attentions"]))
-        assert [text.get_text() for text in axes[1].get_xticklabels()] == arrays["tokens"].tolist()
-        assert axes[0].get_xlabel() == "time (s)"
+    answered = int(arrays["scores"].argmax())
+    for label, shown in ((None, answered), ("neu", 2)):
+        _, (frames, parts, words, losses) = draw_label_attentions(arrays, label)
+        for ax, name in ((frames, "label_frame_attentions"), (words, "label_word_attentions")):
+            nearness = arrays[name] - arrays[name].mean(1, keepdims=True)
+            np.testing.assert_allclose(ax.images[0].get_array(), nearness.T, atol=1e-6)
+            assert ax.get_yticklabels()[shown].get_fontweight() == "bold"
+        assert [bar.get_height() for bar in losses.patches] == pytest.approx(100 * arrays["word_effects"][:, shown])
+        assert [bar.get_height() for bar in parts.patches] == pytest.approx(100 * arrays["part_effects"][:, shown])
+        assert [text.get_text() for text in losses.get_xticklabels()] == TEXT.split()
+        assert (parts.get_xlabel(), losses.get_xlabel()) == ("time (s)", "word")
     with pytest.raises(ValueError, match="choose one of ang, hap, neu, sad"):
         draw_label_attentions(arrays, "joy")
 
 
-SPEECH, WORDS = {"samples", "sampling_rate", "frame_times", "label_frame_attentions"}, {"tokens", "label_token_attentions"}
+def test_word_pieces_are_merged_and_special_tokens_and_earlier_turns_left_out():
+    text = " hello, zzz   you "  # zzz is spelled, the comma is a piece of its own
+    _, arrays = label_attention_figure(tiny_model(), tiny_processor(), None, text, ["you are late"])
+    tokens, attention = arrays["tokens"].tolist(), arrays["label_token_attentions"]
+    current = tokens.index("[SEP]") + 1
+    assert tokens[current:-1] == ["hello", ",", "z", "##z", "##z", "you"]
+    assert arrays["words"].tolist() == ["hello,", "zzz", "you"]
+    expected = [attention[current : current + 2].mean(0), attention[current + 2 : current + 5].mean(0)]
+    np.testing.assert_allclose(arrays["label_word_attentions"], [*expected, attention[current + 5]], atol=1e-6)
+
+
+def test_words_that_do_not_fit_into_the_model_have_no_attention():
+    fig, arrays = label_attention_figure(tiny_model(), tiny_processor(max_text_length=5), None, TEXT)
+    assert np.isnan(arrays["label_word_attentions"]).any(1).tolist() == [False, False, False, True]
+    assert arrays["word_effects"][3] != pytest.approx(0) or opened(plots.png(fig))
+
+
+# ------------------------------------------------------------------------------------------- what leaving out changes
+
+
+def test_effects_are_the_scores_without_each_word_and_each_second():
+    model, processor, rate = tiny_model(), tiny_processor(), 16_000
+    samples, words = np.concatenate([SAMPLES] * 6), TEXT.split()  # 1.5 s, three parts
+    arrays = occlusion(model, processor, samples, TEXT, HISTORY)
+    normalised = processor(audio=samples, sampling_rate=rate, return_tensors="pt")["input_values"]
+
+    def scores(words, begin=0, end=0) -> np.ndarray:
+        batch = dict(processor(text=" ".join(words), history=HISTORY, return_tensors="pt"))
+        batch["input_values"] = torch.cat([normalised[:, : int(begin * rate)], normalised[:, int(end * rate) :]], 1)
+        with torch.no_grad():
+            return model(**batch).logits.softmax(-1)[0].numpy()
+
+    whole = scores(words)
+    for index, effect in enumerate(arrays["word_effects"]):
+        np.testing.assert_allclose(effect, whole - scores(words[:index] + words[index + 1 :]), atol=1e-5)
+    assert arrays["part_bounds"].tolist() == [0.0, 0.5, 1.0, 1.5]
+    seconds = [whole - scores(words, *span) for span in ((0, 0.5), (0, 1), (0.5, 1.5), (1, 1.5))]
+    expected = [(seconds[part] + seconds[part + 1]) / 2 for part in range(3)]
+    np.testing.assert_allclose(arrays["part_effects"], expected, atol=1e-5)
+
+
+def test_a_long_utterance_is_left_out_in_at_most_so_many_groups_and_parts():
+    arrays = occlusion(tiny_model(modality="text"), tiny_processor(), None, " ".join(["hate", "this"] * 30))
+    assert arrays["word_effects"].shape == (60, 4) and len(np.unique(arrays["word_effects"], axis=0)) <= MOST
+    assert parts_of(60 * 16_000, 16_000).tolist() == [2.5 * 16_000 * part for part in range(MOST + 1)]
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_word_that_alone_decides_is_found(place):
+    """BERT without layers gives each word a vector of its own; the classifier and a label know that of "hate"."""
+    model = tiny_model(modality="text", text={"num_hidden_layers": 0})
+    processor, embeddings = tiny_processor(), model.text_model.embeddings
+    hate = processor.tokenizer.convert_tokens_to_ids("hate")
+    with torch.no_grad():
+        embeddings.position_embeddings.weight.zero_()
+        embeddings.token_type_embeddings.weight.zero_()
+        embeddings.word_embeddings.weight[:, 0] = -3.0
+        embeddings.word_embeddings.weight[hate, 0] = 30.0
+        embeddings.LayerNorm.weight.fill_(1.0)
+        embeddings.LayerNorm.bias.zero_()
+        model.classifier.weight.zero_()
+        model.classifier.weight[0, 0] = 2.0
+        model.classifier.bias.copy_(torch.tensor([0.0, 1.0, 0.0, 0.0]))
+        model.semantic_label_embeddings[0] = embeddings.word_embeddings.weight[hate]
+    words = ["you", "are", "so", "late", "again"]
+    words[place] = "hate"
+    _, arrays = label_attention_figure(model, processor, None, " ".join(words))
+    assert arrays["scores"].argmax() == 0
+    effects = arrays["word_effects"][:, 0]
+    assert effects.argmax() == place and effects[place] > 0.5 and np.abs(np.delete(effects, place)).max() < 0.01
+    nearness = arrays["label_word_attentions"] - arrays["label_word_attentions"].mean(1, keepdims=True)
+    assert nearness[:, 0].argmax() == place
+
+
+@pytest.mark.parametrize("second", [0, 1, 2])
+def test_a_second_of_sound_that_alone_decides_is_found(second):
+    """A tone in silence, frames that hear no others, and a classifier of the feature that tells the tone best."""
+    model = tiny_model(modality="speech", speech={"num_hidden_layers": 0, "feat_extract_norm": "layer"})
+    processor, rate = tiny_processor(), 16_000
+    samples = np.zeros(3 * rate, dtype=np.float32)
+    samples[second * rate : (second + 1) * rate] = np.sin(np.arange(rate) * 2 * np.pi * 100 / rate)  # 100 Hz
+    with torch.no_grad():
+        out = model(**processor(audio=samples, sampling_rate=rate, return_tensors="pt"))
+        hidden = out.speech_model_output.last_hidden_state[0]
+        times = torch.tensor(frame_times(model.config.speech_config, len(hidden)))
+        inner = hidden[(times > second + 0.02) & (times < second + 0.98)].amin(0)
+        outer = hidden[(times < second - 0.02) | (times > second + 1.02)].amax(0)
+        feature = int((inner - outer).argmax())
+        steep = 40 / (inner - outer)[feature]
+        model.classifier.weight.zero_()
+        model.classifier.bias.zero_()
+        model.classifier.weight[1, feature] = steep
+        model.classifier.bias[1] = -steep * (inner + outer)[feature] / 2
+    _, arrays = label_attention_figure(model, processor, {"array": samples, "sampling_rate": rate})
+    assert arrays["scores"].argmax() == 1
+    effects = arrays["part_effects"][:, 1]
+    assert set(np.argsort(effects)[-2:]) == {2 * second, 2 * second + 1}
+    assert np.sort(effects)[-2] > 0.3 and np.sort(effects)[-3] < 0.2
+
+
+SPEECH = {"samples", "sampling_rate", "frame_times", "label_frame_attentions", "part_bounds", "part_effects"}
+WORDS = {"tokens", "label_token_attentions", "label_word_attentions", "words", "word_effects"}
 
 
 @pytest.mark.parametrize(
@@ -90,7 +195,7 @@ SPEECH, WORDS = {"samples", "sampling_rate", "frame_times", "label_frame_attenti
 def test_what_a_model_takes_is_drawn(modality, inputs, drawn):
     fig, arrays = label_attention_figure(tiny_model(modality=modality), tiny_processor(), **inputs)
     assert set(arrays) - {"labels", "scores", "is_current"} == drawn
-    assert len([ax for ax in fig.axes if ax.get_ylabel().startswith("$G")]) == bool(drawn & SPEECH) + bool(drawn & WORDS)
+    assert len([ax for ax in fig.axes if ax.get_ylabel() == "label"]) == bool(drawn & SPEECH) + bool(drawn & WORDS)
     assert opened(plots.png(fig))
 
 

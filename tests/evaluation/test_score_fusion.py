@@ -16,11 +16,13 @@ PAPER = {"wa": 81.32, "ua": 82.18}
 @pytest.fixture
 def runs(tmp_path):
     settings = {"folds": (1, 2), "seeds": (0, 1)}
-    return write_run(tmp_path / "A5", "A5", **settings), write_run(tmp_path / "B5", "B5", **settings, epochs=9)
+    return write_run(tmp_path / "A5", "A5", **settings), write_run(
+        tmp_path / "B5", "B5", **settings, epochs=9, second_stage="done"
+    )
 
 
 def test_fused_logits_are_the_sums(runs, tmp_path):
-    fuse_runs(*runs, tmp_path / "fused", PAPER)
+    fuse_runs(*runs, tmp_path / "fused")
     for part in ("fold1/seed0", "fold1/seed1", "fold2/seed0", "fold2/seed1"):
         first, second, fused = (read_predictions(run / part / "predictions.csv") for run in (*runs, tmp_path / "fused"))
         assert (fused.ids, fused.names) == (first.ids, list(NAMES))
@@ -31,10 +33,18 @@ def test_fused_logits_are_the_sums(runs, tmp_path):
 def test_a_sum_by_hand_turns_two_wrong_answers_into_a_right_one(tmp_path):
     ids, labels = ["u"], np.array([1])
     for name, logits in (("A5", [3.0, 2.0, 0.0, 0.0]), ("B5", [0.0, 2.0, 3.0, 0.0])):
-        write_run(tmp_path / name, name, folds=(1,), answers={(1, 0): (ids, labels, np.array([logits]))})
+        answers = {(1, 0): (ids, labels, np.array([logits]))}
+        write_run(tmp_path / name, name, folds=(1,), answers=answers, second_stage="done")
     assert not any(read_run(tmp_path / name).parts[1, 0].predictions.right for name in ("A5", "B5"))
-    summary = fuse_runs(tmp_path / "A5", tmp_path / "B5", tmp_path / "fused", PAPER)
+    summary = fuse_runs(tmp_path / "A5", tmp_path / "B5", tmp_path / "fused")
     assert summary["mean"]["wa"] == 1.0 and summary["paper"] == PAPER
+
+
+@pytest.mark.parametrize("change", [{"words": 3}, {"set": ["modality=text"]}, {"second_stage": None}])
+def test_the_papers_figure_is_not_beside_a_fusion_of_changed_rows(tmp_path, change):
+    write_run(tmp_path / "A5", "A5", words=9)
+    write_run(tmp_path / "B5", "B5", **{"second_stage": "done", "words": 9, **change})
+    assert fuse_runs(tmp_path / "A5", tmp_path / "B5", tmp_path / "fused")["paper"] == {"wa": None, "ua": None}
 
 
 def test_utterances_meet_by_id_not_by_line(tmp_path):
@@ -48,7 +58,7 @@ def test_utterances_meet_by_id_not_by_line(tmp_path):
 
 
 def test_the_fused_run_is_read_like_a_trained_one(runs, tmp_path):
-    summary = fuse_runs(*runs, tmp_path / "fused", PAPER)
+    summary = fuse_runs(*runs, tmp_path / "fused")
     run = read_run(tmp_path / "fused")
     assert run.protocol["recipe"] == "score_fusion" and run.protocol["corpus_fingerprint"] == "f1"
     assert [one["recipe"] for one in run.protocol["fused"]] == ["A5", "B5"]
@@ -63,9 +73,9 @@ def test_the_fused_run_is_read_like_a_trained_one(runs, tmp_path):
 
 
 def test_fusing_again_gives_the_same_files(runs, tmp_path):
-    fuse_runs(*runs, tmp_path / "fused", PAPER)
+    fuse_runs(*runs, tmp_path / "fused")
     files = {path: path.read_bytes() for path in (tmp_path / "fused").rglob("*") if path.is_file()}
-    fuse_runs(*runs, tmp_path / "fused", PAPER)
+    fuse_runs(*runs, tmp_path / "fused")
     assert files == {path: path.read_bytes() for path in (tmp_path / "fused").rglob("*") if path.is_file()}
 
 
@@ -86,7 +96,7 @@ def test_runs_that_differ_where_they_must_not_are_refused(changes, message, tmp_
     write_run(tmp_path / "A5", "A5")
     write_run(tmp_path / "B5", "B5", **changes)
     with pytest.raises(ValueError, match=message):
-        fuse_runs(tmp_path / "A5", tmp_path / "B5", tmp_path / "fused", PAPER)
+        fuse_runs(tmp_path / "A5", tmp_path / "B5", tmp_path / "fused")
     assert not (tmp_path / "fused").exists()
 
 
@@ -99,18 +109,18 @@ def test_other_utterances_labels_or_splits_are_refused(tmp_path):
     part.write_text(part.read_text().replace('"train": 9', '"train": 8'))
     for name, message in (("ids", "2, such as Ses01F"), ("labels", f"1, such as {ids[5]}"), ("split", "'train': 8")):
         with pytest.raises(ValueError, match=message):
-            fuse_runs(tmp_path / "A5", tmp_path / name, tmp_path / "fused", PAPER)
+            fuse_runs(tmp_path / "A5", tmp_path / name, tmp_path / "fused")
 
 
 def test_an_unfinished_missing_or_repeated_run_is_refused(runs, tmp_path):
     first, second = runs
     with pytest.raises(ValueError, match="twice"):
-        fuse_runs(first, first, tmp_path / "fused", PAPER)
+        fuse_runs(first, first, tmp_path / "fused")
     with pytest.raises(ValueError, match="no run folder"):
-        fuse_runs(first, tmp_path / "nowhere", tmp_path / "fused", PAPER)
+        fuse_runs(first, tmp_path / "nowhere", tmp_path / "fused")
     (second / "fold2/seed1/results.json").unlink()
     with pytest.raises(ValueError, match=r"not finished: 3 of the 4 .* fold2/seed1 in epoch 3 of 9"):
-        fuse_runs(first, second, tmp_path / "fused", PAPER)
+        fuse_runs(first, second, tmp_path / "fused")
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(runs, tmp_path):
@@ -119,12 +129,12 @@ def test_a_folder_that_holds_something_else_is_left_alone(runs, tmp_path):
         folder.mkdir(exist_ok=True)
         (folder / "notes.txt").write_text("mine")
         with pytest.raises(ValueError, match="give another --output_dir"):
-            fuse_runs(*runs, folder, PAPER)
+            fuse_runs(*runs, folder)
         assert (folder / keep).exists() and (folder / "notes.txt").read_text() == "mine"
     write_run(tmp_path / "third", "A5", folds=(1, 2), seeds=(0, 1), epochs=3, set=["x=1"])
-    fuse_runs(first, second, tmp_path / "fused", PAPER)
+    fuse_runs(first, second, tmp_path / "fused")
     with pytest.raises(ValueError, match="fusion of other runs"):
-        fuse_runs(tmp_path / "third", second, tmp_path / "fused", PAPER)
+        fuse_runs(tmp_path / "third", second, tmp_path / "fused")
 
 
 @pytest.mark.parametrize(

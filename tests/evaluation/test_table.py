@@ -13,7 +13,7 @@ import lemer.train
 from lemer.evaluation import report
 from lemer.recipes import RECIPES
 
-TRAINED = [name for name in RECIPES if not RECIPES[name].fuses]
+TRAINED = [name for name in RECIPES if not RECIPES[name].fuses and name != "small_corpus"]  # which has no tower
 
 
 @pytest.fixture(scope="module")
@@ -60,4 +60,4 @@ def test_the_second_stage_is_made_once_for_all(runs):
 def test_every_recipe_lands_in_the_report(runs):
     assert report.main([str(runs)]) == 0
     with open(runs / "report/report.csv", newline="") as file:
-        assert {row["recipe"] for row in csv.DictReader(file)} == set(RECIPES)
+        assert {row["recipe"] for row in csv.DictReader(file)} == {*TRAINED, "score_fusion"}

@@ -12,17 +12,20 @@ import pytest
 import soundfile
 import torch
 from datasets import Dataset
+from known_layouts import write_crema_d, write_ravdess
 from releases import wav_file, write_release
 from tiny import perturb, seeded, tiny_config, tiny_processor, tower_folders
 from transformers import AutoModel
 
 import lemer
 from lemer import LemerModel
+from lemer.corpora.known import KNOWN
+from lemer.corpora.known_row import format_sources, format_table
 from lemer.recipes import RECIPES
 
 ROOT = Path(lemer.__file__).parent
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-REPORTS = {"real_data.md"}  # of runs on data that is not here; hours each
+REPORTS = {"real_data.md", "small_corpora.md"}  # of runs on data that is not here; hours each
 RUN = {name: text for name, text in PAGES.items() if name not in REPORTS}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SNIPPETS = [
@@ -38,6 +41,7 @@ MODULES = {
     ("train",): "lemer.train",
     ("pretrain",): "lemer.pretrain",
     ("predict",): "lemer.predict",
+    ("evaluate",): "lemer.score",
     ("publish",): "lemer.publish",
     ("report",): "lemer.evaluation.report",
     ("corpus", "iemocap"): "lemer.corpora.iemocap",
@@ -84,12 +88,14 @@ def things(tmp_path_factory):
     samples, rate = soundfile.read(folder / "recording.wav")
     (folder / "my_dataset").mkdir()
     rows = [{"file_name": f"{i}.wav", "emotion": ("calm", "angry")[i % 2], "speaker": f"s{i // 4}"} for i in range(8)]
-    for row in rows:
-        soundfile.write(folder / "my_dataset" / row["file_name"], samples, rate)
+    for number, row in enumerate(rows, start=1):  # no two recordings are the same
+        soundfile.write(folder / "my_dataset" / row["file_name"], samples * (1 - number / 20), rate)
     Dataset.from_list(rows).to_json(folder / "my_dataset" / "metadata.jsonl")
     turns = [{"speaker": "F", "text": f"line {i} of it", "emotion": ("neu", "sad")[i % 2]} for i in range(4)]
     lines = [{"turns": [{**turn, "text": f"{turn['text']}, {n}"} for turn in turns]} for n in range(4)]
     (folder / "dialogs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    write_ravdess(folder / "RAVDESS")
+    write_crema_d(folder / "CREMA-D")
     speech, _ = tower_folders(folder / "towers")
     seeded(lambda: AutoModel.from_config(tiny_config(speech={"model_type": "hubert"}).speech_config)).save_pretrained(
         folder / "HUBERT"
@@ -115,6 +121,8 @@ def small_options(command: list[str], things: Path) -> list[str]:
     if command[1] not in ("train", "pretrain"):
         return []
     options = ["--cache_dir", things / "cache"]
+    if "small_corpus" in command:  # it has no tower, and trains nothing by gradients
+        return [str(option) for option in options]
     for tower in ("speech", "text") if command[1] == "train" else ("speech",):
         if f"--{tower}_model" not in command:
             options += [f"--{tower}_model", things / "towers" / tower]
@@ -126,7 +134,7 @@ def small_options(command: list[str], things: Path) -> list[str]:
 def test_the_pages_have_commands_and_snippets_of_every_kind():
     commands = [command for page in RUN.values() for command in commands_of(page)]
     named = {command[1] for command in commands if command[0] == "lemer"}
-    assert named == {"train", "pretrain", "predict", "publish", "export", "app", "report", "corpus", "figure"}
+    assert named == {"train", "pretrain", "predict", "evaluate", "publish", "export", "app", "report", "corpus", "figure"}
     assert {command[0] for command in commands} == {"lemer", "python", "make", "pip"}
     assert len(SNIPPETS) >= 7 and len(commands_of(RUN["README.md"])) >= 3
 
@@ -184,11 +192,11 @@ def test_links_lead_to_files(name):
             assert target == "" or "://" in target or (page.parent / target).exists(), (page, link)
 
 
-def test_tests_that_the_readme_names_exist():
-    named = re.findall(r"test_\w+\.py", RUN["README.md"])
+def test_tests_that_the_promises_name_exist():
+    named = re.findall(r"test_\w+\.py", RUN["promises.md"])
     here = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     assert named and set(named) <= here
-    assert all((ROOT / path).exists() for path in re.findall(r"tests/\w+/\w+\.py", RUN["README.md"]))
+    assert all((ROOT / path).exists() for path in re.findall(r"tests/\w+/\w+\.py", RUN["promises.md"]))
 
 
 def test_the_table_of_recipes_is_that_of_the_code():
@@ -197,6 +205,11 @@ def test_the_table_of_recipes_is_that_of_the_code():
     known = {name: recipe for name, recipe in RECIPES.items() if recipe.paper_wa is not None}
     assert written == {name: (recipe.description, recipe.paper_wa, recipe.paper_ua) for name, recipe in known.items()}
     assert all(name in RUN["training.md"] for name in RECIPES)
+
+
+def test_the_table_of_corpora_is_that_of_the_rows():
+    page = RUN["corpora.md"]
+    assert f"\n\n{format_table(KNOWN)}\n\n" in page and page.endswith(f"\n\n{format_sources(KNOWN)}\n")
 
 
 def test_the_map_names_every_file_of_the_root_and_every_room():

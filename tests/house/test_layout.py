@@ -25,7 +25,7 @@ HOMES = [room for room in ROOMS if (ROOT / room / "__init__.py").exists()]  # in
 SOURCES = sorted([*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))])
 # What transformers copies beside a checkpoint: these, and every sibling that they import.
 REMOTE = sorted({path.stem for pattern in ("*_lemer.py", "*_cross_modal.py") for path in ROOT.glob(pattern)})
-LIBRARIES = {"numpy", "torch", "transformers", "huggingface_hub"}  # of remote files, beside the standard library
+LIBRARIES = {"numpy", "torch", "transformers", "huggingface_hub", "safetensors"}  # of remote files, beside Python itself
 OPTIONAL = {"soundfile", "soxr", "av", "fsspec"}  # of remote files, inside a try only
 # Rooms from the ground up: a file imports its own room and those below. Commands are the files at the root that are run.
 BELOW = {
@@ -183,6 +183,13 @@ def test_nobody_imports_a_command(path):
     commands = {name for name in imported_names(path) if name in MODULES and room_of(name) == "command"}
     allowed = name_of(path).split(".")[0] in ("__main__", "benchmarks")
     assert allowed or not commands
+
+
+def test_every_csv_file_is_made_by_format_csv():
+    """Which sees to it that no spreadsheet computes a text."""
+    writers = ("csv.writer", "csv.DictWriter", ".to_csv(")
+    using = {name_of(path) for path in SOURCES if any(writer in path.read_text(encoding="utf-8") for writer in writers)}
+    assert using == {"runtime.files"}
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))], ids=name_of)

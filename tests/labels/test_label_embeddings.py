@@ -12,7 +12,7 @@ from transformers import Wav2Vec2ConformerConfig, Wav2Vec2ConformerForPreTrainin
 from lemer import LemerModel
 from lemer.corpora.iemocap import load_iemocap
 from lemer.labels.descriptions import best_terms, class_tfidf, is_function_word, key_codes, key_words, name_words
-from lemer.labels.label_embeddings import build_label_embeddings
+from lemer.labels.label_embeddings import _warn_of_labels_alike, build_label_embeddings, format_cosines, label_cosines
 from lemer.labels_lemer import frame_codes, semantic_label_embeddings, tonal_label_embeddings
 
 NAMES = ("ang", "hap", "neu", "sad")
@@ -70,7 +70,9 @@ def test_function_words_are_known(word):
     assert is_function_word(word)
 
 
-@pytest.mark.parametrize("word", ["cry", "fire", "serious", "hate", "love", "sincere"])
+@pytest.mark.parametrize(
+    "word", ["cry", "fire", "serious", "hate", "love", "sincere", "never", "nothing", "alone", "please", "no"]
+)
 def test_words_that_tell_emotions_are_no_function_words(word):
     assert not is_function_word(word)
 
@@ -78,6 +80,13 @@ def test_words_that_tell_emotions_are_no_function_words(word):
 def test_function_words_of_one_class_alone_stay_out():
     found = key_words(["you don't hate", "oh great", "paper", "lost"], range(4), NAMES)
     assert found == {"ang": ["hate"], "hap": ["great"], "neu": ["paper"], "sad": ["lost"]}
+
+
+def test_a_word_of_few_dialogs_is_the_topic_of_these_and_no_key_word():
+    texts = [*["cougars win now"] * 30, *[f"horrible day {number}" for number in range(70)], *["great"] * 80]
+    labels, dialogs = [0] * 100 + [1] * 80, [*["d1", "d2", "d3"] * 10, *(f"d{number}" for number in range(4, 154))]
+    assert key_words(texts, labels, ("ang", "hap"), 3)["ang"] == ["day", "horrible", "cougars"]
+    assert key_words(texts, labels, ("ang", "hap"), 3, dialogs)["ang"] == ["day", "horrible"]
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
@@ -103,6 +112,27 @@ def test_a_word_counts_once_in_a_text():
 def test_key_words_that_cannot_be_found_are_an_error(texts, labels, k, message):
     with pytest.raises(ValueError, match=message):
         key_words(texts, labels, ("ang", "hap"), k)
+
+
+def test_random_labels_that_are_not_trained_are_drawn_and_differ():
+    model = tiny_model(modality="speech")
+    model.tonal_label_embeddings.zero_()
+    build_label_embeddings(model, tiny_processor(), None, tonal="random")
+    assert model.untrained == [] and len(model.tonal_label_embeddings.unique()) == 40
+
+
+@pytest.mark.parametrize("centering", ["none", "labels"])
+def test_cosines_of_labels_by_hand_and_a_warning_where_they_are_alike(centering, caplog):
+    model = tiny_model(modality="speech", label_centering=centering)
+    shared = torch.arange(10.0)
+    model.tonal_label_embeddings.copy_(shared + torch.eye(10)[:4])
+    labels = model.tonal_label_embeddings - (model.tonal_label_embeddings.mean(0) if centering == "labels" else 0)
+    expected = [[float(a @ b / a.norm() / b.norm()) for b in labels] for a in labels]
+    cosines = label_cosines(model)
+    np.testing.assert_allclose(cosines["tonal"], expected, atol=1e-4)
+    assert f"ang-hap {cosines['tonal'][0][1]:.3f}" in format_cosines(cosines, list(NAMES))
+    _warn_of_labels_alike(model)
+    assert ("6 of 6 pairs of tonal labels" in caplog.text) == (centering == "none")
 
 
 def test_semantic_label_embeddings_are_means_over_word_pieces_without_special_tokens():

@@ -1,5 +1,6 @@
 """Files and folders that are complete or not there, also when several processes write them."""
 
+import csv
 import multiprocessing
 import os
 import signal
@@ -9,8 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
 
-from lemer.runtime.files import replace_files, whole_folder, write_atomically, writing
+from lemer.runtime.files import as_cell, format_csv, from_cell, replace_files, whole_folder, write_atomically, writing
 
 CONTENTS = ["text with ü and\r\nline ends of both\nkinds", b"\x89PNG\r\n\x00\xff", "", b""]
 
@@ -128,3 +133,29 @@ def test_every_error_of_saving_names_the_path_and_what_to_do(error):
         writing("model"),
     ):
         raise error
+
+
+def test_files_of_a_folder_have_the_permissions_that_the_umask_says(tmp_path):
+    """safetensors writes for its owner alone."""
+    (tmp_path / "usual").touch()
+    with whole_folder(tmp_path / "folder") as folder:
+        (folder / "deep").mkdir()
+        save_file({"a": torch.zeros(2)}, folder / "deep" / "model.safetensors")
+        (folder / "run").touch(mode=0o700)
+    usual = (tmp_path / "usual").stat().st_mode
+    assert (tmp_path / "folder/deep/model.safetensors").stat().st_mode == usual
+    assert (tmp_path / "folder/run").stat().st_mode & 0o777 == 0o700 | usual & 0o666
+
+
+CELLS = st.text(alphabet="=+-@'\t\r\n,\" 1.aé", max_size=6)
+
+
+@given(CELLS)
+def test_no_cell_is_a_formula_and_every_text_comes_back(text):
+    assert from_cell(as_cell(text)) == text and as_cell(text)[:1] not in ("=", "+", "-", "@", "\t", "\r")
+
+
+def test_a_csv_file_has_texts_that_nobody_computes_and_numbers_as_they_are():
+    text = format_csv(["id", "-x"], [["=1+1", -0.5], ["@sum(1)", "-0.5"], ["a", None]])
+    assert text == "id,'-x\n'=1+1,-0.5\n'@sum(1),'-0.5\na,\n"
+    assert [[from_cell(cell) for cell in row] for row in csv.reader(text.splitlines())][1] == ["=1+1", "-0.5"]

@@ -1,44 +1,47 @@
-"""The split of a fold is that of a slow loop over dialogs, and takes whole dialogs."""
+"""The beginning of a fold: what a row needs from elsewhere, and what it says."""
 
-import numpy as np
+import datasets
 import pytest
-from datasets import Dataset
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from tiny import tiny_model, tiny_processor, tower_folders
 
-from lemer.training.folds import split_rows
-
-
-def slow_split(rows: list[dict], fold: int, share: float, seed: int) -> list[list[int]]:
-    """Rows of training, validation and test, dialog by dialog."""
-    train = [row["session"] != fold for row in rows]
-    chosen: set[str] = set()
-    names = sorted({row["dialog"] for row, is_train in zip(rows, train, strict=True) if is_train})
-    for name in np.random.default_rng([seed, fold]).permutation(names):
-        if sum(row["dialog"] in chosen for row in rows) >= share * sum(train):
-            break
-        chosen.add(name)
-    validation = [share > 0 and row["dialog"] in chosen for row in rows]
-    parts = ([], [], [])
-    for index, (is_train, is_validation) in enumerate(zip(train, validation, strict=True)):
-        parts[1 if is_validation else 0 if is_train else 2].append(index)
-    return list(parts)
+from lemer import LemerProcessor
+from lemer.training.fine_tuning import _load
+from lemer.training.folds import prepare_model
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.lists(st.integers(1, 7), min_size=2, max_size=30), st.floats(0, 0.9), st.integers(0, 9), st.integers(1, 3))
-def test_the_rows_of_every_part_are_those_of_a_slow_loop(sizes, share, seed, fold):
-    rows = [
-        {"id": f"{dialog}-{turn}", "session": dialog % 3 + 1, "dialog": f"dialog {dialog * 7 % 11} of {dialog}"}
-        for dialog, size in enumerate(sizes)
-        for turn in range(size)
-    ]
-    rows = [rows[index] for index in np.random.default_rng(seed).permutation(len(rows))]
-    parts = slow_split(rows, fold, share, seed)
-    dataset = Dataset.from_list(rows)
-    if not parts[0] or not parts[2]:
-        with pytest.raises(ValueError, match="training and"):
-            split_rows(dataset, fold, share, seed)
-        return
-    for part, expected in zip(split_rows(dataset, fold, share, seed), parts, strict=True):
-        assert part["id"][:] == [rows[index]["id"] for index in expected]
+def protocol(**config) -> dict:
+    labels = {"semantic_labels": "key_words", "tonal_labels": "key_frames", "words": 3, "codes": 3}
+    targets = {"class_weights": ["none"], "attributes": []}
+    return {"model": "lemer", "config": {"modality": "speech", **config}, "processor": {}, **labels, **targets}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    names = datasets.ClassLabel(names=["ang", "hap", "neu", "sad"])
+    columns = {"text": ["hello"] * 4, "label": [0, 1, 2, 3]}
+    return datasets.Dataset.from_dict(
+        columns, features=datasets.Features({"text": datasets.Value("string"), "label": names})
+    )
+
+
+def test_a_row_of_speech_alone_asks_for_no_text_tower(tmp_path, rows):
+    speech, _ = tower_folders(tmp_path / "towers")
+    prepare_model(protocol(use_label_embeddings=False), str(speech), "nobody/no-such-bert", rows, 0, tmp_path / "start", 2)
+    assert LemerProcessor.from_pretrained(tmp_path / "start").max_history == 10
+
+
+def test_a_text_tower_that_is_needed_and_out_of_reach_is_named(tmp_path, rows):
+    speech, _ = tower_folders(tmp_path / "towers")
+    with pytest.raises(OSError, match="nobody/no-such-bert is no folder"):
+        prepare_model(
+            protocol(speech_label_space="semantic"), str(speech), "nobody/no-such-bert", rows, 0, tmp_path / "start", 2
+        )
+
+
+def test_a_training_does_not_say_that_its_start_is_not_trained(tmp_path, caplog):
+    model = tiny_model()
+    model.forget_labels()
+    model.save_pretrained(tmp_path)
+    tiny_processor().save_pretrained(tmp_path)
+    assert "classifier" in _load(tmp_path, {"model": "lemer"}).untrained
+    assert not caplog.text

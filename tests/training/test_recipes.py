@@ -1,5 +1,7 @@
 """Every row is there, builds its configuration, and differs from its neighbour by what it says."""
 
+import dataclasses
+
 import pytest
 from tiny import tiny_model
 
@@ -9,11 +11,22 @@ from lemer.training.options import changed_settings, parse_args, set_defaults
 
 PAPER = ["A1", "A2", "A3", "A4", "A5", "B1", "B2", "B3", "B4", "B5", "score_fusion", "C1", "C2", "C3", "C4"]
 CROSS_MODAL = ["cross_modal", "cross_modal_speech", "cross_modal_text", "self_attention"]
+SEPARATED = ["A3_fixed", "A5_trained", "B3_fixed", "B5_trained"]
 TRAINED = [name for name in RECIPES if not RECIPES[name].fuses]
 
 
 def test_every_row_of_the_papers_is_a_recipe_in_the_papers_order():
-    assert list(RECIPES) == PAPER + CROSS_MODAL
+    assert [name for name in RECIPES if name not in SEPARATED] == [*PAPER, *CROSS_MODAL, "small_corpus"]
+
+
+@pytest.mark.parametrize("name", SEPARATED)
+def test_rows_that_separate_start_and_training_differ_in_training_alone(name):
+    recipe, base = RECIPES[name], RECIPES[name[:2]]
+    trained = {"train_label_embeddings": name.endswith("trained")}
+    assert recipe.config == {**base.config, **trained} != base.config
+    assert dataclasses.replace(recipe, config=base.config, description=base.description) == dataclasses.replace(
+        base, paper_wa=None, paper_ua=None
+    )
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -21,7 +34,7 @@ def test_rows_of_the_paper_have_its_figures(name):
     assert 67 < RECIPES[name].paper_wa < RECIPES[name].paper_ua < 84
 
 
-@pytest.mark.parametrize("name", CROSS_MODAL)
+@pytest.mark.parametrize("name", [*CROSS_MODAL, *SEPARATED, "small_corpus"])
 def test_rows_without_a_printed_figure_have_none(name):
     assert RECIPES[name].paper_wa is None and RECIPES[name].paper_ua is None
 
@@ -37,7 +50,8 @@ def test_rows_with_label_embeddings_have_them_and_others_not(name):
     config = {**RECIPES[name].config, **({"semantic_size": 20} if name == "B4" else {})}
     model = tiny_model(**config)
     buffers, parameters = dict(model.named_buffers()), dict(model.named_parameters())
-    used, trained = name not in ("A1", "A2", "B1", "B2"), name in ("A3", "B3")
+    used = name not in ("A1", "A2", "B1", "B2", "small_corpus")
+    trained = name in ("A3", "B3", "A5_trained", "B5_trained")
     for modality, label in (("speech", "semantic"), ("text", "tonal")):
         there = used and config.get("modality") != modality
         assert (f"{label}_label_embeddings" in buffers) == (there and not trained)
@@ -45,7 +59,9 @@ def test_rows_with_label_embeddings_have_them_and_others_not(name):
 
 
 def test_second_stage_comes_with_b2_and_stays():
-    assert [name for name in RECIPES if RECIPES[name].second_stage] == ["B2", "B3", "B4", "B5", "C1", "C2", "C3", "C4"]
+    assert [name for name in RECIPES if RECIPES[name].second_stage] == [
+        *("B2", "B3", "B4", "B5", "B3_fixed", "B5_trained", "C1", "C2", "C3", "C4")
+    ]
 
 
 def test_history_comes_with_a2_and_stays():

@@ -123,6 +123,15 @@ def test_a_checkpoint_without_quantizer_is_said_and_keeps_none(towers, caplog, s
     assert "quantizer" in caplog.text and str(towers / speech) in caplog.text
 
 
+@pytest.mark.parametrize(
+    "fields", [{"use_label_embeddings": False}, {"speech_label_space": "semantic", "semantic_size": 20}]
+)
+def test_a_missing_quantizer_is_not_said_where_none_is_used(towers, caplog, fields):
+    LemerModel.from_towers(str(towers / "bare"), None, modality="speech", **fields)
+    CrossModalModel.from_towers(str(towers / "hubert"), None, modality="speech")
+    assert "tonal labels" not in caplog.text
+
+
 @pytest.mark.parametrize("speech", ["bare", "hubert"])
 def test_a_speech_tower_without_quantizer_is_copied(towers, speech):
     model = LemerModel.from_towers(str(towers / speech), None, modality="speech")

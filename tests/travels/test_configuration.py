@@ -327,3 +327,9 @@ def test_labels_may_be_given_either_way_round():
 def test_labels_given_both_ways_must_agree():
     with pytest.raises(ValueError, match="disagree"):
         tiny_config(id2label={0: "no", 1: "yes"}, label2id={"no": 1, "yes": 0})
+
+
+@pytest.mark.parametrize("temperatures", [{"speech": 0.0}, {"text": -1.0}, {"words": 1.0}, {"speech": float("inf")}])
+def test_temperatures_are_positive_numbers_of_modalities(temperatures):
+    with pytest.raises(StrictDataclassError, match="temperatures must give"):
+        LemerConfig(temperatures=temperatures)

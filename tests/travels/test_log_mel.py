@@ -102,6 +102,31 @@ def test_bands_have_mean_0_and_variance_1_over_the_real_positions():
         assert not row[:, length:].any()
 
 
+def test_over_the_utterance_all_values_share_one_mean_and_variance():
+    layer = layer_of(tiny_model(modality="speech", speech={**LOG_MEL, "mel_normalization": "utterance"}))
+    samples, lengths = torch.stack([noise(8000), noise(8000, 1)]), torch.tensor([48, 30])
+    for row, plain, length in zip(layer(samples, lengths), log_mel(samples), lengths, strict=True):
+        real = plain[:, :length]
+        expected = (real - real.mean()) / (real.var(correction=0) + 1e-5).sqrt()  # the tilt over the bands stays
+        torch.testing.assert_close(row[:, :length], expected, atol=1e-4, rtol=1e-4)
+        assert not row[:, length:].any()
+
+
+def test_without_normalisation_the_logarithms_stay():
+    layer = layer_of(tiny_model(modality="speech", speech={**LOG_MEL, "mel_normalization": "none"}))
+    samples = noise(8000)[None]
+    assert torch.equal(layer(samples, torch.tensor([30]))[..., :30], log_mel(samples)[..., :30])
+    assert not layer(samples, torch.tensor([30]))[..., 30:].any()
+
+
+def test_a_checkpoint_without_the_field_normalises_each_band():
+    samples = noise(8000)[None]
+    old, band = (
+        layer_of(tiny_model(modality="speech", speech={**LOG_MEL, **field})) for field in ({}, {"mel_normalization": "band"})
+    )
+    assert torch.equal(old(samples), band(samples))
+
+
 def test_gain_changes_nothing():
     layer = layer_of(tiny_model(modality="speech", speech=LOG_MEL))
     torch.testing.assert_close(layer(4 * noise(8000)[None]), layer(noise(8000)[None]), atol=1e-4, rtol=1e-4)
@@ -229,6 +254,7 @@ def test_codes_are_those_of_the_quantizer_on_the_normalised_features(tmp_path):
         ({"conv_dim": (64, 12, 8)}, "80 bands"),
         ({"conv_stride": (200, 2, 2)}, "step of 160"),
         ({"mel_mask_bands": 81}, "0 to 80"),
+        ({"mel_normalization": "frame"}, "'utterance', 'band' or 'none', got 'frame'"),
         ({"mel_mask_share": None}, "mel_mask_share"),
     ],
 )

@@ -13,6 +13,7 @@ from lemer import LemerOutput
 from lemer.modeling_lemer import (
     BilinearAlignment,
     attention_constraint,
+    centred_labels,
     current_tokens,
     label_attention,
     masked_max,
@@ -34,6 +35,48 @@ def test_label_attention_is_the_cosine():
 
 def test_label_attention_of_a_zero_vector_is_zero():
     assert label_attention(torch.zeros(1, 1, 2), torch.eye(2)).tolist() == [[[0.0, 0.0]]]
+
+
+def test_centred_labels_are_those_that_are_set_without_their_mean():
+    labels = torch.tensor([[1.0, 5.0], [0.0, 0.0], [3.0, 1.0]])
+    assert centred_labels(labels).tolist() == [[-1.0, 2.0], [0.0, 0.0], [1.0, -2.0]]
+    assert centred_labels(torch.zeros(2, 3)).tolist() == [[0.0] * 3] * 2
+
+
+def test_a_vector_that_all_labels_share_changes_nothing_once_they_are_centred():
+    model, batch = tiny_variant("C1 centred branches", labels=True)
+    before = model(**batch)
+    model.tonal_label_embeddings += 100 * torch.randn(10, generator=torch.Generator().manual_seed(3))
+    after = model(**batch)
+    torch.testing.assert_close(after.speech_label_logits, before.speech_label_logits, rtol=0, atol=1e-4)
+    torch.testing.assert_close(after.loss, before.loss, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("modality", "dropped"), [("speech", "input_ids"), ("text", "input_values")])
+def test_branch_classifiers_answer_where_a_modality_is_missing(modality, dropped):
+    model, batch = tiny_variant("C1 centred branches", labels=True)
+    both = model(**batch)
+    masks = {"input_ids": ("attention_mask", "token_type_ids"), "input_values": ("input_values_mask",)}[dropped]
+    alone = model(**{name: values for name, values in batch.items() if name not in (dropped, *masks)})
+    torch.testing.assert_close(alone.logits, both[f"{modality}_branch_logits"])
+    expected = nn.functional.cross_entropy(alone.logits, batch["labels"])
+    torch.testing.assert_close(alone.branch_loss, expected)
+
+
+def test_branch_classifiers_change_nothing_of_the_answer_from_both():
+    model, batch = tiny_variant("C1")
+    with_branches = tiny_model(branch_loss_weight=0.5)
+    with_branches.load_state_dict(model.state_dict(), strict=False)
+    assert torch.equal(with_branches(**batch).logits, model(**batch).logits)
+    assert set(with_branches.state_dict()) - set(model.state_dict()) == {
+        f"{branch}_classifier.{part}" for branch in ("text", "speech") for part in ("weight", "bias")
+    }
+
+
+def test_a_new_branch_classifier_is_untrained_until_its_bias_moves():
+    model = tiny_model(branch_loss_weight=0.5)
+    model.forget_labels()
+    assert {"text_classifier", "speech_classifier"} < set(model.untrained)
 
 
 def test_masked_mean_is_over_real_positions():
@@ -99,6 +142,7 @@ def test_every_value_at_real_positions_is_the_slow_loops(computed):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_loss_is_the_sum_of_its_parts_with_the_configs_weights(name):
     weights = {"classification": 0.7, "constraint": 3, "text_label": 0.0, "speech_label": 1.9}
+    weights["branch"] = 0.6 if "branches" in name else 0.0
     model, batch = tiny_variant(name, labels=True, **{f"{part}_loss_weight": weight for part, weight in weights.items()})
     out = model(**batch)
     parts = [weight * out[f"{part}_loss"] for part, weight in weights.items() if f"{part}_loss" in out]
@@ -222,7 +266,7 @@ def test_current_tokens_without_token_types_are_refused():
 # ------------------------------------------------------------------------------------------------------- modalities
 
 
-@pytest.mark.parametrize("name", [name for name in MULTIMODAL if name in WITH_LABELS])
+@pytest.mark.parametrize("name", [name for name in MULTIMODAL if name in WITH_LABELS and "branches" not in name])
 @pytest.mark.parametrize(("modality", "field"), [("speech", "speech_label_logits"), ("text", "text_label_logits")])
 def test_a_missing_modality_is_answered_by_the_other_ones_label_branch(name, modality, field):
     model, batch = tiny_variant(name)
@@ -420,9 +464,9 @@ def test_the_order_of_the_classes_means_nothing(name):
     order = torch.tensor([2, 0, 3, 1])
     other = copy.deepcopy(model)
     with torch.no_grad():
-        for rows in ("semantic_label_embeddings", "tonal_label_embeddings", "classifier.weight", "classifier.bias"):
-            if rows in model.state_dict():
-                other.state_dict()[rows].copy_(model.state_dict()[rows][order])
+        for rows, values in model.state_dict().items():
+            if "label_embeddings" in rows or "classifier." in rows:
+                other.state_dict()[rows].copy_(values[order])
     permuted = {**batch, "labels": order.argsort()[batch["labels"]]}
     one, another = model(**batch), other(**permuted)
     for field in one:

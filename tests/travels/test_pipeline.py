@@ -114,6 +114,21 @@ def test_a_history_may_be_any_container(pipe, make):
     assert pipe({"text": TEXT, "history": make([])}) == pipe({"text": TEXT}) != expected
 
 
+@pytest.mark.parametrize(
+    ("modality", "one"), [("speech", {"audio": audio(CLIP)}), ("text", {"text": TEXT}), ("multimodal", {})]
+)
+def test_a_temperature_divides_the_logits_of_its_modality_alone(pipe, modality, one):
+    one = one or {"audio": audio(CLIP), "text": TEXT}
+    plain = pipe(one)
+    warm = LemerPipeline(tiny_model(temperatures={modality: 0.5}), tiny_processor(), device="cpu")
+    logits = np.log([label["score"] for label in plain])  # up to a constant
+    expected = np.exp(2 * logits) / np.exp(2 * logits).sum()
+    np.testing.assert_allclose([label["score"] for label in warm(one)], expected, rtol=1e-5)
+    assert [label["label"] for label in warm(one)] == [label["label"] for label in plain]
+    other = {"text": "hello"} if modality == "speech" else {"audio": audio(CLIP)}
+    assert_same(warm(other), pipe(other))
+
+
 @pytest.mark.parametrize("top_k", [1, 3, 9])
 def test_top_k_cuts_the_answer(pipe, top_k):
     assert pipe({"text": TEXT}, top_k=top_k) == pipe({"text": TEXT})[:top_k]

@@ -1,0 +1,76 @@
+"""`lemer evaluate`: the map of labels, what the model reads, the scores of what the model answers, and what is said."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny import tiny_model, tiny_processor
+
+from lemer import score
+from lemer.corpora.emotions import match_classes
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "checkpoint"
+    tiny_model().save_pretrained(folder)
+    tiny_processor(max_history=3).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Eight recordings with words, two of a label that the model does not have."""
+    random, rows = np.random.default_rng(0), []
+    for number, label in enumerate(["angry", "joy", "neutral", "Sad", "angry", "fear", "exc", "sad"]):
+        samples = random.integers(-5000, 5000, 3000 + 200 * number).astype(np.int16)
+        soundfile.write(tmp_path / f"{number}.wav", samples, 16_000)
+        rows.append({"path": f"{number}.wav", "text": "so late again", "emotion": label, "speaker": "ab"[number % 2]})
+    with open(tmp_path / "table.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return tmp_path / "table.csv"
+
+
+def test_labels_are_matched_by_the_map_by_name_and_by_meaning():
+    assert match_classes(["angry", "Joy", "exc", "fear"], ["ang", "joy"], {}) == {
+        **{"angry": "ang", "Joy": "joy", "exc": None, "fear": None}
+    }
+    assert match_classes(["angry", "exc"], ["ang", "hap"], {"EXC": "Hap", "angry": "hap"}) == {"angry": "hap", "exc": "hap"}
+    assert match_classes(["happiness"], ["happy", "joy"], {}) == {"happiness": None}  # which of the two is not known
+    with pytest.raises(ValueError, match=r"expc=hap: expected LABEL=CLASS with a label of the corpus \(exc\)"):
+        match_classes(["exc"], ["hap"], {"expc": "hap"})
+
+
+def test_scores_are_those_of_the_models_answers(checkpoint, corpus, tmp_path, capsys):
+    (checkpoint.parent / "results.json").write_text(json.dumps({"training_speakers": ["b", "c"]}))
+    out = tmp_path / "scores"
+    options = ["--corpus", str(corpus), "--cache_dir", str(tmp_path / "cache"), "--label_map", "exc=hap"]
+    assert score.main([str(checkpoint), *options, "--output_dir", str(out)]) == 0
+    page = capsys.readouterr().out
+    assert "Sad = sad, angry = ang, exc = hap, joy = hap, neutral = neu" in page and "fear (1)" in page
+    assert "1 of the 2 speakers of table.csv have names that the training had too (b)" in page
+    scores = json.loads((out / "scores.json").read_text())
+    assert scores["utterances"] == 7 and scores["modality"] == "multimodal" and 0 <= scores["calibration_error"] <= 1
+    assert {"scores.md", "predictions.csv"} <= {path.name for path in out.iterdir()}
+    model, processor = tiny_model(), tiny_processor(max_history=3)
+    with open(out / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        with torch.no_grad():
+            logits = model(**processor(str(corpus.parent / row["id"]), "so late again", return_tensors="pt")).logits[0]
+        np.testing.assert_allclose([float(row[name]) for name in ("ang", "hap", "neu", "sad")], logits, atol=1e-5)
+    assert scores["wa"] == pytest.approx(np.mean([row["label"] == row["prediction"] for row in rows]))
+
+
+def test_without_words_the_speech_branch_answers_and_it_is_said(checkpoint, corpus, tmp_path, capsys):
+    corpus.write_text(corpus.read_text().replace("text", "note"))
+    options = ["--corpus", str(corpus), "--cache_dir", str(tmp_path / "cache")]
+    assert score.main([str(checkpoint), *options]) == 0
+    assert "the speech branch of the model answers alone" in capsys.readouterr().out
+    assert score.main([str(checkpoint), *options, "--label_map", "rage=ang"]) == 1
+    assert "rage=ang: expected LABEL=CLASS" in capsys.readouterr().err
