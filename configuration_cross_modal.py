@@ -12,6 +12,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 if TYPE_CHECKING:  # `configuration_lemer.py` says why
+    from .activity_lemer import heard_spans  # noqa: F401
     from .audio_files_lemer import decode  # noqa: F401
     from .audio_lemer import load_audio  # noqa: F401
     from .integrity_lemer import write_checksums  # noqa: F401

@@ -20,6 +20,7 @@ except ImportError:  # transformers 5.16 to 5.19
 if TYPE_CHECKING:
     # A checkpoint gets the files that its configuration's file imports, so the pipeline is named here. Version 4 of
     # transformers does not follow the imports of a file further, so all are named: its users then read the error above.
+    from .activity_lemer import heard_spans  # noqa: F401
     from .audio_files_lemer import decode  # noqa: F401
     from .audio_lemer import load_audio  # noqa: F401
     from .integrity_lemer import write_checksums  # noqa: F401

@@ -8,7 +8,6 @@ most memory that it and its children had. The table goes to benchmarks/results/s
 """
 
 import argparse
-import csv
 import json
 import os
 import resource
@@ -20,7 +19,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-RECORDINGS, SECONDS, TURNS = 20, 0.5, 2_000  # recordings, their length, and turns of a dialog
+from lemer.runtime.files import format_csv, write_atomically
+
+SPEAKERS, RECORDINGS, SECONDS, TURNS = 4, 20, 0.5, 2_000  # recordings of all speakers, their length; turns of a dialog
 RESULTS = Path(__file__).with_name("results") / "scale.md"
 STAGES = {
     "libraries": "the libraries alone",
@@ -41,14 +42,14 @@ def write_corpus(folder: Path, rows: int) -> Path:
     random = np.random.default_rng(0)
     for number in range(RECORDINGS):
         soundfile.write(folder / f"{number}.wav", random.normal(0, 0.1, int(SECONDS * 16_000)), 16_000)
-    with open(table.with_suffix(".tmp"), "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "audio", "text", "label", "speaker", "dialog"])
-        for row in range(rows):
-            dialog = row // min(TURNS, max(1, rows // 8))
-            label = ("ang", "hap", "neu", "sad")[row % 4]
-            writer.writerow([row, f"{row % RECORDINGS}.wav", f"some words of turn {row}", label, f"s{dialog % 4}", dialog])
-    os.replace(table.with_suffix(".tmp"), table)
+    cells = []
+    for row in range(rows):
+        dialog = row // min(TURNS, max(1, rows // 8))
+        speaker, label = dialog % SPEAKERS, ("ang", "hap", "neu", "sad")[row % 4]
+        audio = f"{speaker + SPEAKERS * (row % (RECORDINGS // SPEAKERS))}.wav"  # no two speakers have one in common
+        cells.append([row, audio, f"some words of turn {row}", label, f"s{speaker}", dialog])
+    text = format_csv(["id", "audio", "text", "label", "speaker", "dialog"], cells)
+    write_atomically(table, text)
     return table
 
 
