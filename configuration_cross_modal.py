@@ -3,13 +3,22 @@
 This file travels with every checkpoint.
 """
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from .configuration_lemer import TowerConfig, TowersAndLabels  # first: raises an error where transformers is too old
+
+# isort: split
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
+from transformers import PreTrainedConfig
 
-from .configuration_lemer import TowerConfig, TowersAndLabels
+if TYPE_CHECKING:  # `configuration_lemer.py` says why
+    from .activity_lemer import heard_spans  # noqa: F401
+    from .audio_files_lemer import decode  # noqa: F401
+    from .audio_lemer import load_audio  # noqa: F401
+    from .integrity_lemer import write_checksums  # noqa: F401
+    from .pipeline_lemer import LemerPipeline  # noqa: F401
+    from .processing_lemer import LemerProcessor  # noqa: F401
+    from .versions_lemer import check_transformers  # noqa: F401
 
 
 @strict
@@ -53,10 +62,6 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
         "AutoModel": "modeling_cross_modal.CrossModalModel",
         "AutoModelForAudioClassification": "modeling_cross_modal.CrossModalModel",
         "AutoModelForSequenceClassification": "modeling_cross_modal.CrossModalModel",
-    }
-    sub_configs_defaults: ClassVar[dict] = {
-        "speech_config": SubConfigSpec(AutoConfig, model_type="wav2vec2-conformer", optional=True),
-        "text_config": SubConfigSpec(AutoConfig, model_type="bert", optional=True),
     }
     # Un-annotated: annotated it would become a field. Trainer.evaluate stacks every other output over batches.
     keys_to_ignore_at_inference = [  # noqa: RUF012

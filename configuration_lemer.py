@@ -5,13 +5,27 @@ This file travels with every checkpoint.
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from .versions_lemer import OLDEST_TRANSFORMERS  # noqa: F401  raises an error where transformers is too old
+
+# isort: split
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
-if TYPE_CHECKING:  # a checkpoint gets the files that its configuration's file names, and so the pipeline too
+try:
+    from transformers.configuration_utils import SubConfigSpec
+except ImportError:  # transformers 5.16 to 5.19
+    SubConfigSpec = None
+
+if TYPE_CHECKING:
+    # A checkpoint gets the files that its configuration's file imports, so the pipeline is named here. Version 4 of
+    # transformers does not follow the imports of a file further, so all are named: its users then read the error above.
+    from .activity_lemer import heard_spans  # noqa: F401
+    from .audio_files_lemer import decode  # noqa: F401
+    from .audio_lemer import load_audio  # noqa: F401
+    from .integrity_lemer import write_checksums  # noqa: F401
     from .pipeline_lemer import LemerPipeline  # noqa: F401
+    from .processing_lemer import LemerProcessor  # noqa: F401
 
     # A type checker cannot know a tower's fields: they depend on its model_type.
     TowerConfig = Any
@@ -29,6 +43,9 @@ AUTO_MAP = {
     "AutoModelForAudioClassification": "modeling_lemer.LemerModel",
     "AutoModelForSequenceClassification": "modeling_lemer.LemerModel",
 }
+
+# The fields of the towers, and the model_type of a tower that names none.
+TOWERS = {"speech_config": "wav2vec2-conformer", "text_config": "bert"}
 
 # Order of the classes in logits, label embeddings and metrics. "hap" holds IEMOCAP's happy and excited.
 EMOTIONS = ("ang", "hap", "neu", "sad")
@@ -91,6 +108,12 @@ class TowersAndLabels(ConfigBase):
     """
 
     auto_classes: ClassVar[dict[str, str]]
+    if SubConfigSpec is not None:
+        sub_configs_defaults: ClassVar[dict] = {
+            field: SubConfigSpec(AutoConfig, model_type=model_type, optional=True) for field, model_type in TOWERS.items()
+        }
+    elif not TYPE_CHECKING:  # a type checker knows newer versions, where this is a property
+        sub_configs: ClassVar[dict] = dict.fromkeys(TOWERS, AutoConfig)
     if TYPE_CHECKING:  # at run time they would be fields
         speech_config: TowerConfig
         text_config: TowerConfig
@@ -129,6 +152,10 @@ class TowersAndLabels(ConfigBase):
         # None means the default tower where the modality has one, and no tower where it has not.
         self.speech_config = ({} if self.speech_config is None else self.speech_config) if self.uses_speech else None
         self.text_config = ({} if self.text_config is None else self.text_config) if self.uses_text else None
+        if SubConfigSpec is None:  # newer versions of transformers make the towers' configurations of dicts
+            for field, model_type in TOWERS.items():
+                if isinstance(tower := getattr(self, field), dict):
+                    setattr(self, field, CONFIG_MAPPING[tower.get("model_type", model_type)](**tower))
         super().__post_init__(**kwargs)
         self.label2id = {label: index for index, label in self.id2label.items()}
         if given is not None and given != self.label2id:
@@ -298,10 +325,6 @@ class LemerConfig(TowersAndLabels, PreTrainedConfig):
 
     model_type = "lemer"
     auto_classes = AUTO_MAP
-    sub_configs_defaults: ClassVar[dict] = {
-        "speech_config": SubConfigSpec(AutoConfig, model_type="wav2vec2-conformer", optional=True),
-        "text_config": SubConfigSpec(AutoConfig, model_type="bert", optional=True),
-    }
     # Un-annotated: annotated it would become a field. Trainer.evaluate stacks every other output over batches, which
     # fails where their lengths differ.
     keys_to_ignore_at_inference = [  # noqa: RUF012

@@ -133,7 +133,7 @@ def _warn_of_labels_alike(model) -> None:
 
 def _codes_of_corpus(model, processor, dataset, batch_size: int, progress: bool) -> Iterator[tuple[int, np.ndarray]]:
     """The class index and the codes (F, G) of every utterance; utterances of similar length share a batch."""
-    order = np.argsort(-np.asarray(dataset["num_frames"]), kind="stable")
+    order = np.argsort(-np.asarray(dataset["num_frames"][:]), kind="stable")
     multiple = None if model.device.type == "cpu" else GPU_MULTIPLE
     with tqdm(total=len(order), desc="key frames", unit="utterance", disable=not progress) as bar:
         for start in range(0, len(order), batch_size):

@@ -89,7 +89,7 @@ def second_stage(
     target = folder / f"fold{fold}"
     train_rows = dataset.select(np.flatnonzero(rows_to_train_on(dataset, fold)))
     if len(train_rows) in (0, len(dataset)):
-        sessions = sorted(set(dataset["session"]))
+        sessions = sorted(set(dataset["session"][:]))
         raise ValueError(f"fold {fold}: the corpus has the sessions {sessions}; a fold needs its own session and another")
     check_unseen(str(speech_model), fold, corpus_fingerprint)
     accelerator = make_accelerator(target, mixed_precision)
@@ -199,7 +199,7 @@ def _train(target: Path, train_rows, fold: int, start: str, settings: dict, acce
         first, last = updates[:updates_per_epoch], updates[-updates_per_epoch:]
         results = {
             "fold": fold,
-            "sessions": sorted(set(train_rows["session"])),
+            "sessions": sorted(set(train_rows["session"][:])),
             "utterances": len(train_rows),
             "updates": progress["step"],
             **{f"first_{name}": fmean(line[name] for line in first) for name in LOGGED.values()},

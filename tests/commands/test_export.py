@@ -1,9 +1,13 @@
 """export.py: a checkpoint as ONNX answers as the checkpoint does."""
 
 import json
+import runpy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from tiny import tiny_batch, tiny_cross_modal, tiny_model, tiny_processor
 
@@ -56,6 +60,22 @@ def test_the_file_answers_as_the_model_whatever_the_sizes(name, tmp_path, capsys
         for output, answer in zip(outputs, answers, strict=True):
             np.testing.assert_allclose(answer, expected[output].numpy(), rtol=1e-4, atol=1e-5, err_msg=output)
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["model.onnx"]
+
+
+def test_the_example_without_torch_answers_as_the_checkpoint(tmp_path, capsys, monkeypatch):
+    model, processor = tiny_model(), tiny_processor()
+    export.export(model, processor, tmp_path / "model.onnx")
+    processor.save_pretrained(tmp_path)
+    clip = np.random.default_rng(0).normal(0.1, 0.1, 3000).astype(np.float32)
+    soundfile.write(tmp_path / "clip.wav", clip, 16_000, subtype="FLOAT")
+    arguments = ["example", tmp_path / "model.onnx", tmp_path, tmp_path / "clip.wav", "you are late"]
+    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    capsys.readouterr()
+    runpy.run_path(str(Path(export.__file__).parent / "examples" / "onnx_without_torch.py"))
+    with torch.no_grad():
+        batch = processor(audio=clip, text="you are late", sampling_rate=16_000, return_tensors="pt")
+        expected = model(**batch).logits.softmax(-1)[0].tolist()
+    assert list(json.loads(capsys.readouterr().out).values()) == pytest.approx(expected, abs=2e-4)
 
 
 def test_what_was_never_trained_is_refused(tmp_path, capsys):

@@ -166,7 +166,9 @@ def test_a_snippet_names_what_it_imports():
 
 def test_options_that_the_text_names_exist(capsys):
     text = re.sub(r"```.*?```", "", UNION, flags=re.DOTALL)
-    options = set(re.findall(r"`[^`\n]*?(--[a-z]\w*)", text)) - {"--nproc_per_node", "--dynamo_backend", "--cpu"}
+    others = {"--nproc_per_node", "--num_processes", "--dynamo_backend", "--cpu"}  # of launchers
+    others |= {"--gradient_checkpointing", "--workers", "--rows"}  # of examples and benchmarks
+    options = set(re.findall(r"`[^`\n]*?(--[a-z]\w*)", text)) - others
     for name in ("train", "pretrain", "predict", "publish"):
         with pytest.raises(SystemExit):
             run(["lemer", name, "--help"])
