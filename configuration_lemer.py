@@ -30,6 +30,13 @@ AUTO_MAP = {
     "AutoModelForSequenceClassification": "modeling_lemer.LemerModel",
 }
 
+# What `pipeline` answers with our own classes: the class, the Auto class of the model, and the kind of input.
+TASKS = {
+    "speech-emotion-recognition": ("LemerPipeline", "AutoModelForAudioClassification", "multimodal"),
+    "audio-classification": ("LemerPipeline", "AutoModelForAudioClassification", "audio"),
+    "text-classification": ("LemerTextPipeline", "AutoModelForSequenceClassification", "text"),
+}
+
 # Order of the classes in logits, label embeddings and metrics. "hap" holds IEMOCAP's happy and excited.
 EMOTIONS = ("ang", "hap", "neu", "sad")
 
@@ -72,6 +79,22 @@ def _check_front_end(speech: PreTrainedConfig, padding_safe: bool) -> None:
             "speech_config.front_end='log_mel' needs mel_mask_bands (0 to 80) and mel_mask_share (0 to 1), what a mask of "
             f"SpecAugment may hide, got {bands} and {share}"
         )
+
+
+class PipelineTasks(dict):
+    """
+    The tasks that `pipeline` finds in a configuration.
+
+    One is listed, which `pipeline` takes where no task is named. The tasks of transformers for one modality are found when
+    they are named: its own classes would leave out the temperature and say nothing about the modality that answered.
+    """
+
+    def __contains__(self, task) -> bool:
+        return task in TASKS
+
+    def __missing__(self, task) -> dict:
+        implementation, auto_model, kind = TASKS[task]
+        return {"impl": f"pipeline_lemer.{implementation}", "pt": [auto_model], "type": kind}
 
 
 def _as_index(index: int | str) -> int:
@@ -141,11 +164,10 @@ class TowersAndLabels(ConfigBase):
     @property
     def custom_pipelines(self) -> dict:
         """By which `pipeline` finds ours. Made anew at each call, since `pipeline` puts classes into what it is given."""
-        ours = {"impl": "pipeline_lemer.LemerPipeline", "pt": ["AutoModelForAudioClassification"], "type": "multimodal"}
-        return {"speech-emotion-recognition": ours}
+        return PipelineTasks({"speech-emotion-recognition": PipelineTasks()["speech-emotion-recognition"]})
 
     def to_dict(self) -> dict:
-        return {**super().to_dict(), "custom_pipelines": self.custom_pipelines}
+        return {**super().to_dict(), "custom_pipelines": dict(self.custom_pipelines)}
 
     @property
     def uses_speech(self) -> bool:

@@ -17,7 +17,7 @@ from transformers.utils import CONFIG_NAME, cached_file, logging
 
 from .activity_lemer import heard_spans, join_spans
 from .audio_lemer import SAMPLING_RATE, knows_its_rate, load_audio
-from .integrity_lemer import HUB_ARGUMENTS, PROCESSOR_FILES, changed_files, opening, write_checksums
+from .integrity_lemer import HUB_ARGUMENTS, LOCATION, PROCESSOR_FILES, changed_files, opening, write_checksums
 from .padding_lemer import (
     CLIPS,
     TOKENS,
@@ -143,10 +143,21 @@ class LemerProcessor(ProcessorMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        with opening(pretrained_model_name_or_path, kwargs, "processor_config.json or its tokenizer"):
-            processor = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-            here = {**kwargs, "local_files_only": True}  # the files were loaded just now
-            processor.damage = changed_files(pretrained_model_name_or_path, here, PROCESSOR_FILES)
+        try:
+            with opening(pretrained_model_name_or_path, kwargs, "processor_config.json or its tokenizer"):
+                processor = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+                here = {**kwargs, "local_files_only": True}  # the files were loaded just now
+                processor.damage = changed_files(pretrained_model_name_or_path, here, PROCESSOR_FILES)
+        except (OSError, ValueError) as error:
+            missing = _missing_files(pretrained_model_name_or_path, kwargs)
+            if not missing:
+                raise
+            raise OSError(
+                f"{pretrained_model_name_or_path} has a model and no whole processor: {' and '.join(missing)} is missing. "
+                "Trainer saves the processor only where it is given as processing_class. Save the one that the training "
+                "used beside the model: AutoProcessor.from_pretrained('the checkpoint that the training started from', "
+                f"trust_remote_code=True).save_pretrained('{pretrained_model_name_or_path}')"
+            ) from error
         return processor
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
@@ -390,6 +401,23 @@ class LemerProcessor(ProcessorMixin):
                 return_tensors="np",
             )
         )
+
+
+def _missing_files(checkpoint, location: dict) -> list[str]:
+    """Which files of a processor a checkpoint that has a model lacks; none where it has no model."""
+    location = {name: location[name] for name in LOCATION if location.get(name) is not None}
+
+    def has(*names: str) -> bool:
+        quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+        try:
+            return any(cached_file(checkpoint, name, **location, **quiet) is not None for name in names)
+        except OSError:  # there is no such checkpoint
+            return False
+
+    if not has(CONFIG_NAME):
+        return []
+    settings, tokenizer = ("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "tokenizer_config.json")
+    return [files[0] for files in (settings, tokenizer) if not has(*files)]
 
 
 def _as_batch(data: dict, return_tensors: str | None) -> BatchFeature:
