@@ -469,16 +469,24 @@ def open_pipeline(args: argparse.Namespace, has_words: bool) -> tuple["LemerPipe
     settings = {} if args.window_seconds is None else {"window_seconds": args.window_seconds}
     if args.asr is not None:
         settings["asr"] = pipeline("automatic-speech-recognition", model=args.asr, device=args.device)
-    with opening(args.checkpoint):
-        pipe = pipeline(
-            "speech-emotion-recognition",
-            model=args.checkpoint,
-            pipeline_class=LemerPipeline,
-            device=args.device,
-            dtype=args.dtype,
-            **settings,
-        )
-    multiply_by_onednn(pipe.model)
+    if args.checkpoint.endswith(".onnx"):
+        from lemer.prediction.onnx_model import OnnxModel
+
+        if args.dtype != "float32" or (args.device or "cpu") != "cpu":
+            raise ValueError("an ONNX file is computed on the CPU in its own precision: leave out --device and --dtype")
+        model = OnnxModel(args.checkpoint)
+        pipe = LemerPipeline(model, model.processor, device="cpu", **settings)
+    else:
+        with opening(args.checkpoint):
+            pipe = pipeline(
+                "speech-emotion-recognition",
+                model=args.checkpoint,
+                pipeline_class=LemerPipeline,
+                device=args.device,
+                dtype=args.dtype,
+                **settings,
+            )
+        multiply_by_onednn(pipe.model)
     if not pipe.model.config.uses_speech and args.asr is None and not has_words:
         raise ValueError(f"{args.checkpoint} reads words only, and no input has any: give a table with words, or --asr")
     return pipe, settings
