@@ -1,8 +1,9 @@
 # `make demo` and `make test` need Python 3.11 and nothing else: each makes the virtual environment itself.
 PYTHON ?= python3
 VENV ?= .venv
+comma := ,
 
-.PHONY: demo table test test-gpu common bench lint types docs style install lock fuzz
+.PHONY: demo table test test-gpu test-versions common bench bench-scale lint types docs style install lock fuzz
 
 # The main job on a spoken corpus made here: corpus, training, table, checkpoint opened in a fresh process.
 demo: $(VENV)/installed
@@ -41,6 +42,20 @@ types: $(VENV)/installed
 test-gpu: $(VENV)/installed
 	LEMER_TEST_GPU=1 $(VENV)/bin/python -m pytest tests/travels/test_gpu.py
 
+# What travels with a checkpoint, on the oldest version of transformers that is admitted, the first one that makes the towers'
+# configurations by itself, and the newest. Each has an environment of its own, which finds all other packages in $(VENV).
+test-versions: .versions/5.16.0/ready .versions/5.20.0/ready .versions/newest/ready
+	for version in 5.16.0 5.20.0 newest; do \
+		OMP_NUM_THREADS=1 .versions/$$version/bin/python -m pytest tests/travels tests/commands/test_export.py || exit 1; done
+
+.versions/%/ready: setup.cfg constraints.txt | $(VENV)/installed
+	rm -rf .versions/$*
+	$(PYTHON) -m venv .versions/$*
+	$(VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
+		"$$(.versions/$*/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/zz_shared.pth"
+	.versions/$*/bin/python -m pip install -q --upgrade "transformers$(if $(filter newest,$*),>=5.16$(comma)<6,==$*)"
+	touch $@
+
 # transformers' own tests of any model and processor, on ours. Its source distribution has them, the installed package not.
 COMMON = .common/$(subst ==,-,$(shell grep ^transformers== constraints.txt))
 common: $(VENV)/installed $(COMMON)/ready
@@ -57,6 +72,10 @@ $(COMMON)/ready: constraints.txt | $(VENV)/installed
 # What it costs over the towers alone and over transformers' own: the machine has to be quiet.
 bench: $(VENV)/installed .speechbrain/ready
 	$(VENV)/bin/python -m lemer.benchmarks.speed
+
+# What grows with the rows of a corpus, from 1,000 to a million; the first read of the largest takes most of the time.
+bench-scale: $(VENV)/installed
+	$(VENV)/bin/python -m lemer.benchmarks.scale
 
 # The other side of row h, outside of the environment. torchaudio is there for its Python: the rest is of another torch.
 .speechbrain/ready: | $(VENV)/installed

@@ -3,47 +3,57 @@
 This file travels with every checkpoint.
 """
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from .configuration_lemer import TowerConfig, TowersAndLabels  # first: raises an error where transformers is too old
+
+# isort: split
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
+from transformers import PreTrainedConfig
 
-from .configuration_lemer import TowerConfig, TowersAndLabels
+if TYPE_CHECKING:  # `configuration_lemer.py` says why
+    from .activity_lemer import heard_spans  # noqa: F401
+    from .audio_files_lemer import decode  # noqa: F401
+    from .audio_lemer import load_audio  # noqa: F401
+    from .integrity_lemer import write_checksums  # noqa: F401
+    from .padding_lemer import read_options  # noqa: F401
+    from .pipeline_lemer import LemerPipeline  # noqa: F401
+    from .processing_lemer import LemerProcessor  # noqa: F401
+    from .versions_lemer import check_transformers  # noqa: F401
 
 
 @strict
 class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
     r"""
-    Configuration of [`CrossModalModel`], after Krishna 2021 (arXiv 2108.09669). That paper's abstract names the parts; the
+    Configuration of `CrossModalModel`, after Krishna 2021 (arXiv 2108.09669). That paper's abstract names the parts; the
     sizes are choices of this package.
 
     Args:
-        speech_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a wav2vec 2.0 conformer):
+        speech_config (dict or PreTrainedConfig, optional, defaults to a wav2vec 2.0 conformer):
             The speech tower: `wav2vec2-conformer`, `wav2vec2` or another encoder of that family.
-        text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to BERT):
+        text_config (dict or PreTrainedConfig, optional, defaults to BERT):
             The text tower: `bert` or another bidirectional encoder. Its width may differ from the speech tower's.
-        modality (`str`, defaults to `"multimodal"`):
+        modality (str, defaults to "multimodal"):
             `"multimodal"`, `"speech"` or `"text"`. A unimodal model has no tower and no branch for the other modality.
-        attention (`str`, defaults to `"cross"`):
+        attention (str, defaults to "cross"):
             What a branch attends to: `"cross"` the other branch, `"self"` itself. A unimodal model always attends to itself.
-        hidden_size (`int`, defaults to 256): Width of both branches and of the classifier's hidden layer.
-        kernel_size (`int`, defaults to 3): Positions that the convolution of each branch reads; odd.
-        num_attention_heads (`int`, defaults to 8): Heads of each attention, a divisor of `hidden_size`.
-        dropout (`float`, defaults to 0.1): Dropout after the classifier's hidden layer; there is none in the branches.
-        padding_safe (`bool`, defaults to `True`):
+        hidden_size (int, defaults to 256): Width of both branches and of the classifier's hidden layer.
+        kernel_size (int, defaults to 3): Positions that the convolution of each branch reads; odd.
+        num_attention_heads (int, defaults to 8): Heads of each attention, a divisor of `hidden_size`.
+        dropout (float, defaults to 0.1): Dropout after the classifier's hidden layer; there is none in the branches.
+        padding_safe (bool, defaults to True):
             Keep padding out of every speech frame (see `speech_encoder_lemer.py`). `False` restores the stock encoder,
             in which an utterance's answer depends on the batch it is in.
-        class_weights (`list[float]`, *optional*):
+        class_weights (list[float], optional):
             How often an utterance of each class counts in the losses, in the order of the classes; None: once.
-        attributes (`dict[str, list[float]]`, *optional*):
+        attributes (dict[str, list[float]], optional):
             Attributes that a head on the classifier's input predicts beside the classes, such as valence: name -> mean and
             deviation of the training split, which its outputs are scaled by. They come in alphabetical order. None: no head.
-        attribute_loss_weight (`float`, defaults to 1.0): Weight of 1 - CCC of the attributes.
-        temperatures (`dict[str, float]`, *optional*):
-            What the logits are divided by before their softmax is shown as scores, by modality, as in [`LemerConfig`].
-        checksums (`dict`, *optional*): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
-        id2label, label2id (`dict`, *optional*, default to `ang, hap, neu, sad`): The classes, in the order of the logits.
+        attribute_loss_weight (float, defaults to 1.0): Weight of 1 - CCC of the attributes.
+        temperatures (dict[str, float], optional):
+            What the logits are divided by before their softmax is shown as scores, by modality, as in `LemerConfig`.
+        checksums (dict, optional): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
+        id2label, label2id (dict, optional, default to ang, hap, neu, sad): The classes, in the order of the logits.
     """
 
     model_type = "lemer_cross_modal"
@@ -53,10 +63,6 @@ class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
         "AutoModel": "modeling_cross_modal.CrossModalModel",
         "AutoModelForAudioClassification": "modeling_cross_modal.CrossModalModel",
         "AutoModelForSequenceClassification": "modeling_cross_modal.CrossModalModel",
-    }
-    sub_configs_defaults: ClassVar[dict] = {
-        "speech_config": SubConfigSpec(AutoConfig, model_type="wav2vec2-conformer", optional=True),
-        "text_config": SubConfigSpec(AutoConfig, model_type="bert", optional=True),
     }
     # Un-annotated: annotated it would become a field. Trainer.evaluate stacks every other output over batches.
     keys_to_ignore_at_inference = [  # noqa: RUF012

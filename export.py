@@ -120,8 +120,8 @@ def round_weights(path: Path) -> None:
     large = path.with_name(f"{path.name}.data").exists()
     model = onnx.load(path)
     del model.graph.value_info[:]  # sizes of intermediate values, of which a few contradict those that are inferred anew
-    # The filters of a log-Mel multiply a power spectrum, whose quiet bands 8 bits would round to nothing. Being no weights of
-    # the model, they are called lifted tensors.
+    # The filters of a log-Mel multiply a power spectrum, whose quiet bands 8 bits would round to nothing. Since they are no
+    # weights of the model, they are called lifted tensors.
     filters = [node.name for node in model.graph.node if any("lifted_tensor" in name for name in node.input)]
     quantize_dynamic(
         model,
@@ -220,7 +220,7 @@ def main(argv=None) -> int:
 
 
 def write(checkpoint: str, output: Path, int8: bool) -> None:
-    """Open a checkpoint, write it as ONNX, and say how well the file answers; errors as in [`export`] and of opening."""
+    """Open a checkpoint, write it as ONNX, and say how well the file answers; errors as in `export` and of opening."""
     with hold(output):
         from transformers import AutoModel
         from transformers.utils import logging

@@ -33,7 +33,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,15 +41,15 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from lemer.runtime.command import check_checkpoint, command_parser
+from lemer.runtime.command import check_checkpoint, command_parser, device_of_process, read_share
 from lemer.runtime.files import format_csv, from_cell
 from lemer.runtime.locks import hold
 
 if TYPE_CHECKING:
     from lemer import LemerPipeline
     from lemer.corpora.manifest import Utterance
+    from lemer.corpora.shards import Shard
 
-SHARD_BATCHES, SHARD_SECONDS = 8, 2_100  # of recordings that are in memory at once: batches, and seconds of speech
 # Utterances of one forward pass, and seconds of speech with their padding, by device. On a CPU more is slower and takes
 # gigabytes. A GPU waits for its next kernel with less (benchmarks/LOG.md).
 LARGEST = {"cpu": (8, 60.0), "cuda": (64, 240.0)}
@@ -87,8 +87,20 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         help="precision of the weights. bfloat16 takes half the memory, is faster where the machine has units for it, and "
         "changes scores in the second or third digit (default: float32)",
     )
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="answer one of N parts of the inputs, I from 0 to N - 1, and name --output after it. Dialogs stay whole. "
+        "Processes of torchrun and accelerate launch take a part each by themselves",
+    )
     args = parser.parse_intermixed_args(argv)
     check_checkpoint(parser, args.checkpoint)
+    try:
+        args.shard = read_share(args.shard)
+    except ValueError as error:
+        parser.error(str(error))
+    if args.shard is not None and args.output is None:
+        parser.error("a part of the inputs needs --output: the parts are joined by their files")
     if not args.inputs:
         parser.error(f"no input: give recordings, folders or tables after the checkpoint {args.checkpoint}")
     if args.batch_size is not None and args.batch_size < 1:
@@ -96,37 +108,6 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     if args.output is not None and args.output.suffix not in (".csv", ".jsonl"):
         parser.error(f"--output must end with .csv or .jsonl, got {args.output}")
     return parser, args
-
-
-def shards(dialogs: "list[list[Utterance]]", batch_size: int) -> "Iterator[list[list[Utterance]]]":
-    """
-    Groups of whole dialogs whose decoded recordings fit into memory together.
-
-    They depend on all inputs and not on what is done already, so that a command that goes on makes the same batches.
-    """
-    shard, utterances, seconds = [], 0, 0.0
-    for dialog in dialogs:
-        paths = [turn.audio for turn in dialog if isinstance(turn.audio, str) and os.path.isfile(turn.audio)]
-        more = sum(map(seconds_of, paths))
-        if shard and (utterances + len(dialog) > SHARD_BATCHES * batch_size or seconds + more > SHARD_SECONDS):
-            yield shard
-            shard, utterances, seconds = [], 0, 0.0
-        shard.append(dialog)
-        utterances, seconds = utterances + len(dialog), seconds + more
-    yield shard
-
-
-def seconds_of(path: str) -> float:
-    """About how many seconds of speech a file decodes to. Compressed silence is a small file of many hours."""
-    size = os.path.getsize(path)
-    if path.lower().endswith(".wav"):
-        return size / 32_000  # 16 bits at 16 kHz
-    import soundfile
-
-    try:
-        return min(soundfile.info(path).duration, 7_200)  # nothing longer is decoded
-    except (soundfile.LibsndfileError, OSError, ValueError):
-        return min(size / 1_000, 7_200)  # what phones write: 8 kbit/s and more
 
 
 # ------------------------------------------------------------------------------------------------------------ output
@@ -284,14 +265,30 @@ def answer(pipe, batch: list[dict]) -> list[dict | None]:
 
 
 def predict_shard(
-    pipe, dialogs: "list[list[Utterance]]", settings: dict, batch_size: int, failed: dict[str, str], bar
-) -> dict[str, list[dict]]:
-    """Pieces of every utterance that can be answered, with `scores`; `failed` gets the reasons of the others."""
-    from lemer.corpora.recordings import printable
+    pipe,
+    dialogs: "list[list[Utterance]]",
+    settings: dict,
+    batch_size: int,
+    failed: dict[str, str],
+    bar,
+    told: Sequence[str] = (),
+) -> tuple[dict[str, list[dict]], list[str]]:
+    """
+    Answer the dialogs of a shard.
 
-    pieces = {}
-    for dialog in dialogs:
-        history = []
+    Args:
+        failed: gets the reasons of utterances that cannot be answered.
+        told: what was said in the first dialog before its first turn here, as this function returned it.
+
+    Returns:
+        Pieces of every other utterance, with `scores`; and what was said in the last dialog, as far as it is read.
+    """
+    from lemer.corpora.recordings import printable
+    from lemer.processing_lemer import newest_turns
+
+    pieces, history = {}, list(told)
+    for number, dialog in enumerate(dialogs):
+        history = [] if number else history
         for turn in dialog:
             inputs = {"text": turn.text, "history": history if turn.history is None else turn.history}
             try:
@@ -304,7 +301,8 @@ def predict_shard(
                 failed[turn.id] = printable(error)
                 text = turn.text if isinstance(turn.text, str) else ""
                 bar.update()
-            history = [*history, text] if text.strip() else history
+            if text.strip():
+                history = newest_turns([*history, text], pipe.processor.max_history)
     # Like lengths meet in a batch, and what does not fit into memory fails at once.
     order = [piece for windows in pieces.values() for piece in windows]
     order.sort(key=lambda piece: 0 if piece["audio"] is None else -len(piece["audio"]))
@@ -325,7 +323,7 @@ def predict_shard(
         if reasons:
             failed[name] = reasons[0]
             del pieces[name]
-    return pieces
+    return pieces, history
 
 
 def rows_of(name: str, pieces: list[dict], labels: list[str], made: dict[str, str]) -> list[dict]:
@@ -380,6 +378,7 @@ class Job:
         failed: id of an input -> why it was left out.
         branches: how many rows each modality answered.
         answered: how many utterances were answered now.
+        told: what was said before in a dialog that goes on from the shard before.
     """
 
     dialogs: "list[list[Utterance]]"
@@ -392,24 +391,31 @@ class Job:
     failed: dict[str, str] = field(default_factory=dict)
     branches: Counter = field(default_factory=Counter)
     answered: int = 0
+    told: list[str] = field(default_factory=list)
 
     def run(self) -> int:
         """Answer all inputs that are not in the output yet; returns 1 if one was left out, else 0."""
+        from lemer.corpora.shards import shards
+
         count, number = sum(map(len, self.dialogs)), 0
         with tqdm(total=count, unit="utterance") as bar:
             for shard in shards(self.dialogs, self.batch_size):
-                turns = [turn for dialog in shard for turn in dialog]
-                if all(turn.id in self.output.done for turn in turns):
+                turns = [turn for dialog in shard.dialogs for turn in dialog]
+                # The next shard needs the words of a dialog that goes on there, also where its turns are done.
+                if not shard.goes_on and all(turn.id in self.output.done for turn in turns):
                     bar.update(len(turns))
+                    self.told = []
                 else:
                     self._answer(shard, turns, number, bar)
                 number += len(turns)
+        self.output.append([])  # where a part of the inputs is empty, its file is there all the same
         self._report(count)
         return 1 if self.failed else 0
 
-    def _answer(self, shard: "list[list[Utterance]]", turns: "list[Utterance]", number: int, bar) -> None:
+    def _answer(self, shard: "Shard", turns: "list[Utterance]", number: int, bar) -> None:
         """Answer the dialogs of a shard, whose first utterance has `number` others before it, and write their rows."""
-        pieces = predict_shard(self.pipe, shard, self.settings, self.batch_size, self.failed, bar)
+        pieces, told = predict_shard(self.pipe, shard.dialogs, self.settings, self.batch_size, self.failed, bar, self.told)
+        self.told = told if shard.goes_on else []
         labels, rows = list(self.pipe.model.config.id2label.values()), []
         for place, turn in enumerate(turns, number + 1):
             if turn.id in self.output.done or turn.id not in pieces:
@@ -499,11 +505,14 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
     Raises:
         OSError, ValueError, ImportError: an input, the checkpoint or the output is none.
     """
-    from lemer.corpora.manifest import read_inputs
+    from lemer.corpora.manifest import read_inputs, share_of
     from lemer.pipeline_lemer import WINDOW_SECONDS
 
     dialogs = read_inputs(args.inputs, args.dialog)
     utterances = [turn for dialog in dialogs for turn in dialog]
+    if args.shard is not None:
+        dialogs, args.output = share_of(dialogs, *args.shard), args.shard.name(args.output)
+        args.device = args.device or device_of_process()
     if args.output is not None:
         if args.output.is_dir():
             raise ValueError(f"--output {args.output} is a folder: name a file in it")

@@ -1,7 +1,7 @@
 """Second-stage self-supervised pre-training of the speech tower, on the training sessions of every fold (paper, row B2).
 
     python pretrain.py --data_dir IEMOCAP_full_release --output_dir runs/second_stage
-    torchrun --nproc_per_node 2 pretrain.py ...     two processes (`accelerate launch --cpu` silently runs one)
+    torchrun --nproc_per_node 2 pretrain.py ...     two processes (`accelerate launch --cpu` runs one)
 
 Each fold ends as OUTPUT_DIR/fold<k>/:
     checkpoint/        a `...ForPreTraining` checkpoint, for train.py or `LemerModel.from_towers`

@@ -6,11 +6,14 @@ This file travels with every checkpoint. Shapes: B batch, S samples, T text toke
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .versions_lemer import OLDEST_TRANSFORMERS  # noqa: F401  raises an error where transformers is too old
+
+# isort: split
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
 from transformers.utils import CONFIG_NAME, cached_file, logging
@@ -30,8 +33,12 @@ from .padding_lemer import (
     vector,
 )
 
+if TYPE_CHECKING:
+    from .audio_files_lemer import decode  # noqa: F401  `configuration_lemer.py` says why
+
 logger = logging.get_logger(__name__)
 
+MAX_HISTORY = 10  # earlier turns that are used, where nobody says how many
 # A fast tokenizer keeps the settings of the last call in its state, so two threads must not call one at the same time.
 TOKENIZER_LOCK = Lock()
 
@@ -93,6 +100,20 @@ def encode(tokenizer, *texts: list[str], limit: int) -> list[dict[str, list[int]
     return rows
 
 
+def newest_turns(turns: Sequence[str], count: int) -> list[str]:
+    """
+    The end of a history, oldest first, that holds all turns which a processor with `max_history=count` reads of it.
+
+    It has `count` turns with a letter or digit, which are words to every tokenizer, and any other turns between them.
+    """
+    kept = 0
+    for start in range(len(turns), 0, -1):
+        if kept == count:
+            return list(turns[start:])
+        kept += any(map(str.isalnum, turns[start - 1]))
+    return list(turns) if count else []
+
+
 class LemerProcessor(ProcessorMixin):
     r"""
     Processor of both models: resamples and normalises speech, and puts the earlier turns before the current one.
@@ -120,7 +141,7 @@ class LemerProcessor(ProcessorMixin):
         self,
         feature_extractor=None,
         tokenizer=None,
-        max_history: int = 10,
+        max_history: int = MAX_HISTORY,
         max_text_length: int = 150,
         max_audio_seconds: float = 120.0,
         max_silence: float | None = None,
@@ -233,7 +254,7 @@ class LemerProcessor(ProcessorMixin):
         Process one utterance or several into one padded batch.
 
         Args:
-            audio: One clip in any form that [`load_audio`] takes, or a list of clips. An array is always one clip.
+            audio: One clip in any form that `load_audio` takes, or a list of clips. An array is always one clip.
             text (`str` or `list[str]`): The current turn of every utterance. An empty text becomes its special tokens alone.
             history (`list[str]` or `list[list[str]]`):
                 Earlier turns of the dialog, oldest first. Tuples, arrays and columns of strings are taken as lists are.
@@ -366,8 +387,13 @@ class LemerProcessor(ProcessorMixin):
         lengths = [len(tokens) for tokens in tokenize(tokenizer, texts, add_special_tokens=False)["input_ids"]]
         spoken = []
         for turns in histories:
-            turns = [turn for turn in turns if turn.strip() and self.has_words(turn)]
-            spoken.append(" ".join(turns[-self.max_history :] if self.max_history else []))
+            newest = []
+            for turn in reversed(turns):
+                if len(newest) == self.max_history:
+                    break
+                if turn.strip() and self.has_words(turn):
+                    newest.append(turn)
+            spoken.append(" ".join(reversed(newest)))
         alone = [index for index, length in enumerate(lengths) if not spoken[index] or length >= room]
         with_history = sorted(set(range(len(texts))) - set(alone))
         rows: dict[int, dict[str, list[int]]] = {}

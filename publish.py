@@ -16,10 +16,12 @@ the command can then be repeated. Exit status: 0 done; 1 failed, with one line t
 """
 
 import argparse
+import importlib.metadata
 import json
 import math
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -42,6 +44,7 @@ from lemer.training.settings import SMALL_SPEECH_TOWERS
 # answers at once.
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
+HANDLER = Path(__file__).with_name("handler.py")  # of an inference endpoint
 FIGURE = "attention.png"
 METRICS = (("accuracy", "WA", "wa"), ("balanced_accuracy", "UA", "ua"), ("f1", "macro-F1", "macro_f1"))
 WAITS = (1, 3, 9)  # seconds before the second, third and fourth try
@@ -78,6 +81,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--token", help="default: HF_TOKEN, or that of `hf auth login`; both are safer than a command line")
     parser.add_argument("--dry-run", action="store_true", help="write the folder, print the card, send nothing")
     parser.add_argument("--output_dir", help="of --dry-run: an empty or new folder (default: a new temporary one)")
+    parser.add_argument(
+        "--endpoint",
+        action="store_true",
+        help="also publish handler.py and requirements.txt, by which the Hub serves the repository as an inference endpoint",
+    )
     card = parser.add_argument_group("what the card says")
     card.add_argument(
         "--licence",
@@ -184,6 +192,9 @@ def write_folder(run: FinishedRun, args: argparse.Namespace, folder: Path) -> No
     processor.check_fits(model.config)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    if args.endpoint:
+        shutil.copy(HANDLER, folder)
+        (folder / "requirements.txt").write_text("\n".join(endpoint_requirements()) + "\n")
     figure = None
     if args.figure_audio is not None:
         from lemer.evaluation.attention_figure import label_attention_figure  # needs matplotlib
@@ -194,6 +205,13 @@ def write_folder(run: FinishedRun, args: argparse.Namespace, folder: Path) -> No
     card = make_card(run, args, model, processor, figure)
     (folder / "README.md").write_text(str(card), encoding="utf-8")
     check_folder(folder, run)
+
+
+def endpoint_requirements() -> list[str]:
+    """What an endpoint installs beside torch: the libraries of the files that travel, in the versions of setup.cfg."""
+    wanted = {"transformers", "soundfile", "soxr"}
+    required = importlib.metadata.requires("lemer") or []
+    return sorted(line for line in required if re.split(r"[<>=!~; \[]", line)[0] in wanted and "extra" not in line)
 
 
 def check_folder(folder: Path, run: FinishedRun) -> None:
@@ -281,6 +299,7 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
     """The model card: model_card.md with the run's numbers, in per cent."""
     from lemer.evaluation.report.page import escape_markdown
     from lemer.evaluation.summary import MODALITIES, paper_figures, recipe_changes
+    from lemer.versions_lemer import OLDEST_TRANSFORMERS
 
     protocol, row, results, config = run.protocol, run.row, run.results, model.config
     recipe, corpus = get_recipe(row["recipe"]), corpus_of(run, args.corpus_name)
@@ -330,6 +349,7 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
         bases=bases,
         settings=json.dumps(public_settings(protocol), indent=1),
         figure=figure,
+        oldest_transformers=".".join(map(str, OLDEST_TRANSFORMERS)),
     )
 
 

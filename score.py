@@ -89,7 +89,7 @@ def match_labels(
     from lemer.corpora.emotions import match_classes, parse_label_map
 
     names = dataset.features["label"].names
-    written = np.asarray(dataset["label"])
+    written = np.asarray(dataset["label"][:])
     counts = Counter(written.tolist())
     matched = match_classes(names, classes, parse_label_map(assignments))
     places = np.array([-1 if (name := matched[label]) is None else classes.index(name) for label in names])

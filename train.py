@@ -1,7 +1,7 @@
 """Train one recipe of the papers' tables and score it on the sessions held out.
 
     python train.py --recipe C1 --data_dir IEMOCAP_full_release --output_dir runs/C1
-    torchrun --nproc_per_node 2 train.py ...        two processes (`accelerate launch --cpu` silently runs one)
+    torchrun --nproc_per_node 2 train.py ...        two processes (`accelerate launch --cpu` runs one)
 
 Each fold and seed ends as OUTPUT_DIR/fold<k>/seed<s>/:
     checkpoint/        opens with `AutoModel.from_pretrained(..., trust_remote_code=True)`

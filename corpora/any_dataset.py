@@ -39,8 +39,11 @@ from collections.abc import Sequence
 
 import datasets
 import numpy as np
+import pyarrow
+from datasets.table import InMemoryTable
 
 from ..audio_lemer import SAMPLING_RATE
+from ..processing_lemer import newest_turns
 from .annotations import add_annotations, numbers_or_none, votes_by_class
 from .any_source import PART_CUT, PART_WHOLE, prepare_rows
 from .columns import ATTRIBUTES, order_keys
@@ -49,6 +52,7 @@ from .report import EXAMPLES, Kinds, Report
 from .sources import keep_apart, source_name
 from .splits import copies_across, groups_to_split, hold_named_out
 
+ROWS_AT_ONCE = 10_000  # rows that are copied out of a table for the fingerprint
 KINDS = Kinds(
     damaged={
         "audio_missing": "rows without a recording (history only)",
@@ -96,6 +100,7 @@ def load_any_dataset(
     streaming: bool = False,
     cache_dir: str | os.PathLike | None = None,
     max_bad: int | None = None,
+    max_history: int | None = None,
     progress: bool = True,
 ) -> tuple[datasets.Dataset, "Report"]:
     """
@@ -121,6 +126,8 @@ def load_any_dataset(
             orders its turns. None: no dialogs; the order of the source.
         streaming: Do not keep a Hub dataset's own files, only the prepared rows.
         cache_dir: Default: the cache of `datasets`.
+        max_history: Keep what a processor of this `max_history` reads of a history, so that a row does not grow with its
+            dialog. None keeps all earlier turns.
         max_bad: Refuse a corpus with more damaged rows (kinds of `KINDS.damaged`).
 
     Raises:
@@ -139,7 +146,9 @@ def load_any_dataset(
     )
     folds = ([1] * len(prepared), {1: "all"}, "not split") if unsplit else None
     split = (test_share, test_split, pattern)
-    dataset, report = make_corpus(source_name(source), prepared, facts, wanted, labels, *split, made=folds)
+    dataset, report = make_corpus(
+        source_name(source), prepared, facts, wanted, labels, *split, made=folds, max_history=max_history
+    )
     report.check_damage(max_bad)
     report.check_classes()
     return dataset, report
@@ -158,18 +167,19 @@ def make_corpus(
     *,
     changed: dict[str, list] | None = None,
     made: tuple[list[int], dict[int, str], str] | None = None,
+    max_history: int | None = None,
 ) -> tuple[datasets.Dataset, Report]:
     """
     Rows of the schema, in their order, and the report on them.
 
     Args:
         prepared, facts, wanted: of `prepare_rows`.
-        labels, test_share, test_split: as in `load_any_dataset`.
+        labels, test_share, test_split, max_history: as in `load_any_dataset`.
         changed: columns of the prepared rows that have other values than when they were prepared.
         made: the fold of every prepared row, the folds' names, and in words how they were made; None for those of `wanted`,
             `test_share` and `test_split`.
     """
-    columns = {**prepared.remove_columns("audio")[:], **(changed or {})}
+    columns = {**prepared.remove_columns(["audio", "stamp"])[:], **(changed or {})}
     notes: dict[str, list[str]] = {kind: [] for kind in KINDS.all}
     remarks = list(facts["remarks"])
     columns["id"] = _ids(columns, notes, remarks)
@@ -178,6 +188,8 @@ def make_corpus(
     columns["problem"] = _parts(columns, notes, remarks)
     _tell_speakers(columns, pattern, wanted, remarks)
     columns["recording"] = _recordings(columns, notes)
+    for unused in ("name", "group", "path", "part"):  # not used below, and as large as all others together
+        del columns[unused]
     notes["audio_silent"] += [name for name, silent in zip(columns["id"], columns["silent"], strict=True) if silent]
     classes = _classes(columns["label"], facts["label_names"], labels)
     folds, fold_names, split = made or _folds(columns, wanted, test_share, test_split)
@@ -185,12 +197,13 @@ def make_corpus(
     order = _order(columns, folds, wanted["order"])
 
     votes = votes_by_class(columns["votes"], classes, columns["id"], notes)
-    described = _describe(columns, folds, order, classes, facts, votes, notes)
+    described = _describe(columns, folds, order, classes, facts, votes, notes, max_history)
     attributes = {name: numbers_or_none(name, columns[name], remarks) for name in ATTRIBUTES}
     described = add_annotations(described, votes, attributes)
-    samples = _count_samples(folds, described["label"], fold_names, classes)
+    samples = _count_samples(folds, described["label"][:], fold_names, classes)
     # Joined before they are ordered: indices would be written out with all recordings.
-    dataset = datasets.concatenate_datasets([described, prepared.select_columns(["audio"])], axis=1).select(order)
+    dataset = datasets.concatenate_datasets([described, prepared.select_columns(["audio"])], axis=1)
+    dataset = dataset.select(np.asarray(order, dtype=np.int64))  # a list would be pickled number by number
     one_fold = bool(test_share or test_split)
     notes["shared_speaker"] = _shared_speakers(columns["speaker"], folds)
     report = Report(
@@ -464,17 +477,22 @@ def _order(columns: dict, folds: list[int], order_column: str | None) -> list[in
     return sorted(range(len(ids)), key=lambda index: (folds[index], first[dialogs[index]], places[index], index))
 
 
-def _describe(columns: dict, folds, order, classes, facts, votes, notes: dict[str, list[str]]) -> datasets.Dataset:
+def _describe(
+    columns: dict, folds, order, classes, facts, votes, notes: dict[str, list[str]], max_history: int | None
+) -> datasets.Dataset:
     """All columns but the recordings, in the order of the source; what is damaged or left out is noted."""
-    histories, told = [None] * len(order), defaultdict(list)
+    histories: list[list[str]] = [[] for _ in order]
+    told: defaultdict[str, list[str]] = defaultdict(list)
     labels, frames = [], []
     for index in order:
         history, text = told[columns["dialog"][index]], columns["text"][index]
-        histories[index] = list(history)
+        histories[index] = list(history) if max_history is None else newest_turns(history, max_history)
         if text:
             history.append(text)
     if facts["history"]:
         histories = [history or [] for history in columns["history"]]
+        if max_history is not None:
+            histories = [newest_turns(history, max_history) for history in histories]
     rows = zip(*(columns[name] for name in ("id", "text", "label", "problem", "num_frames")), votes, strict=True)
     for name, text, label, problem, samples, voted in rows:
         if label not in classes:
@@ -513,7 +531,10 @@ def _describe(columns: dict, folds, order, classes, facts, votes, notes: dict[st
         "num_frames": datasets.Value("int64"),
         "history": datasets.List(datasets.Value("string")),
     }
-    return datasets.Dataset.from_dict(rows, features=datasets.Features({name: features[name] for name in rows}))
+    features = datasets.Features({name: features[name] for name in rows})
+    # Not Dataset.from_dict, which looks at every value: this takes a third of the time.
+    table = InMemoryTable(pyarrow.Table.from_pydict(rows, schema=features.arrow_schema))
+    return datasets.Dataset(table, info=datasets.DatasetInfo(features=features))
 
 
 def _shared_speakers(speakers: list[str | None], folds: list[int]) -> list[str]:
@@ -527,10 +548,10 @@ def _shared_speakers(speakers: list[str | None], folds: list[int]) -> list[str]:
 def _fingerprint(described: datasets.Dataset, digests: list[str], order: list[int]) -> str:
     """sha256 of ids, dialogs, folds, texts, labels, annotations and samples of all rows, in their order."""
     annotated = [name for name in ("votes", *ATTRIBUTES) if name in described.column_names]
-    columns = described.select_columns(["id", "dialog", "session", "text", "label", *annotated])[:]
-    lines = list(zip(*columns.values(), digests, strict=True))
-    names = described.features["label"].names
-    digest = hashlib.sha256(json.dumps(names).encode())
-    for index in order:
-        digest.update(json.dumps(lines[index]).encode() + b"\n")
+    named = described.select_columns(["id", "dialog", "session", "text", "label", *annotated])
+    digest = hashlib.sha256(json.dumps(described.features["label"].names).encode())
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        part = order[start : start + ROWS_AT_ONCE]
+        for line in zip(*named[part].values(), (digests[index] for index in part), strict=True):
+            digest.update(json.dumps(line).encode() + b"\n")
     return digest.hexdigest()

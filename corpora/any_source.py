@@ -9,8 +9,12 @@ what their cells say: `corpora/columns.py`; where recordings lie and which part 
 import hashlib
 import io
 import json
+import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +23,7 @@ import numpy as np
 import soundfile
 from datasets.arrow_writer import ArrowWriter
 from datasets.config import HF_DATASETS_CACHE
+from datasets.table import MemoryMappedTable, concat_tables
 from filelock import FileLock
 from tqdm.auto import tqdm
 
@@ -42,6 +47,8 @@ from .sources import DatasetSplit, Source, SourceRow, TableSplit, open_source
 
 SCHEMA_VERSION = "3"  # in the cache's key: raise it with every change of what a prepared row holds
 SHARD = 1000  # rows written, and lost by a kill, at once
+PROCESSES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1  # that decode recordings
+CHUNK = 16  # rows that a process gets at once
 # Found by the names of columns.
 USES = ("audio", "text", "label", "id", "speaker", "start", "end", "duration", "history", "votes", *ATTRIBUTES)
 PART_CUT, PART_WHOLE = "cut", "whole"  # a part of a recording; a whole one, whose times lie in something longer
@@ -100,15 +107,17 @@ def prepare_rows(
         files = [str(folder / f"{shard:05d}.arrow") for shard in range(facts["shards"])]
         if not files:
             raise ValueError(f"{opened.name} has no rows in {', '.join(opened.splits)}")
-        prepared = datasets.concatenate_datasets([datasets.Dataset.from_file(file) for file in files])
+        table = concat_tables([MemoryMappedTable.from_file(file) for file in files])
+        # With a fingerprint, since `datasets` would compute one of all files.
+        prepared = datasets.Dataset(table, info=datasets.DatasetInfo(features=PREPARED), fingerprint=folder.name)
         # Recordings may lie outside of what the key is made of, and those that were not there in another current folder.
-        stamped = list(zip(prepared["path"], prepared["stamp"], strict=True))
+        stamped = list(zip(prepared["path"][:], prepared["stamp"][:], strict=True))
         moved = facts["current_folder"] != os.getcwd() and any(path is not None and stamp == "" for path, stamp in stamped)
         if not moved and all(path is None or stamp == file_stamp(path) for path, stamp in stamped):
             break
         done.unlink()
     unnamed = sorted(
-        {os.path.abspath(path) for path in opened.recordings if printable(path) == path} - set(prepared["path"])
+        {os.path.abspath(path) for path in opened.recordings if printable(path) == path} - set(prepared["path"][:])
     )
     facts["remarks"] = opened.remarks + facts["remarks"]
     if unnamed:
@@ -123,6 +132,7 @@ class _ShardWriter:
     def __init__(self, name: str, wanted: dict, folder: Path):
         self.name, self.wanted, self.folder = name, wanted, folder
         self.state_file = folder / "state.json"
+        self.pool, self.stack = None, ExitStack()  # of processes, which are ended when all is written
         # Of the split being read: its rows so far, and the reader's position after them.
         self.state = {"split": 0, "shards": 0, "rows": 0, "split_rows": 0, "position": None, "facts": None, "remarks": []}
 
@@ -132,7 +142,7 @@ class _ShardWriter:
         if self.state_file.exists():
             self.state = json.loads(self.state_file.read_text())
         settings = {"unit": "row", "initial": self.state["rows"], "disable": not progress}
-        with tqdm(desc=f"reading {self.name}", **settings) as bar:
+        with self.stack, tqdm(desc=f"reading {self.name}", **settings) as bar:
             for number, split in enumerate(splits.values()):
                 if number >= self.state["split"]:
                     self._write_split(number, split, bar)
@@ -168,13 +178,12 @@ class _ShardWriter:
         temporary = shard.with_suffix(".tmp")
         written = 0
         with ArrowWriter(features=PREPARED, path=str(temporary)) as writer:
-            for written, row in enumerate(rows, start=1):
-                try:
-                    prepared = prepare_row(row, columns, label_names)
-                except ValueError as error:
+            prepare = partial(_prepare_or_error, columns=columns, label_names=label_names)
+            for written, (prepared, wrong) in enumerate(self._map(prepare, rows), start=1):
+                if wrong is not None:
                     at = f"{split}-{self.state['split_rows'] + written - 1:06d}"
-                    raise ValueError(f"row {at} ({row.place}): {error}") from error
-                writer.write({"split": split, "group": row.group, **prepared})
+                    raise ValueError(f"row {at} {wrong}")
+                writer.write({"split": split, **prepared})
                 bar.update()
             if written:
                 writer.finalize()
@@ -182,6 +191,26 @@ class _ShardWriter:
             os.replace(temporary, shard)
         temporary.unlink(missing_ok=True)
         return written
+
+    def _map(self, prepare: Callable, rows: Iterator[SourceRow]) -> Iterator:
+        """The built-in `map`; from the second shard on, when the corpus is known to be large, in several processes."""
+        if self.state["shards"] == 0 or PROCESSES == 1:
+            return map(prepare, rows)
+        if self.pool is None:
+            # Forked, since a new process would load all libraries. The rows need no thread that a fork would lose.
+            # Ctrl-C is for the process that reads, which then ends the others.
+            ignore_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+            context = multiprocessing.get_context("fork")
+            self.pool = self.stack.enter_context(context.Pool(PROCESSES, ignore_interrupts))
+        return self.pool.imap(prepare, rows, chunksize=CHUNK)
+
+
+def _prepare_or_error(row: SourceRow, columns: Columns, label_names: list[str] | None) -> tuple[dict, str | None]:
+    """`prepare_row` with the row's group, or the place of the row and what is wrong with it."""
+    try:
+        return {"group": row.group, **prepare_row(row, columns, label_names)}, None
+    except ValueError as error:
+        return {}, f"({row.place}): {error}"
 
 
 def resolve_columns(split: TableSplit | DatasetSplit, wanted: dict[str, str | None], name: str) -> Columns:

@@ -290,7 +290,7 @@ def load_iemocap(
 def annotate(dataset: datasets.Dataset, dialogs: list[Dialog], labels: Mapping[str, str]) -> datasets.Dataset:
     """The rows with what the outside raters said of them; their votes for codes without a class are left out."""
     told = {turn.id: turn.annotation for dialog in dialogs for turn in dialog.turns}
-    annotations = [told[name] for name in dataset["id"]]
+    annotations = [told[name] for name in dataset["id"][:]]
     written = []
     for annotation in annotations:
         counts: dict[str, float] = {}

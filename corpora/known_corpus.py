@@ -83,7 +83,7 @@ def load_known(
     if protocol not in row.protocols:
         raise ValueError(f"--protocol {protocol}: {row.title} has {', '.join(row.protocols)}")
     if protocol == "speaker" and num_folds is None:
-        speakers = {speaker for speaker in dataset["speaker"] if speaker}
+        speakers = {speaker for speaker in dataset["speaker"][:] if speaker}
         num_folds = None if row.num_folds is None or row.num_folds >= len(speakers) else row.num_folds
     report.check_damage(max_bad)
     report.check_classes()
@@ -191,7 +191,7 @@ def _with_columns(dataset: datasets.Dataset, utterances: list[dict]) -> datasets
     """The dataset with what else the corpus says of its utterances."""
     by_id = {row["id"]: row for row in utterances}
     for use in KEPT:
-        values = [by_id[name][use] or "" for name in dataset["id"]]
+        values = [by_id[name][use] or "" for name in dataset["id"][:]]
         if any(values):
             dataset = dataset.add_column(use, values)
     return dataset

@@ -37,9 +37,14 @@ class Corpus(NamedTuple):
     protocol: dict
 
 
-def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
+def load_corpus(args: argparse.Namespace, modality: str = "speech", max_history: int | None = None) -> Corpus:
     """
     The corpus that the options name, for models of a modality.
+
+    Args:
+        args: options of `corpora/options.py`.
+        modality: "multimodal", "speech" or "text".
+        max_history: of the processor that will read the rows; see `load_any_dataset`.
 
     Raises:
         ValueError, OSError, datasets.exceptions.DatasetsError: of the loaders; options that do not fit the corpus; folds
@@ -55,7 +60,12 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
         if given := [f"--{name}" for name, value in named.items() if value is not None]:
             raise ValueError(f"{', '.join(given)}: of corpora that are known by name, such as --corpus ravdess=DIR")
         dataset, report = any_dataset.load_any_dataset(
-            args.corpus[0], **options, **shared, cache_dir=args.cache_dir, max_bad=args.max_bad
+            args.corpus[0],
+            **options,
+            **shared,
+            cache_dir=args.cache_dir,
+            max_bad=args.max_bad,
+            max_history=max_history,
         )
     else:
         given = [f"--{'split' if name == 'splits' else name}" for name, value in options.items() if value]
@@ -76,12 +86,12 @@ def load_corpus(args: argparse.Namespace, modality: str = "speech") -> Corpus:
         protocol["corpus"] = f"iemocap{other}"
     if known is not None and report.standard is None:
         protocol["fold_names"] = {str(number): name for number, name in report.folds.items()}
-    labelled = np.asarray(dataset["label"]) >= 0
-    sessions = sorted(set(np.asarray(dataset["session"])[labelled].tolist()))
+    labelled = np.asarray(dataset["label"][:]) >= 0
+    sessions = sorted(set(np.asarray(dataset["session"][:])[labelled].tolist()))
     if getattr(args, "targets", "label") == "votes":
         if "votes" not in dataset.column_names:
             raise ValueError(f"--targets votes: {report.name} has no column votes")
-        frames, votes = np.asarray(dataset["num_frames"]), np.array([any(row) for row in dataset["votes"]])
+        frames, votes = np.asarray(dataset["num_frames"][:]), np.array([any(row) for row in dataset["votes"][:]])
         labelled |= (frames > 0) & votes
     samples = dataset.select(np.flatnonzero(labelled))
     folds = choose_folds(args.folds, {number: report.folds[number] for number in report.held_out if number in sessions})
@@ -113,7 +123,7 @@ def load_unsplit(args: argparse.Namespace) -> tuple[datasets.Dataset, Report]:
         else:
             dataset, report = load_whole(name, folder, None, {}, args.cache_dir)
         report.check_damage(args.max_bad)
-    return dataset.select(np.flatnonzero(np.asarray(dataset["label"]) >= 0)), report
+    return dataset.select(np.flatnonzero(np.asarray(dataset["label"][:]) >= 0)), report
 
 
 def named_corpora(words: Sequence[str], data_dir: str | None) -> dict[str, str] | None:

@@ -20,6 +20,7 @@ import os
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from ..audio_lemer import SAMPLING_RATE, load_audio
 from .columns import Columns, as_history, as_order, as_text, choose_columns, is_missing, order_keys, read_times
@@ -129,6 +130,11 @@ def read_inputs(names: list[str], one_dialog: bool) -> list[list[Utterance]]:
             "column id a row is called by its recording, so give rows that share one an id each"
         )
     return [utterances] if one_dialog else dialogs
+
+
+def share_of(dialogs: list[list[Utterance]], index: int, count: int) -> list[list[Utterance]]:
+    """The dialogs of one of `count` processes, chosen by a hash of the id of a dialog's first turn."""
+    return [dialog for dialog in dialogs if crc32(dialog[0].id.encode("utf-8", "surrogatepass")) % count == index]
 
 
 def _read_source(name: str, one_dialog: bool) -> list[list[Utterance]]:

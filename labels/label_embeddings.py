@@ -108,7 +108,7 @@ def label_cosines(model) -> dict[str, list[list[float]]]:
 
 
 def format_cosines(cosines: dict[str, list[list[float]]], names: list[str]) -> str:
-    """The result of [`label_cosines`] as lines of text, each pair of labels once."""
+    """The result of `label_cosines` as lines of text, each pair of labels once."""
     lines = []
     for kind, rows in cosines.items():
         pairs = [f"{names[a]}-{names[b]} {rows[a][b]:.3f}" for a in range(len(names)) for b in range(a + 1, len(names))]
@@ -133,7 +133,7 @@ def _warn_of_labels_alike(model) -> None:
 
 def _codes_of_corpus(model, processor, dataset, batch_size: int, progress: bool) -> Iterator[tuple[int, np.ndarray]]:
     """The class index and the codes (F, G) of every utterance; utterances of similar length share a batch."""
-    order = np.argsort(-np.asarray(dataset["num_frames"]), kind="stable")
+    order = np.argsort(-np.asarray(dataset["num_frames"][:]), kind="stable")
     multiple = None if model.device.type == "cpu" else GPU_MULTIPLE
     with tqdm(total=len(order), desc="key frames", unit="utterance", disable=not progress) as bar:
         for start in range(0, len(order), batch_size):

@@ -1,10 +1,13 @@
 """How a command is called: `lemer predict` and `python predict.py` run the same code, and each says its own name."""
 
 import argparse
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import NamedTuple
 
 _called_as: ContextVar[str | None] = ContextVar("called_as", default=None)
 
@@ -54,3 +57,50 @@ def check_checkpoint(parser: argparse.ArgumentParser, checkpoint: str | None, hi
             f"in minutes ({DEMO_CHECKPOINT}), and a published one has a name on the Hub, such as user/name"
             + (f". {hint}" if hint else "")
         )
+
+
+class Share(NamedTuple):
+    """
+    The part of a work that one of several processes does.
+
+    Attributes:
+        index: of the process, from 0.
+        count: of the processes.
+    """
+
+    index: int
+    count: int
+
+    def name(self, path: Path) -> Path:
+        """The file of this part: answers.jsonl -> answers-00003-of-00008.jsonl."""
+        return path.with_name(f"{path.stem}-{self.index:05d}-of-{self.count:05d}{path.suffix}")
+
+
+def read_share(text: str | None) -> Share | None:
+    """
+    The part that an option such as "3/8" names; without one, that of a process of torchrun or `accelerate launch`.
+
+    Returns:
+        None where all is done by one process.
+
+    Raises:
+        ValueError: the option is no I/N with I from 0 to N - 1.
+    """
+    if text is None:
+        count = int(os.environ.get("WORLD_SIZE", 1))
+        return Share(int(os.environ["RANK"]), count) if count > 1 and "RANK" in os.environ else None
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    share = Share(int(match[1]), int(match[2])) if match else None
+    if share is None or share.index >= share.count:
+        raise ValueError(f"--shard must be I/N with I from 0 to N - 1, such as 0/8 to 7/8, got {text}")
+    return share
+
+
+def device_of_process() -> str | None:
+    """The accelerator of this process, where torchrun or `accelerate launch` started several on one machine."""
+    import torch  # loaded late, since a command that only shows its help need not wait for it
+
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None or "LOCAL_RANK" not in os.environ:
+        return None
+    return f"{accelerator.type}:{os.environ['LOCAL_RANK']}"

@@ -111,10 +111,10 @@ class IndexedRows(torch.utils.data.Dataset):
 
 
 def training_loader(dataset, collator, batch_size: int, seed: int, num_workers: int) -> DataLoader:
-    """A loader of [`LengthBuckets`], its `batch_sampler`; `num_workers` processes prepare the batches ahead."""
+    """A loader of `LengthBuckets`, its `batch_sampler`; `num_workers` processes prepare the batches ahead."""
     return DataLoader(
         IndexedRows(dataset),
-        batch_sampler=LengthBuckets(dataset["num_frames"], batch_size, seed),
+        batch_sampler=LengthBuckets(dataset["num_frames"][:], batch_size, seed),
         collate_fn=collator,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
@@ -127,7 +127,7 @@ def training_loader(dataset, collator, batch_size: int, seed: int, num_workers: 
 
 def evaluation_loader(dataset, collator: Collator, batch_size: int, num_workers: int = 0) -> DataLoader:
     """A loader of every row once, longest first: lengths are alike, and a batch too large for the memory comes first."""
-    order = np.argsort(-np.asarray(dataset["num_frames"]), kind="stable").tolist()
+    order = np.argsort(-np.asarray(dataset["num_frames"][:]), kind="stable").tolist()
     return DataLoader(
         IndexedRows(dataset),
         batch_size=batch_size,

@@ -46,7 +46,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
 
     Args:
         args: options of train.py, with the defaults filled in.
-        protocol: settings of the run, see [`prepare_model`].
+        protocol: settings of the run, see `prepare_model`.
         dataset: labelled utterances of all sessions, rows of the corpus schema.
         fold: the session held out.
         speech, text: folders or names of the towers.
@@ -132,7 +132,7 @@ def score_rows(test, labels, predicted, names: list[str]) -> dict:
     scores = emotion_scores(labels, predicted, names)
     if "corpus" not in test.column_names:
         return scores
-    corpora = np.asarray(test["corpus"])
+    corpora = np.asarray(test["corpus"][:])
     masks = {str(name): corpora == name for name in dict.fromkeys(corpora.tolist())}
     by_corpus = {name: emotion_scores(labels[mask], predicted[mask], names) for name, mask in masks.items()}
     return {**scores, "by_corpus": by_corpus}

@@ -52,14 +52,14 @@ def split_rows(dataset, fold: int, share: float, seed: int, by: str = "speaker")
     Raises:
         ValueError: the training or the test split is empty.
     """
-    sessions = np.asarray(dataset["session"])
+    sessions = np.asarray(dataset["session"][:])
     test, rows = np.flatnonzero(sessions == fold), np.flatnonzero(rows_to_train_on(dataset, fold))
     if len(rows) == 0 or len(test) == 0:
         raise ValueError(
             f"fold {fold} has {len(rows)} training and {len(test)} test utterances (sessions of the corpus: "
             f"{sorted(set(sessions.tolist()))}): a fold needs its own session and another"
         )
-    labelled = np.asarray(dataset["label"]) >= 0  # others have votes, which a training may learn from
+    labelled = np.asarray(dataset["label"][:]) >= 0  # others have votes, which a training may learn from
     test = test[labelled[test]]
     if share == 0:
         return Splits(dataset.select(rows), dataset.select([]), dataset.select(test), None)
@@ -67,14 +67,14 @@ def split_rows(dataset, fold: int, share: float, seed: int, by: str = "speaker")
     if len(validation := validation[labelled[validation]]):
         return Splits(dataset.select(rows), dataset.select(validation), dataset.select(test), unit)
     names = [name for name in ("speaker", "dialog", "recording") if name in dataset.column_names]
-    groups, unit = groups_to_split({name: np.asarray(dataset[name])[rows].tolist() for name in names}, by == "speaker")
+    groups, unit = groups_to_split({name: np.asarray(dataset[name][:])[rows].tolist() for name in names}, by == "speaker")
     if groups.max() == 0:
         raise ValueError(
             f"fold {fold}: all training utterances share a dialog or a recording, so none can be kept for validation: give "
             "--validation_share 0"
         )
     order = np.random.default_rng([seed, fold]).permutation(groups.max() + 1).tolist()
-    validation = hold_out(groups, np.asarray(dataset["label"])[rows], share, order)
+    validation = hold_out(groups, np.asarray(dataset["label"][:])[rows], share, order)
     train, validation = rows[~validation], rows[validation & labelled[rows]]
     return Splits(dataset.select(train), dataset.select(validation), dataset.select(test), unit)
 
@@ -84,15 +84,15 @@ def rows_to_train_on(dataset, fold: int) -> np.ndarray:
     (N,) which of N rows may be trained on when a fold is tested: those of other folds, but no turn of a dialog that has a
     turn in the test (its history, or that of the test, would carry words across), and of an official split `train` alone.
     """
-    train = np.asarray(dataset["session"]) != fold
+    train = np.asarray(dataset["session"][:]) != fold
     if "split" in dataset.column_names:
-        return train & (np.asarray(dataset["split"]) == "train")
+        return train & (np.asarray(dataset["split"][:]) == "train")
     return train & ~_beside_test(dataset, fold)
 
 
 def _beside_test(dataset, fold: int) -> np.ndarray:
     """(N,) which rows of other folds have a turn of their dialog in the test."""
-    sessions, dialogs = np.asarray(dataset["session"]), np.asarray(dataset["dialog"])
+    sessions, dialogs = np.asarray(dataset["session"][:]), np.asarray(dataset["dialog"][:])
     return (sessions != fold) & np.isin(dialogs, dialogs[sessions == fold])
 
 
@@ -103,7 +103,7 @@ def _given_validation(dataset, fold: int) -> tuple[np.ndarray, str]:
     is chosen on other speakers than those of the test.
     """
     if "split" in dataset.column_names:
-        return np.flatnonzero(np.asarray(dataset["split"]) == "validation"), "official split"
+        return np.flatnonzero(np.asarray(dataset["split"][:]) == "validation"), "official split"
     return np.flatnonzero(_beside_test(dataset, fold)), "other speakers of the test dialogs"
 
 
@@ -152,7 +152,7 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
             build_label_embeddings(
                 model,
                 processor,
-                dataset.select(np.flatnonzero(np.asarray(dataset["label"]) >= 0)),
+                dataset.select(np.flatnonzero(np.asarray(dataset["label"][:]) >= 0)),
                 semantic=protocol["semantic_labels"],
                 tonal=protocol["tonal_labels"],
                 words=protocol["words"],

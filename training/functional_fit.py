@@ -97,9 +97,9 @@ def _fit_fold(
 ) -> None:
     begin = time.monotonic()
     test_rows, names = split_rows(samples, fold, 0.0, seed).test, samples.features["label"].names
-    train = np.flatnonzero(rows_to_train_on(samples, fold) & (np.asarray(samples["label"]) >= 0))
+    train = np.flatnonzero(rows_to_train_on(samples, fold) & (np.asarray(samples["label"][:]) >= 0))
     train_rows = samples.select(train)
-    labels = np.asarray(train_rows["label"])
+    labels = np.asarray(train_rows["label"][:])
 
     processor = make_processor(protocol, train_rows)
     config = {name: value for name, value in protocol["config"].items() if not name.endswith("_config")}

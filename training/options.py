@@ -279,7 +279,7 @@ def changed_settings(assignments: list[str], recipe) -> tuple[dict, dict]:
     config, processor = {"speech_config": {}, "text_config": {}, **recipe.config}, {"max_silence": MAX_SILENCE}
     processor |= recipe.processor
     config["speech_config"]["layerdrop"] = 0.0  # a skipped layer has no gradient, which stops a run of several processes
-    known = {name for name in config_class.__annotations__ if name != "sub_configs_defaults"}
+    known = set(config_class.__annotations__)
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         try:

@@ -4,7 +4,6 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 from transformers.utils import logging
 
@@ -12,6 +11,7 @@ from ..corpora.load import Corpus, load_corpus
 from ..evaluation.protocol import check_protocol, check_unseen
 from ..evaluation.score_fusion import fuse_runs
 from ..evaluation.summary import format_summary, paper_figures, summarise
+from ..processing_lemer import MAX_HISTORY
 from ..recipes import Recipe, get_recipe
 from ..runtime.files import replace_files
 from ..runtime.locks import PATIENCE, hold, hold_for_all
@@ -19,6 +19,7 @@ from ..runtime.process import leave_process_group
 from .fine_tuning import train_fold
 from .functional_fit import check_options, fit_runs
 from .options import FREE, SCORES, changed_settings, set_defaults, towers_of_fold
+from .processes import check_same_corpus, start_processes
 from .second_stage import second_stage
 
 # Of a run that was stopped.
@@ -50,7 +51,8 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
         args.validation_share = 0.0  # nothing is chosen, and every training session is trained on
     else:
         set_defaults(args, recipe, modality)
-    processes, corpus = _load_corpus(args, modality)
+    max_history = 0 if modality == "speech" else processor_settings.get("max_history", MAX_HISTORY)
+    processes, corpus = _load_corpus(args, modality, max_history)
     output = Path(args.output_dir)
     protocol = _protocol(args, recipe, config, processor_settings, corpus, command)
     if fitted:
@@ -95,7 +97,7 @@ def run_second_stage(args: argparse.Namespace) -> None:
         USER_ERRORS of `runtime/stopping.py`.
     """
     logging.disable_progress_bar()
-    processes, corpus = _load_corpus(args, "speech")
+    processes, corpus = _load_corpus(args, "speech", max_history=0)
     fingerprint = corpus.report.fingerprints["all"]
     for fold in corpus.folds:
         stage = args.output_dir, corpus.samples, fold, args.speech_model, fingerprint, args.settings, args.mixed_precision
@@ -105,11 +107,13 @@ def run_second_stage(args: argparse.Namespace) -> None:
     leave_process_group()
 
 
-def _load_corpus(args: argparse.Namespace, modality: str) -> tuple[PartialState, Corpus]:
+def _load_corpus(args: argparse.Namespace, modality: str, max_history: int) -> tuple[PartialState, Corpus]:
     """Start the processes of the run, and load the corpus and print its report, the main process first."""
-    processes = PartialState(cpu=not torch.accelerator.is_available())  # without it, torchrun's processes stay apart
+    stage = getattr(args, "second_stage", None)
+    processes = start_processes([Path(folder) for folder in (args.output_dir, stage) if folder is not None])
     with processes.main_process_first():
-        corpus = load_corpus(args, modality)
+        corpus = load_corpus(args, modality, max_history)
+    check_same_corpus(corpus.report.fingerprints["all"], processes)
     if processes.is_main_process:
         print(corpus.report.format(), flush=True)
     return processes, corpus

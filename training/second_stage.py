@@ -88,7 +88,7 @@ def second_stage(
     target = folder / f"fold{fold}"
     train_rows = dataset.select(np.flatnonzero(rows_to_train_on(dataset, fold)))
     if len(train_rows) in (0, len(dataset)):
-        sessions = sorted(set(dataset["session"]))
+        sessions = sorted(set(dataset["session"][:]))
         raise ValueError(f"fold {fold}: the corpus has the sessions {sessions}; a fold needs its own session and another")
     check_unseen(str(speech_model), fold, corpus_fingerprint)
     accelerator = make_accelerator(target, mixed_precision)
@@ -197,7 +197,7 @@ def _train(target: Path, train_rows, fold: int, start: str, settings: dict, acce
         first, last = updates[:updates_per_epoch], updates[-updates_per_epoch:]
         results = {
             "fold": fold,
-            "sessions": sorted(set(train_rows["session"])),
+            "sessions": sorted(set(train_rows["session"][:])),
             "utterances": len(train_rows),
             "updates": progress["step"],
             **{f"first_{name}": fmean(line[name] for line in first) for name in LOGGED.values()},
@@ -226,7 +226,7 @@ class SecondStage(Task):
 
     Args:
         name: of the progress bar.
-        model: from [`load_for_pretraining`].
+        model: from `load_for_pretraining`.
         settings: see `SECOND_STAGE` in settings.py.
         updates: of the whole training.
     """
@@ -270,7 +270,7 @@ class SecondStage(Task):
         }
 
     def end_epoch(self, epoch: int, update: int) -> None:
-        """Log how many codes are in use; raise [`CodebookCollapse`] if nearly all frames have the same one."""
+        """Log how many codes are in use; raise `CodebookCollapse` if nearly all frames have the same one."""
         config, codes_in_use = self.pretraining.config, usage_perplexity(self.code_counts.float()).item()
         self.code_counts = torch.tensor(0)
         self.accelerator.log({"epoch": epoch, "codes_in_use": codes_in_use}, step=update)

@@ -18,6 +18,7 @@ from warm import start
 
 import lemer.predict
 from lemer import LemerPipeline
+from lemer.corpora import shards
 from lemer.corpora.manifest import Utterance
 from lemer.runtime.locks import hold
 from lemer.runtime.stopping import Terminated
@@ -318,7 +319,7 @@ SEVERAL = ["multimodal", "clips/all.csv", "--batch_size", "2", "--window_seconds
 
 @pytest.fixture
 def several(monkeypatch):
-    monkeypatch.setattr(lemer.predict, "SHARD_BATCHES", 1)
+    monkeypatch.setattr(shards, "SHARD_BATCHES", 1)
     return SEVERAL
 
 
@@ -523,5 +524,5 @@ def test_a_shard_counts_decoded_seconds(tmp_path, monkeypatch):
     for name in "abc":  # small files of long silence
         soundfile.write(tmp_path / f"{name}.flac", np.zeros(600 * 8_000, dtype=np.int16), 8_000)
     dialogs = [[Utterance(name, str(tmp_path / f"{name}.flac"))] for name in "abc"]
-    monkeypatch.setattr(lemer.predict, "SHARD_SECONDS", 1_300)
-    assert [len(shard) for shard in lemer.predict.shards(dialogs, 8)] == [2, 1]
+    monkeypatch.setattr(shards, "SHARD_SECONDS", 1_300)
+    assert [len(shard.dialogs) for shard in shards.shards(dialogs, 8)] == [2, 1]

@@ -127,6 +127,15 @@ def test_the_folder_of_a_fold_and_seed_says_the_same_as_naming_them(run):
     assert by_folder == by_name
 
 
+def test_an_endpoint_gets_its_handler_and_requirements(one, tmp_path):
+    dry_run(one, tmp_path / "with", "--endpoint")
+    names = {path.name for path in (tmp_path / "with").iterdir()}
+    assert names >= {"handler.py", "requirements.txt"}
+    assert (tmp_path / "with" / "handler.py").read_text() == publish.HANDLER.read_text()
+    lines = (tmp_path / "with" / "requirements.txt").read_text().splitlines()
+    assert [re.split("[<>=]", line)[0] for line in lines] == ["soundfile", "soxr", "transformers"]
+
+
 # ------------------------------------------------------------------------------------------------------------ the card
 
 

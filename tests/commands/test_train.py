@@ -18,9 +18,11 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 import lemer.train
 import lemer.training.folds
+import lemer.training.loop
 from lemer import LemerModel
 from lemer.corpora.iemocap import load_iemocap
 from lemer.evaluation.protocol import check_protocol
+from lemer.runtime.stopping import Terminated
 
 TRAIN = Path(lemer.train.__file__)
 NO_DROPOUT = [
@@ -155,12 +157,21 @@ def run_script(*arguments, launcher=(sys.executable,), **kwargs) -> subprocess.P
     return subprocess.Popen([*launcher, str(TRAIN), *arguments], env=environment, stderr=subprocess.DEVNULL, **kwargs)
 
 
-def test_two_processes_train_and_score_like_one(arguments, tmp_path):
+def test_two_processes_go_on_from_a_state_of_one_and_score_like_it(arguments, tmp_path, monkeypatch):
     # 12 test utterances in batches of 10: the last batch does not fill both processes.
     options = ["--folds", "2", "--epochs", "3", "--batch_size", "10", "--validation_share", "0"]
     arguments = [*arguments, *options, *NO_DROPOUT]
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     assert lemer.train.main([*arguments, "--output_dir", str(tmp_path / "one")]) == 0
+
+    def save_and_stop(states, progress, save=lemer.training.loop.States.save):
+        save(states, progress)
+        raise Terminated
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lemer.training.loop.States, "save", save_and_stop)
+        assert lemer.train.main([*arguments, "--checkpoint_steps", "1", "--output_dir", str(tmp_path / "two")]) == 143
+    assert len((tmp_path / "two/fold2/seed0/log.jsonl").read_text().splitlines()) == 1
     assert run_script(*arguments, "--output_dir", str(tmp_path / "two"), launcher=torchrun).wait(120) == 0
     logs = [(tmp_path / run / "fold2/seed0/log.jsonl").read_text().splitlines() for run in ("one", "two")]
     losses = [[json.loads(line).get("loss") for line in log] for log in logs]

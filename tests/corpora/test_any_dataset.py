@@ -268,6 +268,16 @@ def test_a_dialog_in_two_folds_is_refused(rows, load, tmp_path):
         load(source, **DIALOGS)
 
 
+@pytest.mark.parametrize("max_history", [0, 1, 2, 99])
+def test_a_bounded_history_is_the_end_of_the_whole_one_and_nothing_else_changes(rows, load, tmp_path, max_history):
+    source, _ = write("parquet", tmp_path, rows)
+    whole, _ = load(source, **DIALOGS)
+    bounded, _ = load(source, **DIALOGS, max_history=max_history)
+    assert bounded["history"][:] == [turns[max(0, len(turns) - max_history) :] for turns in whole["history"]]
+    others = [name for name in whole.column_names if name not in ("history", "audio")]
+    assert bounded.select_columns(others)[:] == whole.select_columns(others)[:]
+
+
 def test_without_a_dialog_column_there_is_no_history(rows, load, tmp_path):
     dataset, report = load(write("parquet", tmp_path, rows)[0])
     assert not any(dataset["history"]) and dataset["dialog"] == dataset["id"] and "no dialogs" in report.history
@@ -322,9 +332,29 @@ def test_a_prepared_corpus_is_not_read_again_until_it_changes(rows, load, tmp_pa
     assert len(load(source, **options)[0]) == 33
 
 
+def test_several_processes_read_the_same_rows(rows, load, tmp_path, monkeypatch):
+    source, _ = write("csv of paths", tmp_path, rows)
+    monkeypatch.setattr(any_source, "SHARD", 5)
+    read = []
+    for processes in (1, 2):
+        monkeypatch.setattr(any_source, "PROCESSES", processes)
+        read.append(load(source, **DIALOGS, cache_dir=tmp_path / str(processes)))
+    assert read[0][0][:] == read[1][0][:] and read[0][1] == read[1][1]
+
+
+def test_a_row_that_several_processes_cannot_read_is_named(rows, load, tmp_path, monkeypatch):
+    rows[13]["emotion"] = {"not": "a label"}
+    (tmp_path / "set.jsonl").write_text("\n".join(json.dumps(plain(row)) for row in rows))
+    monkeypatch.setattr(any_source, "SHARD", 5)
+    monkeypatch.setattr(any_source, "PROCESSES", 2)
+    with pytest.raises(ValueError, match=r"row .*-000013 \(set.jsonl, line 14\)"):
+        load(tmp_path / "set.jsonl")
+
+
 @pytest.mark.parametrize("form", ["audiofolder metadata.csv", "save_to_disk of splits", "csv of paths"])
 def test_a_killed_read_goes_on_where_it_was(form, rows, load, tmp_path, monkeypatch):
     monkeypatch.setattr(any_source, "SHARD", 5)
+    monkeypatch.setattr(any_source, "PROCESSES", 1)  # all recordings are heard by this one
     source, options = write(form, tmp_path, rows)
     heard = []
 

@@ -131,6 +131,21 @@ def test_what_transformers_takes_for_a_relative_import_is_one(path):
     assert set(get_relative_imports(path)) == imported_names(path) & set(REMOTE)
 
 
+@pytest.mark.parametrize("name", ["configuration_lemer", "configuration_cross_modal", "processing_lemer"])
+def test_what_an_old_transformers_opens_first_names_every_file_that_it_needs(name):
+    """Version 4 copies the files that the first one names, and no further ones: then the refusal of its version is read."""
+    direct = imported_names(MODULES[name]) & set(REMOTE)
+    assert set().union(*(imported_names(MODULES[other]) & set(REMOTE) for other in direct)) <= direct
+
+
+@pytest.mark.parametrize("name", ["configuration_lemer", "processing_lemer"])
+def test_the_version_is_checked_before_any_other_import(name):
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    modules = [node.module for node in tree.body if isinstance(node, ast.ImportFrom)]
+    first = next(module for module in modules if module.split(".")[0] not in sys.stdlib_module_names)
+    assert first == "versions_lemer"
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_imports_run_one_way(path):
     here = room_of(name_of(path))

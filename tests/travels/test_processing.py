@@ -19,6 +19,7 @@ from transformers.tokenization_utils_base import TruncationStrategy
 from lemer import LemerProcessor
 from lemer.audio_lemer import load_audio
 from lemer.padding_lemer import pad_clips
+from lemer.processing_lemer import newest_turns
 
 RATE = 16_000  # Hz
 # Multiples of 2 ** -15, so that 16-bit files hold them exactly; twice as wide in stereo, whose mean is taken.
@@ -611,3 +612,26 @@ def test_a_processor_of_another_vocabulary_rate_or_length_does_not_fit():
     with pytest.raises(ValueError, match="gives 8000 Hz"):
         processor.check_fits(config)
     processor.check_fits(tiny_config(modality="text"))
+
+
+# --------------------------------------------------------------------------------------------------- a bounded history
+
+
+@given(st.lists(st.sampled_from(["you won", "late", "...", "\u200b", " ", ""]), max_size=9), st.integers(0, 4))
+def test_the_newest_turns_are_read_like_the_whole_history(turns, max_history):
+    processor = tiny_processor(max_history=max_history)
+    kept = newest_turns(turns, max_history)
+    assert kept == turns[len(turns) - len(kept) :]
+    assert processor(text="hello", history=kept) == processor(text="hello", history=turns)
+
+
+@given(st.lists(st.sampled_from(["you won", "late", "...", "\u200b", " "]), max_size=9), st.integers(0, 4))
+def test_the_history_is_the_newest_turns_with_words(turns, max_history):
+    processor = tiny_processor(max_history=max_history)
+    spoken = [turn for turn in turns if turn.strip() and processor.has_words(turn)]
+    spoken = spoken[len(spoken) - max_history :] if len(spoken) > max_history else spoken
+    assert processor(text="hello", history=turns) == tiny_processor(max_history=99)(text="hello", history=spoken)
+
+
+def test_the_newest_turns_do_not_grow_with_the_dialog():
+    assert newest_turns([f"turn {number}" for number in range(2000)], 3) == ["turn 1997", "turn 1998", "turn 1999"]
