@@ -63,21 +63,6 @@ def test_the_file_answers_as_the_model_whatever_the_sizes(name, tmp_path, capsys
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["model.onnx"]
 
 
-def test_the_example_without_torch_answers_as_the_checkpoint(tmp_path, capsys, monkeypatch):
-    model, processor = tiny_model(), tiny_processor()
-    export.export(model, processor, tmp_path / "model.onnx")
-    clip = np.random.default_rng(0).normal(0.1, 0.1, 3000).astype(np.float32)
-    soundfile.write(tmp_path / "clip.wav", clip, 16_000, subtype="FLOAT")
-    arguments = ["example", tmp_path / "model.onnx", tmp_path / "clip.wav", "you are late"]
-    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
-    capsys.readouterr()
-    runpy.run_path(str(Path(export.__file__).parent / "examples" / "onnx_without_torch.py"))
-    with torch.no_grad():
-        batch = processor(audio=clip, text="you are late", sampling_rate=16_000, return_tensors="pt")
-        expected = model(**batch).logits.softmax(-1)[0].tolist()
-    assert list(json.loads(capsys.readouterr().out).values()) == pytest.approx(expected, abs=2e-4)
-
-
 def test_what_was_never_trained_is_refused(tmp_path, capsys):
     tiny = tiny_model()
     fresh = LemerModel(
@@ -206,3 +191,15 @@ def test_what_is_no_file_of_ours_is_refused_by_name(tmp_path):
     (tmp_path / "broken.onnx").write_text("no graph")
     with pytest.raises(ValueError, match="broken.onnx cannot be opened as an ONNX file"):
         OnnxModel(tmp_path / "broken.onnx")
+
+
+def test_the_example_without_torch_answers_as_the_checkpoint(multimodal, tmp_path, capsys, monkeypatch):
+    model, processor, folder = multimodal
+    soundfile.write(tmp_path / "clip.wav", CLIP, 16_000, subtype="FLOAT")
+    arguments = ["example", folder / "model.onnx", tmp_path / "clip.wav", "you are late"]
+    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    runpy.run_path(str(Path(export.__file__).parent / "examples" / "onnx_without_torch.py"))
+    with torch.no_grad():
+        batch = processor(audio=CLIP, text="you are late", sampling_rate=16_000, return_tensors="pt")
+        expected = model(**batch).logits.softmax(-1)[0].tolist()
+    assert list(json.loads(capsys.readouterr().out).values()) == pytest.approx(expected, abs=2e-4)
