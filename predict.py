@@ -73,7 +73,7 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         "--format",
         choices=("table", "csv", "jsonl"),
         default="table",
-        help="what is printed without --output (default: table)",
+        help="what is printed where there is no --output (default: table)",
     )
     parser.add_argument("--top_k", type=int, metavar="K", help="give the K highest scores alone (default: all)")
     parser.add_argument(
@@ -219,7 +219,8 @@ class Job:
 
             from lemer.prediction.timeline import timeline
 
-            figure, file = timeline(list(self.panels.items()), list(self.pipe.model.config.id2label.values())), io.BytesIO()
+            panels = [(self._title(name, rows), rows) for name, rows in self.panels.items()]
+            figure, file = timeline(panels, list(self.pipe.model.config.id2label.values())), io.BytesIO()
             figure.savefig(file, format=self.timeline.suffix[1:], dpi=150)
             write_atomically(self.timeline, file.getvalue())
 
@@ -250,6 +251,13 @@ class Job:
         self.output.append(rows)
         self.branches.update(row["modality"] for row in rows)
 
+    def _title(self, name: str, rows: list[dict]) -> str:
+        """The title of a dialog or recording in the figure, with what has to be known of its scores."""
+        alone = {row["modality"] for row in rows} - {self.pipe.model.config.modality}
+        flat = [branch for branch in sorted(alone) if "flat" in self.pipe.meaning_of_scores(branch)]
+        called = f"dialog from {name}" if len({row["id"] for row in rows}) > 1 else name
+        return called + "".join(f". The {branch} branch alone: flat scores, only their order counts" for branch in flat)
+
     def _report(self, count: int) -> None:
         path = getattr(self.output, "path", None)
         if path is not None:
@@ -262,7 +270,7 @@ class Job:
                     file=sys.stderr,
                 )
         if self.skipped:
-            print(f"{len(self.skipped)} lines of the inputs are no rows and were left out:", file=sys.stderr)
+            print(f"lines of the inputs that are no rows and were left out: {len(self.skipped)}", file=sys.stderr)
             for sentence in self.skipped:
                 print(f"  {sentence}", file=sys.stderr)
         if self.failed:
@@ -351,6 +359,8 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
     window = args.window_seconds or min(WINDOW_SECONDS, pipe.processor.max_audio_seconds)
     made = {"checkpoint": args.checkpoint, "dtype": args.dtype, "asr": args.asr or "none", "window_seconds": f"{window:g}"}
     output = make_output(args, utterances, pipe, made)
+    if args.figure and args.figure.suffix not in FIGURES and args.checkpoint.endswith(".onnx"):
+        raise ValueError("an ONNX file gives no attention to draw: give the checkpoint, or a .png for the scores over time")
     figures, timeline = (None, args.figure) if args.figure and args.figure.suffix in FIGURES else (args.figure, None)
     if args.figure is not None:
         import matplotlib
@@ -374,9 +384,9 @@ def one_utterance(args: argparse.Namespace, dialogs: "list[list[Utterance]]") ->
     turns = [turn for dialog in dialogs for turn in dialog]
     if len(turns) > 1 or any(turn.text is not None for turn in turns):
         raise ValueError(
-            f"--text is for one recording, and {args.inputs[0]} has {len(turns)} rows: put words into its table"
+            f"--text is for one recording, and {args.inputs[0]} has {len(turns)} inputs: give a table with a column text"
         )
-    turn = turns[0] if turns else Utterance(id="--text")
+    turn = turns[0] if turns else Utterance(id="text")
     return turn._replace(text=args.text, history=args.history)
 
 

@@ -174,7 +174,10 @@ def _read_rows(name: str, source: Source, wanted: dict) -> list[dict]:
     rows, remarks = [], list(source.remarks)
     for split in source.splits.values():
         columns = _columns_of(name, split, wanted)
-        remarks += split.remarks + [f"{source.name}: {remark}" for remark in columns.describe()]
+        described = columns.describe()
+        if isinstance(split, TableSplit):  # a dataset's other columns are not read
+            described = [remark.replace("columns not used", "columns passed on to the output") for remark in described]
+        remarks += split.remarks + [f"{source.name}: {remark}" for remark in described]
         used = [column for column in columns.names.values() if column is not None]
         for number, row in enumerate(split.rows(used, None), start=1):
             try:
@@ -204,7 +207,10 @@ def _columns_of(name: str, split: TableSplit | DatasetSplit, given: dict) -> Col
     except ValueError as error:
         raise ValueError(f"{name} has {error}") from error
     if columns.names["audio"] is None and columns.names["text"] is None:
-        raise ValueError(f"{name} has no column audio, path or text, but {', '.join(there)}")
+        raise ValueError(
+            f"{name} has no column audio, path or text, but {', '.join(there)}: rename one, or say which it is with "
+            "--audio_column or --text_column"
+        )
     return columns
 
 

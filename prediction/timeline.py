@@ -1,5 +1,6 @@
 """A figure of how the scores go on in long recordings and dialogs. It needs matplotlib (the extra plot)."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def timeline(panels: Sequence[tuple[str, list[dict]]], labels: Sequence[str]) ->
             ax.set_xlabel("turn of the dialog", fontsize=9)
             ax.set_xticks(range(1, len(rows) + 1) if len(rows) <= 2 * MOST_WORDS else [1, len(rows)])
             if len(rows) <= MOST_WORDS:
-                width = 132 // len(rows)  # characters that fit under a turn, in two lines
+                width = 100 // len(rows)  # characters that fit under a turn
                 ax.set_xticklabels(
                     [f"{n}\n{plain(_shorten(row['text'], width))}" for n, row in enumerate(rows, 1)], fontsize=8
                 )
@@ -54,16 +55,12 @@ def _is_one_recording(rows: list[dict]) -> bool:
 
 
 def _shorten(text: str | None, width: int) -> str:
-    """Words in at most two lines of half that many characters."""
-    words = " ".join((text or "").split())
-    words = words if len(words) <= width else words[: width - 1].rstrip() + "\u2026"
-    half = width // 2
-    cut = words.rfind(" ", 0, half + 1) if len(words) > half else -1
-    return words if cut < 0 else f"{words[:cut]}\n{words[cut + 1 :]}"
+    """Words in at most three lines of that many characters."""
+    return "\n".join(textwrap.wrap(text or "", max(width, 4), max_lines=3, placeholder="\u2026"))
 
 
 def _draw(ax, rows: list[dict], spans: list[tuple[float, float]], labels: Sequence[str], colours: dict[str, str]) -> None:
-    """Bars of the scores, and the answer above each bar that is wide enough for it."""
+    """Bars of the scores, and above them the answers, with their names where a bar is wide enough for one."""
     starts, widths = [start for start, _ in spans], [end - start for start, end in spans]
     below = [0.0] * len(rows)
     for label in labels:
@@ -80,11 +77,14 @@ def _draw(ax, rows: list[dict], spans: list[tuple[float, float]], labels: Sequen
             label=plain(label),
         )
         below = [height + under for height, under in zip(heights, below, strict=True)]
+    # A strip of the answers, which are seen even where the scores are nearly equal.
+    answers = [colours[row["prediction"]] for row in rows]
+    ax.bar(starts, [0.14] * len(rows), widths, 1.06, align="edge", color=answers, edgecolor="white", linewidth=0.6)
     whole = spans[-1][1] - spans[0][0]
     for row, start, width in zip(rows, starts, widths, strict=True):
         if width >= 0.045 * whole:
-            ax.text(start + width / 2, 1.03, plain(row["prediction"]), ha="center", va="bottom", fontsize=8)
-    ax.set_ylim(0, 1.16)
+            ax.text(start + width / 2, 1.13, plain(row["prediction"]), ha="center", va="center", fontsize=8, color="white")
+    ax.set_ylim(0, 1.2)
     ax.set_yticks([0, 0.5, 1])
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
