@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # `configuration_lemer.py` says why
     from .audio_files_lemer import decode  # noqa: F401
     from .audio_lemer import load_audio  # noqa: F401
     from .integrity_lemer import write_checksums  # noqa: F401
+    from .padding_lemer import read_options  # noqa: F401
     from .pipeline_lemer import LemerPipeline  # noqa: F401
     from .processing_lemer import LemerProcessor  # noqa: F401
     from .versions_lemer import check_transformers  # noqa: F401

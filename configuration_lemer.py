@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .audio_files_lemer import decode  # noqa: F401
     from .audio_lemer import load_audio  # noqa: F401
     from .integrity_lemer import write_checksums  # noqa: F401
+    from .padding_lemer import read_options  # noqa: F401
     from .pipeline_lemer import LemerPipeline  # noqa: F401
     from .processing_lemer import LemerProcessor  # noqa: F401
 
@@ -42,6 +43,13 @@ AUTO_MAP = {
     "AutoModel": "modeling_lemer.LemerModel",
     "AutoModelForAudioClassification": "modeling_lemer.LemerModel",
     "AutoModelForSequenceClassification": "modeling_lemer.LemerModel",
+}
+
+# What `pipeline` answers with our own classes: the class, the Auto class of the model, and the kind of input.
+TASKS = {
+    "speech-emotion-recognition": ("LemerPipeline", "AutoModelForAudioClassification", "multimodal"),
+    "audio-classification": ("LemerPipeline", "AutoModelForAudioClassification", "audio"),
+    "text-classification": ("LemerTextPipeline", "AutoModelForSequenceClassification", "text"),
 }
 
 # The fields of the towers, and the model_type of a tower that names none.
@@ -89,6 +97,22 @@ def _check_front_end(speech: PreTrainedConfig, padding_safe: bool) -> None:
             "speech_config.front_end='log_mel' needs mel_mask_bands (0 to 80) and mel_mask_share (0 to 1), what a mask of "
             f"SpecAugment may hide, got {bands} and {share}"
         )
+
+
+class PipelineTasks(dict):
+    """
+    The tasks that `pipeline` finds in a configuration.
+
+    One is listed, which `pipeline` takes where no task is named. The tasks of transformers for one modality are found when
+    they are named: its own classes would leave out the temperature and say nothing about the modality that answered.
+    """
+
+    def __contains__(self, task) -> bool:
+        return task in TASKS
+
+    def __missing__(self, task) -> dict:
+        implementation, auto_model, kind = TASKS[task]
+        return {"impl": f"pipeline_lemer.{implementation}", "pt": [auto_model], "type": kind}
 
 
 def _as_index(index: int | str) -> int:
@@ -167,12 +191,11 @@ class TowersAndLabels(ConfigBase):
 
     @property
     def custom_pipelines(self) -> dict:
-        """The entry by which `pipeline` finds ours. Every call makes a new one, since `pipeline` writes into it."""
-        ours = {"impl": "pipeline_lemer.LemerPipeline", "pt": ["AutoModelForAudioClassification"], "type": "multimodal"}
-        return {"speech-emotion-recognition": ours}
+        """The tasks by which `pipeline` finds ours. Every call makes new ones, since `pipeline` writes into them."""
+        return PipelineTasks({"speech-emotion-recognition": PipelineTasks()["speech-emotion-recognition"]})
 
     def to_dict(self) -> dict:
-        return {**super().to_dict(), "custom_pipelines": self.custom_pipelines}
+        return {**super().to_dict(), "custom_pipelines": dict(self.custom_pipelines)}
 
     @property
     def uses_speech(self) -> bool:

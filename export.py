@@ -1,15 +1,18 @@
 """Write a checkpoint as an ONNX file, for machines without torch.
 
-    python export.py CHECKPOINT model.onnx
+    python export.py CHECKPOINT model.onnx            then: lemer predict model.onnx recording.wav
+    python export.py CHECKPOINT small.onnx --int8     a smaller file
 
 This needs the extra onnx. The file takes what the checkpoint's processor returns, with any number of utterances, samples and
-tokens, and returns the logits, and those of the label branches where the model has them. A recording too short for one frame
+tokens, and returns the logits, and those of the branches where the model has them. A recording too short for one frame
 must be padded to one, with a mask of 0 there. The metadata of the file has the labels in their order (labels), the sampling
-rate in Hz (sampling_rate) and the number of samples of one frame (least_samples).
+rate in Hz (sampling_rate), the number of samples of one frame (least_samples), and what the processor consists of, its
+tokenizer too (files), so that nothing else is needed beside it. examples/onnx_without_torch.py answers with the file alone.
 
 Before the file gets its name, onnxruntime runs it on random batches, with and without padding, and the logits are compared
-with the checkpoint's. The largest differences are printed, and a file that differs by more than 1e-4 is not written. Above
-2 GB the weights are in a second file beside it, FILE.onnx.data.
+with the checkpoint's. The largest differences are printed, and a file that differs by more than 1e-4 is not written. With
+--int8 the weights of matrix products are rounded to 8 bits. The differences are larger then: they are printed, and the file
+is written. Above 2 GB the weights are in a second file beside it, FILE.onnx.data.
 """
 
 import json
@@ -30,7 +33,7 @@ if TYPE_CHECKING:  # imported where they are used, since that takes seconds: `--
     import torch
 
 TOLERANCE = 1e-4
-OUTPUTS = ("logits", "text_label_logits", "speech_label_logits")
+OUTPUTS = ("logits", "text_label_logits", "speech_label_logits", "text_branch_logits", "speech_branch_logits")
 # Samples and tokens of each utterance of the batch that is exported.
 EXAMPLE_SIZES = ([9000, 16000, 4000], [12, 7, 3])
 
@@ -88,9 +91,51 @@ def to_onnx(model, processor, outputs: list[str], least: int):
         "labels": json.dumps(list(model.config.id2label.values())),
         "sampling_rate": str(processor.feature_extractor.sampling_rate),
         "least_samples": str(least),
+        "files": json.dumps(settings_of(model, processor)),
     }
     exported.model.metadata_props.update(metadata)
+    for node in exported.model.graph.all_nodes():
+        node.metadata_props.clear()  # the lines of code that it comes from, with the folders of this machine
     return exported
+
+
+def settings_of(model, processor) -> dict[str, str]:
+    """Contents of a checkpoint's files that are no weights, by their names, so that an ONNX file can be used by itself."""
+    from lemer.integrity_lemer import PROCESSOR_FILES
+
+    with tempfile.TemporaryDirectory() as folder:
+        model.config.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        files = {file for pattern in ("config.json", *PROCESSOR_FILES) for file in Path(folder).glob(pattern)}
+        return {file.name: file.read_text(encoding="utf-8") for file in sorted(files) if file.suffix in (".json", ".txt")}
+
+
+def round_weights(path: Path) -> None:
+    """Round the weights of all matrix products of an ONNX file to 8 bits, in place."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    getLogger().setLevel(ERROR)  # it advises a step that torch's exporter has done already
+    rounded = path.with_name("rounded.onnx")
+    large = path.with_name(f"{path.name}.data").exists()
+    model = onnx.load(path)
+    del model.graph.value_info[:]  # sizes of intermediate values, of which a few contradict those that are inferred anew
+    # The filters of a log-Mel multiply a power spectrum, whose quiet bands 8 bits would round to nothing. Since they are no
+    # weights of the model, they are called lifted tensors.
+    filters = [node.name for node in model.graph.node if any("lifted_tensor" in name for name in node.input)]
+    quantize_dynamic(
+        model,
+        rounded,
+        nodes_to_exclude=filters,
+        op_types_to_quantize=["MatMul", "Gemm"],
+        per_channel=True,
+        reduce_range=True,  # processors without instructions for 8 bits would overflow
+        weight_type=QuantType.QInt8,
+        use_external_data_format=large,
+    )
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    os.replace(rounded, path)
 
 
 def compare(model, processor, path: Path, outputs: list[str], least: int) -> dict[str, float]:
@@ -110,16 +155,18 @@ def compare(model, processor, path: Path, outputs: list[str], least: int) -> dic
     return worst
 
 
-def export(model, processor, path: Path) -> dict[str, float]:
+def export(model, processor, path: Path, int8: bool = False) -> dict[str, float]:
     """
     Write the model as ONNX, after the file's answers were compared with the model's.
+
+    With `int8` the weights of matrix products are rounded to 8 bits.
 
     Returns:
         The largest absolute difference of each output, over the batches compared.
 
     Raises:
-        ValueError: weights that the answer depends on were never trained (`untrained`), or the file's answers differ by more
-            than 1e-4.
+        ValueError: weights that the answer depends on were never trained (`untrained`), or the answers of a file without
+            `int8` differ by more than 1e-4.
     """
     import onnxruntime  # noqa: F401  where it is missing, that is said before the work
     import torch
@@ -144,8 +191,10 @@ def export(model, processor, path: Path) -> dict[str, float]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as staging, writing(path):
         exported.save(Path(staging) / path.name)
+        if int8:
+            round_weights(Path(staging) / path.name)
         worst = compare(model, processor, Path(staging) / path.name, outputs, least)
-        if not max(worst.values()) <= TOLERANCE:  # also where a difference is not a number
+        if not max(worst.values()) <= (float("inf") if int8 else TOLERANCE):  # also where a difference is not a number
             raise ValueError(f"the ONNX model's answers differ from the checkpoint's, by {worst}: not written")
         files = {file.name: file for file in Path(staging).iterdir()}
         if len(files) > 1:  # weights beside it: a kill between the two must not leave an older model over newer weights
@@ -160,16 +209,17 @@ def main(argv=None) -> int:
     # Optional for argparse alone: without them `check_checkpoint` says how to get a checkpoint.
     parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="folder, or name on the Hub")
     parser.add_argument("output", metavar="FILE.onnx", type=Path, nargs="?", help="the file to write")
+    parser.add_argument("--int8", action="store_true", help="round the weights of matrix products to 8 bits")
     args = parser.parse_args(argv)
     check_checkpoint(parser, args.checkpoint)
     if args.output is None:
         parser.error("name the file to write after the checkpoint, such as model.onnx")
 
     safe = f"{args.output} is what it was before"
-    return run_command(parser.prog, lambda: write(args.checkpoint, args.output), safe)
+    return run_command(parser.prog, lambda: write(args.checkpoint, args.output, args.int8), safe)
 
 
-def write(checkpoint: str, output: Path) -> None:
+def write(checkpoint: str, output: Path, int8: bool) -> None:
     """Open a checkpoint, write it as ONNX, and say how well the file answers; errors as in `export` and of opening."""
     with hold(output):
         from transformers import AutoModel
@@ -186,7 +236,7 @@ def write(checkpoint: str, output: Path) -> None:
         with opening(checkpoint):
             model = AutoModel.from_pretrained(checkpoint)
             processor = LemerProcessor.from_pretrained(checkpoint)
-        worst = export(model, processor, output)
+        worst = export(model, processor, output, int8)
     differences = ", ".join(f"{name} {value:.1e}" for name, value in worst.items())
     size = output.stat().st_size / 2**20
     print(f"{output}: {size:.1f} MiB; largest difference from the checkpoint: {differences}")

@@ -283,6 +283,26 @@ class LemerModel(TwoTowerModel):
         rows = self._label_embeddings().items()
         return super().untrained + branches + [name for name, row in rows if not row.detach().any(1).all()]
 
+    def answering_field(self, modality: str) -> str | None:
+        """
+        The field of the output that answers from "multimodal", "speech" or "text"; None where none can.
+
+        After `set_labels` with a new label the classifiers are new. A branch whose labels are all described can answer then
+        by its comparison with them (eq. 2 and 5). Label embeddings that are trained start at random, so they have to be.
+        """
+        if not self.untrained:
+            return "logits"
+        if modality == "multimodal":
+            return None
+        branch = self.branch_classifiers.get(f"{modality}_classifier")
+        if branch is not None and branch.bias.detach().any():
+            return "logits"
+        labels = self._label_embeddings().get(
+            "semantic_label_embeddings" if modality == "text" else "tonal_label_embeddings"
+        )
+        described = labels is not None and not self.config.train_label_embeddings and labels.any(1).all()
+        return f"{modality}_label_logits" if described else None
+
     @property
     def branch_classifiers(self) -> dict[str, nn.Linear]:
         """The classifiers of one modality alone, by name; none without `branch_loss_weight`."""
@@ -396,7 +416,8 @@ class LemerModel(TwoTowerModel):
             input_values (B, S): samples at 16 kHz, normalised per utterance as `LemerProcessor` does.
             input_ids (B, T): tokens of the earlier turns and the current one.
             input_values_mask (B, S): nonzero where a sample is real. None: all are.
-            attention_mask (B, T): nonzero where a token is real. None: all are.
+            attention_mask (B, T): nonzero where a token is real. None: all are. Without tokens it is the mask (B, S) of the
+                samples, as transformers' feature extractors call it.
             token_type_ids (B, T): 0 for the earlier turns, 1 for the current one.
             labels (B,): index of the class; -100 is left out of the cross-entropies. Or (B, C): a distribution of classes,
                 such as votes; a row of zeros is left out.
@@ -407,6 +428,8 @@ class LemerModel(TwoTowerModel):
         A unimodal model takes only its own modality. A multimodal one that gets one answers from that branch.
         """
         self.check_inputs(input_values, input_ids)
+        if input_ids is None and input_values_mask is None:
+            input_values_mask = attention_mask  # the name that an audio feature extractor gives it
         if input_ids is not None and token_type_ids is None and self.config.pooled_tokens == "current":
             raise ValueError(
                 'pooled_tokens="current" needs token_type_ids, 1 at the current utterance: pass what the processor returns'

@@ -21,11 +21,13 @@ from transformers.utils import logging
 
 from .audio_lemer import GPU_MULTIPLE, knows_its_rate, load_audio
 from .integrity_lemer import refusal
+from .padding_lemer import nearest
 from .processing_lemer import LemerProcessor, check_text
 
 logger = logging.get_logger(__name__)
 
-INPUT_KEYS = {"audio", "text", "history", "segments", "turns"}
+INPUT_KEYS = {"audio", "text", "history", "segments", "turns", "speaker"}
+SEGMENT_KEYS = {"start", "end", "text", "history", "speaker"}
 AUDIO_KEYS = {"array", "raw", "sampling_rate", "path", "bytes"}  # of a dict that is one recording
 WINDOW_SECONDS = 30.0  # what Whisper hears at once; hardly an utterance is longer
 END_TOLERANCE = 0.1  # seconds by which a segment may end after its recording, since times are rounded
@@ -37,21 +39,25 @@ class LemerPipeline(ChunkPipeline):
 
     An input is one of these; a list, a column of `datasets`, a `KeyDataset` or a generator holds several of them:
 
-    - a recording: a path, bytes, an array, `{"array", "sampling_rate"}`, and all else that `load_audio` takes;
-    - `{"audio": recording, "text": words, "history": [earlier turns, oldest first]}`, of which any may be left out;
+    - a recording: a path, a URL, bytes, an array, `{"array", "sampling_rate"}`, `{"raw", "sampling_rate"}`, and all else
+      that `load_audio` takes;
+    - `{"audio": recording, "text": words, "history": [earlier turns, oldest first]}`, of which any may be left out. The keys
+      of a recording may stand in it in the place of `audio`;
     - `{"audio": recording, "segments": [(start, end), {"start", "end", "text", "history"}, ...]}`, times in seconds;
     - `{"turns": [one of the first two, ...]}`, a dialog from its beginning: every turn's history is the turns before it.
 
     `text`, `history` and `segments` may also be given as arguments beside a single input. A blank text counts as no text. A
-    history has an effect only together with a text.
+    history has an effect only together with a text. An input, turn or segment may name its `speaker`, which changes no score
+    and stands in its answer.
 
     The answer is `[{"label", "score", "modality"}, ...]`, highest score first; scores sum to 1. `modality` says what
     answered: "multimodal", "speech" or "text". If a multimodal model gets no words or no recording, the branch of the
     other modality answers. Scores are the softmax of the logits, divided by the configuration's `temperatures` where the
     training fitted them. Without these, a label branch has flat scores, since its logits are cosines: one is at most
-    e^2 = 7.4 times another, and only their order counts. A unimodal model ignores the other modality. Where
-    the processor leaves out long silences (`max_silence`), `heard` says how many seconds of the recording are left for
-    the model.
+    e^2 = 7.4 times another, and only their order counts. A unimodal model ignores the other modality. Where `set_labels`
+    gave the model a new label, its classifier is new too. Then a branch whose labels are all described answers alone, even
+    where both modalities are given, and a warning says so. Where the processor leaves out long silences (`max_silence`),
+    `heard` says how many seconds of the recording are left for the model.
 
     A recording without words that is longer than `window_seconds` is cut into equal windows of at most that length. The
     answer is then, as with segments, a list in time order of `{"start", "end", "text", "label", "score", "modality",
@@ -87,11 +93,10 @@ class LemerPipeline(ChunkPipeline):
             raise ValueError("LemerPipeline needs the checkpoint's processor beside the model: processor=...")
         if getattr(model, "damage", None):
             raise ValueError(refusal(model.damage))
-        untrained = getattr(model, "untrained", None)
-        if untrained:
+        if all(model.answering_field(modality) is None for modality in ("multimodal", "speech", "text")):
             raise ValueError(
-                f"{', '.join(untrained)} of this checkpoint are not trained, so that its answers would be random: train it "
-                "first, or check that the checkpoint is whole"
+                f"{', '.join(model.untrained)} of this checkpoint are not trained, so that its answers would be random: "
+                "train it first, or check that the checkpoint is whole"
             )
         processor.check_fits(model.config)
         super().__init__(model, processor=processor, **kwargs)
@@ -121,7 +126,7 @@ class LemerPipeline(ChunkPipeline):
                 f"{', '.join(named)} beside one input only; for several, put it into each: {{'audio': ..., 'text': ...}}"
             )
         if single:
-            return super().__call__({**as_input(inputs), **named}, **kwargs)
+            return super().__call__({**self.as_input(inputs), **named}, **kwargs)
         if isinstance(inputs, Dataset):
             return super().__call__(inputs, **kwargs)
         if not hasattr(inputs, "__iter__"):
@@ -150,7 +155,7 @@ class LemerPipeline(ChunkPipeline):
         A piece has `audio` (samples at the processor's rate, or None), `text` (or None), `history`, `start` and `end`
         (seconds; None without audio), `cut` (if it is a part of its recording), `turn` (or None), `is_last`.
         """
-        given = as_input(inputs)
+        given = self.as_input(inputs)
         settings = {"sampling_rate": sampling_rate, "window_seconds": window_seconds, "asr": asr}
         if given.get("turns") is None:
             yield from self._pieces(given, turn=None, is_last=True, **settings)
@@ -164,7 +169,7 @@ class LemerPipeline(ChunkPipeline):
             )
         history = []
         for number, turn in enumerate(turns):
-            turn = as_input(turn)
+            turn = self.as_input(turn)
             wrong = sorted(name for name in ("history", "segments", "turns") if turn.get(name) is not None)
             if wrong:
                 raise ValueError(f"turn {number} of a dialog has {', '.join(wrong)}: a turn takes audio and text alone")
@@ -174,6 +179,22 @@ class LemerPipeline(ChunkPipeline):
             yield from pieces
             spoken = self._nonempty(turn.get("text")) or " ".join(piece["text"] for piece in pieces if piece["text"])
             history = [*history, spoken] if spoken else history
+
+    def as_input(self, given) -> dict:
+        """An input in any form -> a dict with INPUT_KEYS."""
+        if not isinstance(given, dict) or (given and set(given) <= AUDIO_KEYS):
+            return {"audio": given}
+        if "audio" not in given and {"array", "raw", "bytes"} & set(given):  # the keys of a recording beside its words
+            audio = {name: given[name] for name in given if name in AUDIO_KEYS}
+            given = {"audio": audio, **{name: given[name] for name in given if name not in AUDIO_KEYS}}
+        unknown = sorted(set(given) - INPUT_KEYS, key=str)
+        if unknown or not given:
+            raise ValueError(
+                f"an input takes {', '.join(sorted(INPUT_KEYS))}, got {', '.join(map(str, unknown)) or 'nothing'}."
+                + "".join(f"{nearest(name, sorted(INPUT_KEYS))}" for name in unknown[:1])
+                + " Of a dataset with more columns, pass dataset.select_columns(['audio', 'text', 'history'])"
+            )
+        return given
 
     def _pieces(self, given: dict, turn, is_last, sampling_rate, window_seconds, asr) -> Iterator[dict]:
         """Pieces of an input that is not a dialog."""
@@ -193,7 +214,7 @@ class LemerPipeline(ChunkPipeline):
             parts = cut_evenly(len(samples), len(samples) if whole else max(1, int(longest * rate)), rate)
         cut = segments is not None or len(parts) > 1
         for number, part in enumerate(parts):
-            piece = {"audio": samples, "text": text, "history": history, **part}
+            piece = {"audio": samples, "text": text, "history": history, "speaker": given.get("speaker"), **part}
             if samples is not None:
                 piece["audio"] = self._utterance(samples, part["start"], part["end"])
             if config.uses_text and piece["text"] is None and samples is not None and asr is not None:
@@ -203,6 +224,7 @@ class LemerPipeline(ChunkPipeline):
             if not config.uses_speech:
                 piece["audio"] = None
             self._check_enough(piece, given)
+            self._leave_out_the_untrained(piece)
             yield {**piece, "cut": cut, "turn": turn, "is_last": is_last and number == len(parts) - 1}
 
     def _words(self, given: dict) -> tuple[str | None, list[str | None], Sequence | None]:
@@ -239,16 +261,17 @@ class LemerPipeline(ChunkPipeline):
         fields = {}
         if isinstance(segment, (list, tuple)) and len(segment) == 2:
             fields = {"start": segment[0], "end": segment[1]}
-        elif isinstance(segment, dict) and not set(segment) - {"start", "end", "text", "history"}:
+        elif isinstance(segment, dict) and not set(segment) - SEGMENT_KEYS:
             fields = segment
         times = [float(time) for time in (fields.get("start"), fields.get("end")) if isinstance(time, Real)]
         if len(times) != 2 or not (0 <= times[0] < times[1] <= seconds + END_TOLERANCE and times[0] < seconds):
             raise ValueError(
-                "a segment must be (start, end) or {'start', 'end', 'text', 'history'} with 0 <= start < end <= "
+                "a segment must be (start, end) or {'start', 'end', 'text', 'history', 'speaker'} with 0 <= start < end <= "
                 f"{seconds:.3f} s, which the recording has, got {segment!r:.120}"
             )
         part = {"start": times[0], "end": min(times[1], seconds), "text": self._nonempty(fields.get("text"))}
-        return part if fields.get("history") is None else {**part, "history": earlier_turns(fields["history"])}
+        part |= {} if fields.get("history") is None else {"history": earlier_turns(fields["history"])}
+        return part if fields.get("speaker") is None else {**part, "speaker": fields["speaker"]}
 
     def _utterance(self, samples: np.ndarray, start: float, end: float) -> np.ndarray:
         rate, longest = self.processor.feature_extractor.sampling_rate, self.processor.max_audio_seconds
@@ -277,14 +300,48 @@ class LemerPipeline(ChunkPipeline):
             + ("text beside the audio, or an asr that hears some" if missing == "words" else "audio")
         )
 
+    def _leave_out_the_untrained(self, piece: dict) -> None:
+        """
+        Leave out what a model cannot answer with whose classifier is not trained for its labels.
+
+        Raises:
+            ValueError: nothing is left that it can answer from.
+        """
+        modality = modality_of(piece)
+        field = self.model.answering_field(modality)
+        if field is None and modality == "multimodal":
+            for branch, other in (("text", "audio"), ("speech", "text")):
+                field = self.model.answering_field(branch)
+                if field is not None:
+                    piece[other], modality = None, branch
+                    break
+        if field is None:
+            raise ValueError(
+                f"this model cannot answer from {modality} alone: {', '.join(self.model.untrained)} are not trained or set. "
+                "Give the other modality, describe the labels to this branch by set_labels, or train the model"
+            )
+        if field != "logits":
+            logger.warning_once(
+                f"the classifier of this model is not trained for its labels, so the {modality} branch answers alone: it "
+                "compares with what describes each label. " + self.meaning_of_scores(modality)
+            )
+
+    def meaning_of_scores(self, modality: str) -> str:
+        """One or two sentences that say what the scores of an answer from "multimodal", "speech" or "text" mean."""
+        config = self.model.config
+        if modality in (config.temperatures or {}):
+            return "Scores are fitted on validation utterances of the training corpus to tell how often the answer is right."
+        if config.scores_are_flat(modality) or self.model.answering_field(modality) != "logits":
+            return "Its scores are flat, a softmax of cosines from -1 to 1: only their order counts."
+        return "Scores are not calibrated: a high one does not tell how often the answer is right."
+
     # ------------------------------------------------------------------------------------------------ pieces -> answer
 
     def _forward(self, pieces: list[dict]) -> list[dict]:
         """Pieces, in a list -> the same without `audio` and `history`, with `modality`, `heard` and `logits` (C,)."""
         by_modality: dict[str, list[int]] = {}  # a batch has words in all of its rows or in none
         for index, piece in enumerate(pieces):
-            modality = "text" if piece["audio"] is None else "speech" if piece["text"] is None else "multimodal"
-            by_modality.setdefault(modality, []).append(index)
+            by_modality.setdefault(modality_of(piece), []).append(index)
         done = list(pieces)
         for modality, indices in by_modality.items():
             inputs = {}
@@ -302,7 +359,8 @@ class LemerPipeline(ChunkPipeline):
             if modality != "text" and self.processor.max_silence is not None:
                 rate = self.processor.feature_extractor.sampling_rate
                 heard = [{"heard": count / rate} for count in batch["input_values_mask"].sum(-1).tolist()]
-            for index, said, logits in zip(indices, heard, self.model(**batch).logits.float().cpu(), strict=True):
+            output = self.model(**batch)[self.model.answering_field(modality)]
+            for index, said, logits in zip(indices, heard, output.float().cpu(), strict=True):
                 kept = {name: value for name, value in pieces[index].items() if name not in ("audio", "history")}
                 done[index] = {**kept, "modality": modality, **said, "logits": logits}
         return done
@@ -324,7 +382,7 @@ class LemerPipeline(ChunkPipeline):
         scores = (piece["logits"] / self.model.config.score_temperature(piece["modality"])).softmax(-1).tolist()
         if not all(math.isfinite(score) for score in scores):
             raise ValueError(f"the model's scores are not finite: {scores}. Give dtype='float32', or another recording")
-        said = {name: piece[name] for name in ("modality", "heard") if name in piece}
+        said = {name: piece[name] for name in ("modality", "heard", "speaker") if piece.get(name) is not None}
         labelled = [
             {"label": self.model.config.id2label[index], "score": score, **said} for index, score in enumerate(scores)
         ]
@@ -336,17 +394,16 @@ class LemerPipeline(ChunkPipeline):
         self.processor.save_pretrained(save_directory)
 
 
-def as_input(given) -> dict:
-    """An input in any form -> a dict with INPUT_KEYS."""
-    if not isinstance(given, dict) or (given and set(given) <= AUDIO_KEYS):
-        return {"audio": given}
-    unknown = sorted(set(given) - INPUT_KEYS, key=str)
-    if unknown or not given:
-        raise ValueError(
-            f"an input takes {', '.join(sorted(INPUT_KEYS))}, got {', '.join(map(str, unknown)) or 'nothing'}: of a dataset "
-            "with more columns, pass dataset.select_columns(['audio', 'text', 'history'])"
-        )
-    return given
+class LemerTextPipeline(LemerPipeline):
+    """As [`LemerPipeline`], for the task "text-classification": a bare string is words, and not the path of a recording."""
+
+    def as_input(self, given) -> dict:
+        return {"text": given} if isinstance(given, str) else super().as_input(given)
+
+
+def modality_of(piece: dict) -> str:
+    """What a piece is answered from."""
+    return "text" if piece["audio"] is None else "speech" if piece["text"] is None else "multimodal"
 
 
 def nonblank(text) -> str | None:
@@ -383,4 +440,4 @@ def transcribe(asr, samples: np.ndarray, rate: int) -> str | None:
     return nonblank(answer["text"])
 
 
-__all__ = ["LemerPipeline"]
+__all__ = ["LemerPipeline", "LemerTextPipeline"]

@@ -26,14 +26,9 @@ was left out, 2 if nothing could be begun, 130 and 143 if it was stopped.
 """
 
 import argparse
-import csv
-import io
-import json
-import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,17 +37,18 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from lemer.runtime.command import check_checkpoint, command_parser, device_of_process, read_share
-from lemer.runtime.files import format_csv, from_cell
+from lemer.runtime.files import write_atomically
 from lemer.runtime.locks import hold
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported where they are used, since that takes seconds: `--help` answers at once
     from lemer import LemerPipeline
     from lemer.corpora.manifest import Utterance
     from lemer.corpora.shards import Shard
+    from lemer.prediction.output import Lines, Output, Table
+    from lemer.prediction.subtitles import Subtitles
 
-# Utterances of one forward pass, and seconds of speech with their padding, by device. On a CPU more is slower and takes
-# gigabytes. A GPU waits for its next kernel with less (benchmarks/LOG.md).
-LARGEST = {"cpu": (8, 60.0), "cuda": (64, 240.0)}
+OUTPUTS = (".csv", ".jsonl", ".srt", ".vtt")
+FIGURES = (".png", ".svg", ".pdf")
 
 
 def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -61,13 +57,35 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     # Optional for argparse alone: without them `check_checkpoint` says how to get a checkpoint.
     parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="folder, or name on the Hub")
     parser.add_argument("inputs", metavar="INPUT", nargs="*", help="audio file, folder, table, or dataset")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write a .csv or .jsonl instead of printing a table")
+    parser.add_argument("--text", metavar="WORDS", help="the words of the one recording, or without one the whole input")
+    parser.add_argument(
+        "--history", action="append", metavar="WORDS", help="an earlier turn before --text; once for each, oldest first"
+    )
+    parser.add_argument("--audio_column", metavar="NAME", help="column of tables with the recordings (default: by its name)")
+    parser.add_argument("--text_column", metavar="NAME", help="column of tables with the words (default: by its name)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write a .csv or .jsonl instead of printing; the windows of one recording also as subtitles, .srt or .vtt",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("table", "csv", "jsonl"),
+        default="table",
+        help="what is printed where there is no --output (default: table)",
+    )
+    parser.add_argument("--top_k", type=int, metavar="K", help="give the K highest scores alone (default: all)")
     parser.add_argument(
         "--dialog", action="store_true", help="all inputs together are the turns of one dialog, in this order"
     )
     parser.add_argument("--asr", metavar="MODEL", help="speech recognition model that hears the words where none are given")
     parser.add_argument(
-        "--figure", type=Path, metavar="DIR", help="draw the attention of each utterance to the labels there, as PNG"
+        "--figure",
+        type=Path,
+        metavar="PATH",
+        help="a .png, .svg or .pdf: draw how the scores go on over long recordings and dialogs. A folder: draw there the "
+        "attention of each utterance to the labels",
     )
     parser.add_argument(
         "--window_seconds", type=float, metavar="SECONDS", help="cut longer recordings without words (default: 30)"
@@ -101,251 +119,19 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         parser.error(str(error))
     if args.shard is not None and args.output is None:
         parser.error("a part of the inputs needs --output: the parts are joined by their files")
-    if not args.inputs:
-        parser.error(f"no input: give recordings, folders or tables after the checkpoint {args.checkpoint}")
+    if not args.inputs and args.text is None:
+        parser.error(f"no input: give recordings, folders or tables after the checkpoint {args.checkpoint}, or --text")
+    if args.history and args.text is None:
+        parser.error("--history goes before the words of --text: give both")
+    if args.text is not None and len(args.inputs) > 1:
+        parser.error(f"--text is for one recording, got {len(args.inputs)} inputs: give a table with a column text")
+    if args.top_k is not None and args.top_k < 1:
+        parser.error(f"--top_k must be at least 1, got {args.top_k}")
     if args.batch_size is not None and args.batch_size < 1:
         parser.error(f"--batch_size must be at least 1, got {args.batch_size}")
-    if args.output is not None and args.output.suffix not in (".csv", ".jsonl"):
-        parser.error(f"--output must end with .csv or .jsonl, got {args.output}")
+    if args.output is not None and args.output.suffix not in OUTPUTS:
+        parser.error(f"--output must end with {', '.join(OUTPUTS)}, got {args.output}")
     return parser, args
-
-
-# ------------------------------------------------------------------------------------------------------------ output
-
-
-class Output:
-    """
-    A .csv or .jsonl file that is only ever appended to, by whole utterances.
-
-    In a .csv, a text that a spreadsheet would take for a formula begins with an apostrophe, which it hides.
-    """
-
-    def __init__(self, path: Path, labels: list[str], made: dict[str, str]):
-        self.path, self.is_csv = path, path.suffix == ".csv"
-        self.made = made  # columns that are the same in every row: what was made otherwise is not joined to it
-        self.columns = ["id", "start", "end", "window", "windows", "text", "modality", "prediction"]
-        if self.is_csv and set(labels) & {*self.columns, *made}:
-            raise ValueError(f"classes {', '.join(labels)} are called like a column: write .jsonl")
-        self.columns += [*labels, *made] if self.is_csv else ["scores", *made]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.done = set()
-        if path.exists():
-            try:
-                self.done = self._mend()
-            except ValueError as error:
-                raise ValueError(
-                    f"{path} was not written by this command: {error}. Give another --output, or remove it"
-                ) from error
-
-    def _mend(self) -> set[str]:
-        """Cut off what a killed run left in parts; ids of what stands there whole."""
-        content = self.path.read_bytes()
-        begin = self._format([]).encode("utf-8") if self.is_csv else b'{"id": '
-        if content[: len(begin)] != begin[: len(content)]:
-            raise ValueError(f"it begins with {content[:80]!r}, not with {begin!r}")
-        lines = io.StringIO(content[: content.rfind(b"\n") + 1].decode("utf-8"), newline="").readlines()
-        rows = self._whole_rows(lines)
-        for _, row in rows:
-            made = {name: row.get(name) for name in self.made}
-            if list(row) != self.columns or made != self.made:
-                sentence = "{checkpoint} in {dtype}, asr {asr}, window_seconds {window_seconds}"
-                got, expected = sentence.format(**made), sentence.format(**self.made)
-                raise ValueError(
-                    f"a row has {', '.join(map(str, row))} of {got}, expected {', '.join(self.columns)} of {expected}"
-                )
-        if rows and int(rows[-1][1]["window"]) < int(rows[-1][1]["windows"]):
-            last = rows[-1][1]["id"]
-            rows = [row for row in rows if row[1]["id"] != last]
-        end = rows[-1][0] if rows else 0
-        os.truncate(self.path, len("".join(lines[:end]).encode("utf-8")))
-        return {row["id"] for _, row in rows}
-
-    def _whole_rows(self, lines: list[str]) -> list[tuple[int, dict]]:
-        """Every row, and the number of lines to its end."""
-        if not self.is_csv:
-            return [(number, json.loads(line)) for number, line in enumerate(lines, 1)]
-        rows, reader = [], csv.DictReader(lines, strict=True)
-        try:
-            for row in reader:
-                texts = {from_cell(name or ""): from_cell(text) if text else text for name, text in row.items()}
-                rows.append((reader.line_num, texts))
-        except csv.Error as error:
-            if reader.reader.line_num < len(lines):  # else cut at a line feed in quotes
-                raise ValueError(f"line {reader.reader.line_num}: {error}") from error
-        return rows
-
-    def _format(self, rows: list[dict]) -> str:
-        """Lines of some rows; of a .csv after the header."""
-        if self.is_csv:
-            cells = ({**row, **row["scores"]} for row in rows)
-            # All texts in quotes, since a carriage return alone would get none.
-            return format_csv(self.columns, ([row[name] for name in self.columns] for row in cells), csv.QUOTE_NONNUMERIC)
-        lines = (json.dumps({name: row[name] for name in self.columns}, ensure_ascii=False) for row in rows)
-        return "".join(f"{line}\n" for line in lines)
-
-    def append(self, rows: list[dict]):
-        text = self._format(rows)
-        if self.path.exists() and self.path.stat().st_size > 0:
-            text = text.removeprefix(self._format([]))
-        try:
-            with open(self.path, "ab") as file:
-                file.write(text.encode("utf-8"))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise OSError(
-                f"{self.path} cannot be written: {error}. The rows of before are whole; free some space or change the "
-                "permissions, and the same command goes on from there"
-            ) from error
-
-
-class Table:
-    """The same rows on the terminal."""
-
-    done = frozenset()
-
-    def __init__(self, ids: list[str], labels: list[str]):
-        self.labels = labels
-        self.folder = len(os.path.commonprefix(ids).rpartition("/")[0]) + 1 if "/" in os.path.commonprefix(ids) else 0
-        self.width = max(2, min(48, max(map(len, ids)) - self.folder))
-        scores = "  ".join(f"{label:>5}" for label in labels)
-        tqdm.write(f"{'id':{self.width}}  {'seconds':>13}  {'answer':>6}  {scores}  {'by':10}  text")
-
-    def append(self, rows: list[dict]):
-        lines = []
-        for row in rows:
-            name = row["id"][self.folder :]
-            name = name if len(name) <= self.width else "..." + name[3 - self.width :]
-            span = "" if row["start"] is None else f"{row['start']:.2f}-{row['end']:.2f}"
-            scores = "  ".join(f"{row['scores'][label]:{max(5, len(label))}.3f}" for label in self.labels)
-            text = " ".join((row["text"] or "").split())
-            line = f"{name:{self.width}}  {span:>13}  {row['prediction']:>6}  {scores}  {row['modality']:10}  {text}"
-            lines.append(line.rstrip())
-        if lines:
-            tqdm.write("\n".join(lines))
-
-
-# -------------------------------------------------------------------------------------------------------- prediction
-
-
-def batches(pieces: list[dict], batch_size: int, samples: float) -> Iterator[list[dict]]:
-    """Batches of pieces, which come longest first, of at most so many samples with their padding, or of one piece."""
-    batch: list[dict] = []
-    for piece in pieces:
-        longest = 0 if not batch or batch[0]["audio"] is None else len(batch[0]["audio"])
-        if batch and (len(batch) == batch_size or (len(batch) + 1) * longest > samples):
-            yield batch
-            batch = []
-        batch.append(piece)
-    if batch:
-        yield batch
-
-
-def largest(pipe) -> tuple[int, float]:
-    """Utterances and seconds of speech of one forward pass on the pipeline's device."""
-    return LARGEST["cpu" if pipe.device.type == "cpu" else "cuda"]
-
-
-def answer(pipe, batch: list[dict]) -> list[dict | None]:
-    """
-    What `forward` gives of every piece, None where one alone does not fit into the memory of a GPU.
-
-    Halves are answered one after the other where a batch does not fit: an answer does not depend on the batch.
-    """
-    import torch
-
-    try:
-        return pipe.forward(batch)
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            return [None]
-    torch.cuda.empty_cache()  # out here, where the error no longer holds tensors
-    half = len(batch) // 2
-    return answer(pipe, batch[:half]) + answer(pipe, batch[half:])
-
-
-def predict_shard(
-    pipe,
-    dialogs: "list[list[Utterance]]",
-    settings: dict,
-    batch_size: int,
-    failed: dict[str, str],
-    bar,
-    told: Sequence[str] = (),
-) -> tuple[dict[str, list[dict]], list[str]]:
-    """
-    Answer the dialogs of a shard.
-
-    Args:
-        failed: gets the reasons of utterances that cannot be answered.
-        told: what was said in the first dialog before its first turn here, as this function returned it.
-
-    Returns:
-        Pieces of every other utterance, with `scores`; and what was said in the last dialog, as far as it is read.
-    """
-    from lemer.corpora.recordings import printable
-    from lemer.processing_lemer import newest_turns
-
-    pieces, history = {}, list(told)
-    for number, dialog in enumerate(dialogs):
-        history = [] if number else history
-        for turn in dialog:
-            inputs = {"text": turn.text, "history": history if turn.history is None else turn.history}
-            try:
-                inputs["audio"], offset = turn.recording()
-                pieces[turn.id] = list(pipe.preprocess(inputs, **settings))
-                for piece in pieces[turn.id]:  # times in the file, also of a part of it
-                    piece.update({name: piece[name] + offset for name in ("start", "end") if piece[name] is not None})
-                text = " ".join(piece["text"] for piece in pieces[turn.id] if piece["text"])
-            except (OSError, ValueError, RuntimeError) as error:
-                failed[turn.id] = printable(error)
-                text = turn.text if isinstance(turn.text, str) else ""
-                bar.update()
-            if text.strip():
-                history = newest_turns([*history, text], pipe.processor.max_history)
-    # Like lengths meet in a batch, and what does not fit into memory fails at once.
-    order = [piece for windows in pieces.values() for piece in windows]
-    order.sort(key=lambda piece: 0 if piece["audio"] is None else -len(piece["audio"]))
-    rate = pipe.processor.feature_extractor.sampling_rate
-    for batch in batches(order, batch_size, largest(pipe)[1] * rate):
-        for piece, answered in zip(batch, answer(pipe, batch), strict=True):
-            piece.update(
-                scores=None, reason=f"too long for the memory of {pipe.device}: give --device cpu, or shorter windows"
-            )
-            try:
-                if answered is not None:
-                    piece.update(answered, scores=pipe.scores(answered))
-            except ValueError as error:  # scores that are not finite
-                piece.update(reason=printable(error))
-            bar.update(piece["is_last"])
-    for name in list(pieces):
-        reasons = [piece["reason"] for piece in pieces[name] if piece["scores"] is None]
-        if reasons:
-            failed[name] = reasons[0]
-            del pieces[name]
-    return pieces, history
-
-
-def rows_of(name: str, pieces: list[dict], labels: list[str], made: dict[str, str]) -> list[dict]:
-    """The rows of an utterance: one for each of its windows."""
-    rows = []
-    for number, piece in enumerate(pieces, 1):
-        scores = {score["label"]: score["score"] for score in piece["scores"]}
-        rows.append(
-            {
-                "id": name,
-                "start": piece["start"],
-                "end": piece["end"],
-                "window": number,
-                "windows": len(pieces),
-                "text": piece["text"],
-                "modality": piece["modality"],
-                "prediction": piece["scores"][0]["label"],
-                "scores": {label: round(scores[label], 6) for label in labels},
-                **made,
-            }
-        )
-    return rows
 
 
 def save_figures(pipe, pieces: list[dict], stem: str, folder: Path) -> None:
@@ -374,7 +160,11 @@ class Job:
         batch_size: utterances of one forward pass.
         made: columns that say how the rows were made.
         output: where the rows go.
-        figures: folder of the figures, or None.
+        figures: folder of the figures of attention, or None.
+        timeline: file of the figure of all scores, or None.
+        top_k: how many scores a row has; None: all.
+        skipped: a sentence for each line of the inputs that is no row.
+        panels: rows of each dialog, by the place of the dialog, for the figure.
         failed: id of an input -> why it was left out.
         branches: how many rows each modality answered.
         answered: how many utterances were answered now.
@@ -386,8 +176,12 @@ class Job:
     settings: dict
     batch_size: int
     made: dict[str, str]
-    output: "Output | Table"
+    output: "Output | Lines | Table | Subtitles"
     figures: Path | None
+    timeline: Path | None = None
+    top_k: int | None = None
+    skipped: list[str] = field(default_factory=list)
+    panels: dict[str, list[dict]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     branches: Counter = field(default_factory=Counter)
     answered: int = 0
@@ -402,26 +196,52 @@ class Job:
             for shard in shards(self.dialogs, self.batch_size):
                 turns = [turn for dialog in shard.dialogs for turn in dialog]
                 # The next shard needs the words of a dialog that goes on there, also where its turns are done.
-                if not shard.goes_on and all(turn.id in self.output.done for turn in turns):
+                done = self.timeline is None and all(turn.id in self.output.done for turn in turns)
+                if done and not shard.goes_on:
                     bar.update(len(turns))
                     self.told = []
                 else:
                     self._answer(shard, turns, number, bar)
                 number += len(turns)
         self.output.append([])  # where a part of the inputs is empty, its file is there all the same
+        self._write_whole_files()
         self._report(count)
-        return 1 if self.failed else 0
+        return 1 if self.failed or self.skipped else 0
+
+    def _write_whole_files(self) -> None:
+        """Write the files that are not appended to."""
+        from lemer.prediction.subtitles import Subtitles
+
+        if isinstance(self.output, Subtitles):
+            write_atomically(self.output.path, self.output.content())
+        if self.timeline is not None and self.panels:
+            import io
+
+            from lemer.prediction.timeline import timeline
+
+            panels = [(self._title(name, rows), rows) for name, rows in self.panels.items()]
+            figure, file = timeline(panels, list(self.pipe.model.config.id2label.values())), io.BytesIO()
+            figure.savefig(file, format=self.timeline.suffix[1:], dpi=150)
+            write_atomically(self.timeline, file.getvalue())
 
     def _answer(self, shard: "Shard", turns: "list[Utterance]", number: int, bar) -> None:
         """Answer the dialogs of a shard, whose first utterance has `number` others before it, and write their rows."""
+        from lemer.prediction.answering import predict_shard, rows_of
+
         pieces, told = predict_shard(self.pipe, shard.dialogs, self.settings, self.batch_size, self.failed, bar, self.told)
         self.told = told if shard.goes_on else []
         labels, rows = list(self.pipe.model.config.id2label.values()), []
+        titles = {turn.id: dialog[0].id for dialog in self.dialogs for turn in dialog} if self.timeline else {}
         for place, turn in enumerate(turns, number + 1):
-            if turn.id in self.output.done or turn.id not in pieces:
+            if turn.id not in pieces:
+                continue
+            if self.timeline is not None:
+                shown = rows_of(turn, pieces[turn.id], labels, self.made, None)
+                self.panels.setdefault(titles[turn.id], []).extend(shown)
+            if turn.id in self.output.done:
                 continue
             self.answered += 1
-            rows += rows_of(turn.id, pieces[turn.id], labels, self.made)
+            rows += rows_of(turn, pieces[turn.id], labels, self.made, self.top_k)
             if self.figures is not None:
                 stem = re.sub(r"[^\w.-]+", "_", turn.id)[-80:]
                 try:
@@ -431,17 +251,28 @@ class Job:
         self.output.append(rows)
         self.branches.update(row["modality"] for row in rows)
 
+    def _title(self, name: str, rows: list[dict]) -> str:
+        """The title of a dialog or recording in the figure, with what has to be known of its scores."""
+        alone = {row["modality"] for row in rows} - {self.pipe.model.config.modality}
+        flat = [branch for branch in sorted(alone) if "flat" in self.pipe.meaning_of_scores(branch)]
+        called = f"dialog from {name}" if len({row["id"] for row in rows}) > 1 else name
+        return called + "".join(f". The {branch} branch alone: flat scores, only their order counts" for branch in flat)
+
     def _report(self, count: int) -> None:
-        if isinstance(self.output, Output):
-            print(f"{self.output.path}: {self.answered} new of {count} utterances")
-        for branch, missing in (("speech", "words (a table or --asr gives them)"), ("text", "recordings")):
+        path = getattr(self.output, "path", None)
+        if path is not None:
+            print(f"{path}: {self.answered} new of {count} utterances")
+        for branch, missing in (("speech", "words (--text, a table or --asr gives them)"), ("text", "recordings")):
             if self.pipe.model.config.modality == "multimodal" and self.branches[branch]:
-                flat = ". Its scores are flat: only their order counts"
                 print(
-                    f"{self.branches[branch]} rows are of the {branch} branch alone, for want of {missing}"
-                    + (flat if self.pipe.model.config.scores_are_flat(branch) else ""),
+                    f"{self.branches[branch]} rows are of the {branch} branch alone, for want of {missing}. "
+                    + self.pipe.meaning_of_scores(branch),
                     file=sys.stderr,
                 )
+        if self.skipped:
+            print(f"lines of the inputs that are no rows and were left out: {len(self.skipped)}", file=sys.stderr)
+            for sentence in self.skipped:
+                print(f"  {sentence}", file=sys.stderr)
         if self.failed:
             print(f"{len(self.failed)} of {count} inputs failed:", file=sys.stderr)
             for name, reason in self.failed.items():
@@ -475,16 +306,24 @@ def open_pipeline(args: argparse.Namespace, has_words: bool) -> tuple["LemerPipe
     settings = {} if args.window_seconds is None else {"window_seconds": args.window_seconds}
     if args.asr is not None:
         settings["asr"] = pipeline("automatic-speech-recognition", model=args.asr, device=args.device)
-    with opening(args.checkpoint):
-        pipe = pipeline(
-            "speech-emotion-recognition",
-            model=args.checkpoint,
-            pipeline_class=LemerPipeline,
-            device=args.device,
-            dtype=args.dtype,
-            **settings,
-        )
-    multiply_by_onednn(pipe.model)
+    if args.checkpoint.endswith(".onnx"):
+        from lemer.prediction.onnx_model import OnnxModel
+
+        if args.dtype != "float32" or (args.device or "cpu") != "cpu":
+            raise ValueError("an ONNX file is computed on the CPU in its own precision: leave out --device and --dtype")
+        model = OnnxModel(args.checkpoint)
+        pipe = LemerPipeline(model, model.processor, device="cpu", **settings)
+    else:
+        with opening(args.checkpoint):
+            pipe = pipeline(
+                "speech-emotion-recognition",
+                model=args.checkpoint,
+                pipeline_class=LemerPipeline,
+                device=args.device,
+                dtype=args.dtype,
+                **settings,
+            )
+        multiply_by_onednn(pipe.model)
     if not pipe.model.config.uses_speech and args.asr is None and not has_words:
         raise ValueError(f"{args.checkpoint} reads words only, and no input has any: give a table with words, or --asr")
     return pipe, settings
@@ -499,8 +338,14 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
     """
     from lemer.corpora.manifest import read_inputs, share_of
     from lemer.pipeline_lemer import WINDOW_SECONDS
+    from lemer.prediction.answering import largest
 
-    dialogs = read_inputs(args.inputs, args.dialog)
+    skipped: list[str] = []
+    wanted = {use: getattr(args, f"{use}_column") for use in ("audio", "text") if getattr(args, f"{use}_column") is not None}
+    if args.text is None:
+        dialogs = read_inputs(args.inputs, args.dialog, wanted, skipped)
+    else:
+        dialogs = [[one_utterance(args, read_inputs(args.inputs, args.dialog))]]
     utterances = [turn for dialog in dialogs for turn in dialog]
     if args.shard is not None:
         dialogs, args.output = share_of(dialogs, *args.shard), args.shard.name(args.output)
@@ -513,15 +358,59 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
 
     window = args.window_seconds or min(WINDOW_SECONDS, pipe.processor.max_audio_seconds)
     made = {"checkpoint": args.checkpoint, "dtype": args.dtype, "asr": args.asr or "none", "window_seconds": f"{window:g}"}
-    labels = list(pipe.model.config.id2label.values())
-    output = Output(args.output, labels, made) if args.output else Table([turn.id for turn in utterances], labels)
+    output = make_output(args, utterances, pipe, made)
+    if args.figure and args.figure.suffix not in FIGURES and args.checkpoint.endswith(".onnx"):
+        raise ValueError("an ONNX file gives no attention to draw: give the checkpoint, or a .png for the scores over time")
+    figures, timeline = (None, args.figure) if args.figure and args.figure.suffix in FIGURES else (args.figure, None)
     if args.figure is not None:
         import matplotlib
 
         matplotlib.use("agg")
         locks.enter_context(hold(args.figure))
-        args.figure.mkdir(parents=True, exist_ok=True)
-    return Job(dialogs, pipe, settings, args.batch_size or largest(pipe)[0], made, output, args.figure)
+        (args.figure if timeline is None else timeline.parent).mkdir(parents=True, exist_ok=True)
+    batch_size = args.batch_size or largest(pipe)[0]
+    return Job(dialogs, pipe, settings, batch_size, made, output, figures, timeline, args.top_k, skipped)
+
+
+def one_utterance(args: argparse.Namespace, dialogs: "list[list[Utterance]]") -> "Utterance":
+    """
+    The input that --text gives words to.
+
+    Raises:
+        ValueError: the input is not one recording.
+    """
+    from lemer.corpora.manifest import Utterance
+
+    turns = [turn for dialog in dialogs for turn in dialog]
+    if len(turns) > 1 or any(turn.text is not None for turn in turns):
+        raise ValueError(
+            f"--text is for one recording, and {args.inputs[0]} has {len(turns)} inputs: give a table with a column text"
+        )
+    turn = turns[0] if turns else Utterance(id="text")
+    return turn._replace(text=args.text, history=args.history)
+
+
+def make_output(
+    args: argparse.Namespace, utterances: "list[Utterance]", pipe, made: dict[str, str]
+) -> "Output | Lines | Table | Subtitles":
+    """
+    Where the rows go.
+
+    Raises:
+        OSError, ValueError: the output is a file of something else, or these inputs cannot be written in this form.
+    """
+    from lemer.prediction.output import Layout, Lines, Output, Table
+    from lemer.prediction.subtitles import SUFFIXES, Subtitles
+
+    labels, kind = list(pipe.model.config.id2label.values()), args.format
+    if args.output is not None and args.output.suffix in SUFFIXES:
+        return Subtitles(args.output, [turn.audio for turn in utterances])
+    if args.output is None and kind == "table":
+        return Table([turn.id for turn in utterances], labels)
+    extra = list(dict.fromkeys(name for turn in utterances for name in turn.extra))
+    is_csv = (args.output.suffix == ".csv") if args.output else kind == "csv"
+    layout = Layout(labels, made, extra, pipe.processor.max_silence is not None, is_csv)
+    return Output(args.output, layout) if args.output else Lines(layout)
 
 
 def main(argv=None) -> int:

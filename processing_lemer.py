@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .versions_lemer import OLDEST_TRANSFORMERS  # noqa: F401  raises an error where transformers is too old
 
@@ -20,7 +20,18 @@ from transformers.utils import CONFIG_NAME, cached_file, logging
 
 from .activity_lemer import heard_spans, join_spans
 from .audio_lemer import SAMPLING_RATE, knows_its_rate, load_audio
-from .integrity_lemer import HUB_ARGUMENTS, PROCESSOR_FILES, changed_files, opening, write_checksums
+from .integrity_lemer import HUB_ARGUMENTS, LOCATION, PROCESSOR_FILES, changed_files, opening, write_checksums
+from .padding_lemer import (
+    CLIPS,
+    TOKENS,
+    Options,
+    as_features,
+    normalised,
+    pad_samples,
+    read_options,
+    stack,
+    vector,
+)
 
 if TYPE_CHECKING:
     from .audio_files_lemer import decode  # noqa: F401  `configuration_lemer.py` says why
@@ -103,30 +114,6 @@ def newest_turns(turns: Sequence[str], count: int) -> list[str]:
     return list(turns) if count else []
 
 
-def pad_clips(feature_extractor, clips: list[np.ndarray], pad_to_multiple_of: int | None = None) -> dict[str, np.ndarray]:
-    """
-    Normalise clips with a feature extractor, each clip alone, and pad them on the right.
-
-    The extractor can pad by itself, but it then copies and normalises the padding too, which takes several times as long.
-
-    Args:
-        feature_extractor: A `Wav2Vec2FeatureExtractor`.
-        clips: Samples (N,) of every clip at the extractor's rate.
-        pad_to_multiple_of: Number of samples of which S is a multiple.
-
-    Returns:
-        `input_values` (B, S), and `input_values_mask` (B, S) which is 1 where a sample is real.
-    """
-    rate = feature_extractor.sampling_rate
-    clips = feature_extractor(clips, sampling_rate=rate, padding=False, return_attention_mask=False)["input_values"]
-    multiple = pad_to_multiple_of or 1
-    shape = (len(clips), -(-max(map(len, clips)) // multiple) * multiple)
-    values, mask = np.full(shape, feature_extractor.padding_value, dtype=np.float32), np.zeros(shape, dtype=np.int32)
-    for row, clip in enumerate(clips):
-        values[row, : len(clip)], mask[row, : len(clip)] = clip, 1
-    return {"input_values": values, "input_values_mask": mask}
-
-
 class LemerProcessor(ProcessorMixin):
     r"""
     Processor of both models: resamples and normalises speech, and puts the earlier turns before the current one.
@@ -177,10 +164,21 @@ class LemerProcessor(ProcessorMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        with opening(pretrained_model_name_or_path, kwargs, "processor_config.json or its tokenizer"):
-            processor = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-            here = {**kwargs, "local_files_only": True}  # the files were loaded just now
-            processor.damage = changed_files(pretrained_model_name_or_path, here, PROCESSOR_FILES)
+        try:
+            with opening(pretrained_model_name_or_path, kwargs, "processor_config.json or its tokenizer"):
+                processor = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+                here = {**kwargs, "local_files_only": True}  # the files were loaded just now
+                processor.damage = changed_files(pretrained_model_name_or_path, here, PROCESSOR_FILES)
+        except (OSError, ValueError) as error:
+            missing = _missing_files(pretrained_model_name_or_path, kwargs)
+            if not missing:
+                raise
+            raise OSError(
+                f"{pretrained_model_name_or_path} has a model and no whole processor: {' and '.join(missing)} is missing. "
+                "Trainer saves the processor only where it is given as processing_class. Save the one that the training "
+                "used beside the model: AutoProcessor.from_pretrained('the checkpoint that the training started from', "
+                f"trust_remote_code=True).save_pretrained('{pretrained_model_name_or_path}')"
+            ) from error
         return processor
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
@@ -251,17 +249,7 @@ class LemerProcessor(ProcessorMixin):
         # Both parts call their mask attention_mask; the model has one of each.
         return ["input_values", "input_values_mask", *self.tokenizer.model_input_names]
 
-    def __call__(
-        self,
-        audio=None,
-        text=None,
-        history=None,
-        sampling_rate=None,
-        return_tensors=None,
-        padding=None,
-        pad_to_multiple_of=None,
-        **kwargs,
-    ):
+    def __call__(self, audio: Any = None, text: Any = None, history: Any = None, **kwargs) -> BatchFeature:
         r"""
         Process one utterance or several into one padded batch.
 
@@ -273,47 +261,83 @@ class LemerProcessor(ProcessorMixin):
                 Turns that are `None` or of which the tokenizer leaves nothing are left out.
             sampling_rate (`int`): Rate in Hz of clips that are arrays or lists of samples.
             return_tensors (`str`): `"pt"` or `"np"`. Without it, the batch has lists.
-            padding: `True` or `"longest"`, which change nothing: a batch is always padded to its longest utterance.
+            padding (`bool` or `str`, defaults to `True`):
+                `True` or `"longest"` pads to the longest utterance of the batch. `"max_length"` pads texts to `max_length`
+                tokens, without it to the processor's `max_text_length`. `False` pads nothing: [`LemerProcessor.pad`] or
+                `DataCollatorWithPadding(processor)` can do it later. The answers are the same with any padding.
+            max_length (`int`): Tokens that a text may have in this call, at most the processor's `max_text_length`. It is
+                cut as there.
+            truncation: `True`, which changes nothing: texts are always cut.
             pad_to_multiple_of (`int`):
                 Number of samples of which the padded length is a multiple. The answers stay the same, and a GPU, which plans
                 its convolutions for every length anew, meets fewer lengths. The scripts use `GPU_MULTIPLE` on a GPU.
+            audio_kwargs (`dict`): The same options for clips, counted in samples: `{"padding": "max_length", "max_length":
+                160_000}` pads clips to ten seconds, and `"truncation": True` beside it cuts longer ones there.
+            text_kwargs (`dict`): The same options for texts, counted in tokens.
 
         Returns:
             `BatchFeature` with `input_values` and `input_values_mask` (B, S) for audio, and with `input_ids`,
             `attention_mask` and, for BERT, `token_type_ids` (B, T) for text. A mask is 1 at real samples and tokens.
 
         Raises:
+            TypeError: there is no such option.
             ValueError: the numbers of clips, texts and histories differ, or one of them is not of a form named here.
         """
-        if padding not in (None, True, "longest"):
-            raise ValueError(
-                f"padding must be True or 'longest', got {padding!r}: a batch is always padded to its longest utterance, "
-                "which is padding=True"
-            )
-        if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
-            raise ValueError(f"pad_to_multiple_of must be a number of samples, at least 1, got {pad_to_multiple_of}")
-        if kwargs:
-            raise TypeError(
-                f"LemerProcessor takes no {', '.join(sorted(kwargs))}: max_history, max_text_length and "
-                "max_audio_seconds are settings of the processor"
-            )
         clips = None if audio is None else _as_batch_of_clips(audio)
         texts, histories = _as_batch_of_texts(text, history)
         if clips is None and texts is None:
             raise ValueError("got neither audio nor text: give at least one")
         if clips is not None and texts is not None and len(clips) != len(texts):
             raise ValueError(f"got {len(clips)} clips and {len(texts)} texts: give one of each for every utterance")
+        of_clips, of_texts = read_options(kwargs, clips is not None, texts is not None)
         data = {}
         if clips is not None:
-            data.update(self._process_clips(clips, sampling_rate, pad_to_multiple_of))
+            data.update(self._process_clips(clips, of_clips))
         if texts is not None:
-            data.update(self._process_texts(texts, histories))
-        if return_tensors is None:
-            data = {name: values.tolist() for name, values in data.items()}
-        return BatchFeature(data, tensor_type=return_tensors)
+            data.update(self._process_texts(texts, histories, of_texts))
+        return _as_batch(data, of_clips.return_tensors or of_texts.return_tensors)
 
-    def _process_clips(self, clips: list, sampling_rate: int | None, pad_to_multiple_of: int | None) -> dict:
-        rate = self.feature_extractor.sampling_rate
+    def pad(
+        self,
+        encoded_inputs: Any,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        r"""
+        Pad rows that were processed before, one by one or with `padding=False`, into one batch.
+
+        `DataCollatorWithPadding(processor)` calls this.
+
+        Args:
+            encoded_inputs: A list of rows, or a dict of columns. A row has what the processor returned for it, with or
+                without masks. Other numbers, such as `labels`, are put into the batch as they are.
+            padding, max_length, pad_to_multiple_of, return_tensors: As in a call.
+
+        Raises:
+            ValueError: the rows do not have the same columns, or one of them is no column of numbers.
+        """
+        options = Options(padding, max_length, pad_to_multiple_of=pad_to_multiple_of)
+        rows = as_features(encoded_inputs)
+        data: dict[str, Any] = {
+            name: stack([row[name] for row in rows], name) for name in rows[0] if name not in CLIPS + TOKENS
+        }
+        if "input_values" in rows[0]:
+            clips = [vector(row["input_values"], "input_values") for row in rows]
+            masks = [
+                vector(row.get("input_values_mask", np.ones(len(clip))), "input_values_mask")
+                for row, clip in zip(rows, clips, strict=True)
+            ]
+            clips = [clip[mask.astype(bool)] for clip, mask in zip(clips, masks, strict=True)]
+            data.update(self._pad_clips(clips, options))
+        if "input_ids" in rows[0]:
+            tokens = [{name: vector(row[name], name).tolist() for name in TOKENS if name in row} for row in rows]
+            data.update(self._pad_tokens(tokens, options))
+        return _as_batch(data, return_tensors)
+
+    def _process_clips(self, clips: list, options: Options) -> dict:
+        rate, sampling_rate = self.feature_extractor.sampling_rate, options.sampling_rate
         samples = []
         for index, clip in enumerate(clips):
             if sampling_rate is None and not knows_its_rate(clip):
@@ -331,7 +355,16 @@ class LemerProcessor(ProcessorMixin):
                     ": cut it into utterances, or raise the processor's limit"
                 )
         samples = [join_spans(clip, self.heard_spans(clip)) for clip in samples]
-        return pad_clips(self.feature_extractor, samples, pad_to_multiple_of)
+        if options.truncation and options.max_length:
+            samples = [clip[: options.max_length] for clip in samples]
+        return self._pad_clips(normalised(self.feature_extractor, samples), options)
+
+    def _pad_clips(self, clips: list[np.ndarray], options: Options) -> dict:
+        """Normalised clips (N,) -> `input_values` and `input_values_mask`, lists of rows where nothing is padded."""
+        if options.padding is None:
+            return {"input_values": list(clips), "input_values_mask": [np.ones(len(clip), np.int64) for clip in clips]}
+        least = options.max_length if options.padding == "max_length" else 0
+        return pad_samples(clips, self.feature_extractor.padding_value, options.pad_to_multiple_of, least or 0)
 
     def heard_spans(self, samples: np.ndarray) -> list[tuple[int, int]]:
         """First sample and the one after the last of every part of a clip (N,) that is left where `max_silence` cuts it."""
@@ -345,10 +378,10 @@ class LemerProcessor(ProcessorMixin):
             return True
         return len(tokenize(self.tokenizer, [text], add_special_tokens=False)["input_ids"][0]) > 0
 
-    def _process_texts(self, texts: list[str], histories: list[list[str]]) -> dict[str, np.ndarray]:
+    def _process_texts(self, texts: list[str], histories: list[list[str]], options: Options) -> dict:
         """Encode every text behind the turns of its history, as many as there is room for, and pad the rows, (B, T)."""
         tokenizer = self.tokenizer
-        limit = min(self.max_text_length, tokenizer.model_max_length)
+        limit = min(self.max_text_length, tokenizer.model_max_length, options.max_length or self.max_text_length)
         # The tokens that the current turn leaves of the limit are for the history. It is left out if that is not even one.
         room = limit - tokenizer.num_special_tokens_to_add(pair=True)
         lengths = [len(tokens) for tokens in tokenize(tokenizer, texts, add_special_tokens=False)["input_ids"]]
@@ -372,7 +405,60 @@ class LemerProcessor(ProcessorMixin):
             rows.update(zip(with_history, encode(tokenizer, *pairs, limit=limit), strict=True))
         for row in rows.values():
             del row["special_tokens_mask"]
-        return dict(tokenizer.pad([rows[index] for index in range(len(texts))], padding=True, return_tensors="np"))
+        return self._pad_tokens([rows[index] for index in range(len(texts))], options)
+
+    def _pad_tokens(self, rows: list[dict[str, list[int]]], options: Options) -> dict:
+        """Encoded texts -> a batch (B, T), lists of rows where nothing is padded."""
+        if options.padding is None:
+            return {name: [row[name] for row in rows] for name in rows[0]}
+        padding, length = options.padding, options.max_length or self.max_text_length
+        own = self.tokenizer.init_kwargs  # as transformers' processors do, one that was loaded to pad so does it here too
+        if own.get("padding") == "max_length" and options.max_length is None:
+            padding, length = "max_length", own.get("max_length") or length
+        most = self.tokenizer.model_max_length
+        if padding == "max_length" and length > most:
+            raise ValueError(f"max_length={length} is above the {most} tokens that the tokenizer is for: lower it")
+        return dict(
+            self.tokenizer.pad(
+                rows,
+                padding=padding,
+                max_length=length if padding == "max_length" else None,
+                pad_to_multiple_of=options.pad_to_multiple_of,
+                return_tensors="np",
+            )
+        )
+
+
+def _missing_files(checkpoint, location: dict) -> list[str]:
+    """Which files of a processor a checkpoint that has a model lacks; none where it has no model."""
+    location = {name: location[name] for name in LOCATION if location.get(name) is not None}
+
+    def has(*names: str) -> bool:
+        quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+        try:
+            return any(cached_file(checkpoint, name, **location, **quiet) is not None for name in names)
+        except OSError:  # there is no such checkpoint
+            return False
+
+    if not has(CONFIG_NAME):
+        return []
+    settings, tokenizer = ("processor_config.json", "preprocessor_config.json"), ("tokenizer.json", "tokenizer_config.json")
+    return [files[0] for files in (settings, tokenizer) if not has(*files)]
+
+
+def _as_batch(data: dict, return_tensors: str | None) -> BatchFeature:
+    """Columns as tensors, or as lists where none are asked for."""
+    ragged = [name for name, rows in data.items() if isinstance(rows, list) and len({len(row) for row in rows}) > 1]
+    if ragged and return_tensors is not None:
+        raise ValueError(
+            f"padding=False leaves rows of different lengths ({', '.join(ragged)}), which are no tensor: give padding=True, "
+            "or no return_tensors"
+        )
+    if return_tensors is None:
+        data = {name: [row.tolist() if hasattr(row, "tolist") else row for row in rows] for name, rows in data.items()}
+    else:
+        data = {name: np.asarray(rows) for name, rows in data.items()}
+    return BatchFeature(data, tensor_type=return_tensors)
 
 
 def _as_batch_of_clips(audio) -> list:
@@ -422,4 +508,4 @@ def _as_batch_of_texts(text, history) -> tuple[list[str] | None, list[list[str]]
 
 LemerProcessor.register_for_auto_class()
 
-__all__ = ["LemerProcessor", "check_text", "encode", "pad_clips", "tokenize"]
+__all__ = ["LemerProcessor", "check_text", "encode", "tokenize"]

@@ -396,6 +396,8 @@ def encode_speech(
             f"{input_values.dtype}: tokens are passed as input_ids=..."
         )
     tower: Any = speech_model  # torch declares every attribute of a module as a tensor or a module
+    if input_values.dtype in (torch.float32, torch.float64):  # bare samples for a tower in half precision
+        input_values = input_values.to(tower.dtype)
     config = tower.config
     # transformers' SpecAugment raises an error where the longest row of a batch is shorter than one masked span.
     masks_time = speech_model.training and getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0

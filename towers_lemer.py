@@ -85,6 +85,25 @@ class TwoTowerModel(PreTrainedModel):
         if self.speech_model is not None:
             freeze_unused_in_speech_tower(self.speech_model)
 
+    def freeze_feature_encoder(self):
+        """
+        Freeze the CNN encoder of the speech tower, as the method of that name of transformers' own speech models does.
+
+        Raises:
+            ValueError: the model has no speech tower.
+        """
+        if self.speech_model is None:
+            raise ValueError("this model has no speech tower, so there is no feature encoder to freeze")
+        self.speech_model.feature_extractor._freeze_parameters()
+
+    def answering_field(self, modality: str) -> str | None:
+        """
+        The field of the output that answers from "multimodal", "speech" or "text".
+
+        It is None where that answer needs weights or labels that were never trained or set.
+        """
+        return None if self.untrained else "logits"
+
     def check_inputs(self, input_values: torch.Tensor | None, input_ids: torch.Tensor | None) -> None:
         """Raise a `ValueError` where the model cannot answer from the inputs that were given."""
         config = self.config

@@ -38,6 +38,7 @@ from .sources import DatasetSplit, Source, SourceRow, TableSplit, keep_apart, op
 from .tables import ARCHIVE_SUFFIXES, is_table, read_table
 
 USES = ("audio", "text", "id", "start", "end", "duration", "dialog", "order", "history")
+PASSED_ON = (str, int, float, bool, type(None))  # cells of other columns that go into the output
 # Files that are given for tables, and are none.
 OTHER_TABLES = (".xlsx", ".xls", ".ods", ".txt", ".pkl", ".arrow", ".feather", ".xml", ".yaml", *ARCHIVE_SUFFIXES)
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Utterance(NamedTuple):
         start, end: in seconds, of the part of the recording that it is.
         shared: whether other utterances are parts of the same recording.
         folder: from which a path was looked for.
+        extra: the other columns of its table, which go into the output.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Utterance(NamedTuple):
     end: float | None = None
     shared: bool = False
     folder: Path | None = None
+    extra: dict = {}  # noqa: RUF012  never changed
 
     def recording(self) -> tuple[str | dict | None, float]:
         """
@@ -100,13 +103,17 @@ class Utterance(NamedTuple):
         return {"array": cut_part(samples, part), "sampling_rate": SAMPLING_RATE}, part[0]
 
 
-def read_inputs(names: list[str], one_dialog: bool) -> list[list[Utterance]]:
+def read_inputs(
+    names: list[str], one_dialog: bool, wanted: dict[str, str] | None = None, skipped: list[str] | None = None
+) -> list[list[Utterance]]:
     """
     Dialogs, each a list of turns, oldest first; an utterance that belongs to none is a dialog of a single turn.
 
     Args:
         names: files, folders, tables and datasets.
         one_dialog: whether all inputs together are the turns of one dialog, in their order.
+        wanted: columns of tables by their use ("audio", "text"), where they are not known by name.
+        skipped: gets a sentence for each line of JSON that is no row and is left out. None: such a line is an error.
 
     Raises:
         OSError, ValueError: a table or dataset cannot be read, a folder has nothing to answer, two utterances have one id.
@@ -115,13 +122,13 @@ def read_inputs(names: list[str], one_dialog: bool) -> list[list[Utterance]]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            dialogs += _read_source(name, one_dialog)
+            dialogs += _read_source(name, one_dialog, wanted or {}, skipped)
         elif path.suffix.lower() in OTHER_TABLES:
             read_table(path)  # refuses it
         elif "://" in name or path.suffix.lower() in AUDIO_SUFFIXES or (path.is_file() and not is_table(path)):
             dialogs.append([Utterance(printable(path), name)])
         else:
-            dialogs += _read_source(name, one_dialog)
+            dialogs += _read_source(name, one_dialog, wanted or {}, skipped)
     utterances = [turn for dialog in dialogs for turn in dialog]
     twice = [name for name, count in Counter(turn.id for turn in utterances).items() if count > 1]
     if twice:
@@ -137,13 +144,13 @@ def share_of(dialogs: list[list[Utterance]], index: int, count: int) -> list[lis
     return [dialog for dialog in dialogs if crc32(dialog[0].id.encode("utf-8", "surrogatepass")) % count == index]
 
 
-def _read_source(name: str, one_dialog: bool) -> list[list[Utterance]]:
-    source = open_source(name, {}, labelled=False)
+def _read_source(name: str, one_dialog: bool, wanted: dict, skipped: list[str] | None) -> list[list[Utterance]]:
+    source = open_source(name, wanted, labelled=False, skipped=skipped)
     if not source.splits:
         for remark in source.remarks:
             logger.warning("%s: %s", name, remark)
         return [[Utterance(printable(file), file)] for file in source.recordings]
-    rows = _read_rows(name, source)
+    rows = _read_rows(name, source, wanted)
     if one_dialog and any(row["dialog"] is not None for row in rows):
         raise ValueError(f"{name} names its dialogs, and --dialog says that all inputs are one: leave --dialog out")
     return group_dialogs(name, rows)
@@ -159,15 +166,18 @@ def read_manifest(path: Path) -> list[dict]:
         OSError, ValueError: it cannot be read, or holds neither recordings nor texts; the message names file and row.
     """
     read_table(path)  # refuses what is no table
-    return _read_rows(str(path), open_source(path, {}, labelled=False))
+    return _read_rows(str(path), open_source(path, {}, labelled=False), {})
 
 
-def _read_rows(name: str, source: Source) -> list[dict]:
+def _read_rows(name: str, source: Source, wanted: dict) -> list[dict]:
     """Rows of `read_manifest` of all splits of a source; what was understood is logged."""
     rows, remarks = [], list(source.remarks)
     for split in source.splits.values():
-        columns = _columns_of(name, split)
-        remarks += split.remarks + [f"{source.name}: {remark}" for remark in columns.describe()]
+        columns = _columns_of(name, split, wanted)
+        described = columns.describe()
+        if isinstance(split, TableSplit):  # a dataset's other columns are not read
+            described = [remark.replace("columns not used", "columns passed on to the output") for remark in described]
+        remarks += split.remarks + [f"{source.name}: {remark}" for remark in described]
         used = [column for column in columns.names.values() if column is not None]
         for number, row in enumerate(split.rows(used, None), start=1):
             try:
@@ -187,22 +197,26 @@ def _read_rows(name: str, source: Source) -> list[dict]:
     return rows
 
 
-def _columns_of(name: str, split: TableSplit | DatasetSplit) -> Columns:
+def _columns_of(name: str, split: TableSplit | DatasetSplit, given: dict) -> Columns:
     """The columns that are taken; the only one of the type Audio is the recording, whatever others are called."""
     there = split.columns
     wanted: dict[str, str | None] = {"audio": split.audio_columns[0]} if len(split.audio_columns) == 1 else {}
+    wanted |= given
     try:
         columns = choose_columns(there, USES, wanted)
     except ValueError as error:
         raise ValueError(f"{name} has {error}") from error
     if columns.names["audio"] is None and columns.names["text"] is None:
-        raise ValueError(f"{name} has no column audio, path or text, but {', '.join(there)}")
+        raise ValueError(
+            f"{name} has no column audio, path or text, but {', '.join(there)}: rename one, or say which it is with "
+            "--audio_column or --text_column"
+        )
     return columns
 
 
 def _read_row(row: SourceRow, columns: Columns) -> dict:
     """A row of the source -> one of `read_manifest`."""
-    cells = columns.values(row.cells)
+    cells, taken = columns.values(row.cells), set(columns.names.values())
     written = cells["audio"].get("path") if isinstance(cells["audio"], dict) else cells["audio"]
     audio = as_recording(cells["audio"], row.folder)
     if isinstance(audio, dict) and row.again is not None:
@@ -223,6 +237,7 @@ def _read_row(row: SourceRow, columns: Columns) -> dict:
         "history": history,
         "folder": row.folder,
         "group": row.group,
+        "extra": {name: cell for name, cell in row.cells.items() if name not in taken and isinstance(cell, PASSED_ON)},
     }
 
 
@@ -236,7 +251,7 @@ def group_dialogs(path: str, rows: list[dict]) -> list[list[Utterance]]:
         if name is None:
             name = name_part(row["name"], row["start"], row["end"]) if shared else row["name"]
         given = (row[use] for use in ("audio", "text", "history", "start", "end"))
-        turn = Utterance(printable(name), *given, shared=shared, folder=row["folder"])
+        turn = Utterance(printable(name), *given, shared=shared, folder=row["folder"], extra=row["extra"])
         key = ("row", number) if row["dialog"] is None else (row["group"], row["dialog"])
         dialogs.setdefault(key, []).append((number, row["order"], turn))
     return [_in_order(path, turns) for turns in dialogs.values()]

@@ -216,10 +216,12 @@ def open_source(
     splits=None,
     streaming: bool = False,
     labelled: bool = True,
+    skipped: list[str] | None = None,
 ) -> Source:
     """
     Finds the splits of a source. Arguments are those of `load_any_dataset`, but for `labelled`: whether the rows must have
-    labels. If not, a folder of recordings without a table metadata has no splits, but `recordings`.
+    labels. If not, a folder of recordings without a table metadata has no splits, but `recordings`. `skipped` is as in
+    `read_table`.
 
     Raises:
         FileNotFoundError: there is no such thing.
@@ -237,7 +239,7 @@ def open_source(
         files = list(walk(path)) if path.is_dir() else [path]
         content = "\n".join([str(path.resolve()), *(f"{printable(file)} {file_stamp(file)}" for file in files)])
         if path.is_file():
-            found = {"train": _table_split("train", [path])}
+            found = {"train": _table_split("train", [path], skipped)}
         elif any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
             found, _ = _loaded_splits(datasets.load_from_disk(path), Path(os.path.abspath(path)))
         elif subset is not None or _has_configs(path):
@@ -247,7 +249,7 @@ def open_source(
                 for name, split in _split_items(builder.as_streaming_dataset())
             }
         else:
-            found, remarks, recordings = _open_folder(path, files, wanted, labelled)
+            found, remarks, recordings = _open_folder(path, files, wanted, labelled, skipped)
     else:
         found, content = _open_hub(source, subset, streaming)
     unknown = sorted(set(splits or ()) - set(found))
@@ -346,7 +348,7 @@ def _names(files: list[Path], folder: Path) -> str:
 
 
 def _open_folder(
-    folder: Path, files: list[Path], wanted: dict, labelled: bool
+    folder: Path, files: list[Path], wanted: dict, labelled: bool, skipped: list[str] | None = None
 ) -> tuple[dict[str, TableSplit], list[str], list[str]]:
     if labelled and any((folder / f"Session{number}" / "dialog" / "EmoEvaluation").is_dir() for number in range(1, 6)):
         raise ValueError(
@@ -371,7 +373,8 @@ def _open_folder(
         splits: dict[str, list[Path]] = {}
         for file in used:
             splits.setdefault(table_split_name(file.relative_to(folder)), []).append(file)
-        return {name: _table_split(name, paths) for name, paths in splits.items()}, remarks, list(map(str, recordings))
+        found = {name: _table_split(name, paths, skipped) for name, paths in splits.items()}
+        return found, remarks, list(map(str, recordings))
     if tables:
         why = (
             "since they have no label" if labelled else "since they are not called metadata: give a table itself to read it"
@@ -421,11 +424,12 @@ def table_split_name(table: Path) -> str:
     return "train"
 
 
-def _table_split(name: str, paths: list[Path]) -> TableSplit:
+def _table_split(name: str, paths: list[Path], skipped: list[str] | None = None) -> TableSplit:
     """Shards of one table are one group; any other table is a group of its own."""
     groups = {path: f"{name}/{match[1] if (match := _SHARD.fullmatch(path.stem)) else path.stem}" for path in paths}
     alone = len(set(groups.values())) == 1
-    return TableSplit(name, [(name if alone else groups[path], lambda path=path: read_table(path)) for path in paths])
+    openers = [(name if alone else groups[path], lambda path=path: read_table(path, skipped)) for path in paths]
+    return TableSplit(name, openers)
 
 
 def _label_level(folders: Iterable[tuple[str, ...]]) -> int:

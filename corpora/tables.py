@@ -81,9 +81,13 @@ def is_table(path: Path) -> bool:
     return Path(path).suffix.lower() in TABLE_SUFFIXES
 
 
-def read_table(path: str | Path) -> Table:
+def read_table(path: str | Path, skipped: list[str] | None = None) -> Table:
     """
     Open a table. The whole file is checked before the first row is given.
+
+    Args:
+        path: the file.
+        skipped: where it is given, lines of JSON that are no rows are left out, and it gets a sentence for each.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -101,7 +105,7 @@ def read_table(path: str | Path) -> Table:
             data = file.read()
         text, remarks = decode_text(data)
         del data
-        table = _read_separated(path, text) if suffix in (".csv", ".tsv") else _read_json(path, text)
+        table = _read_separated(path, text) if suffix in (".csv", ".tsv") else _read_json(path, text, skipped)
     except ValueError as error:
         between = ", " if str(error).startswith("after ") else ": "
         raise ValueError(f"{path}{between}{error}") from error
@@ -270,7 +274,7 @@ def _no_twins(pairs: list[tuple[str, object]]) -> dict:
     return row
 
 
-def _read_json(path: Path, text: str) -> Table:
+def _read_json(path: Path, text: str, skipped: list[str] | None) -> Table:
     if not text.strip():
         raise ValueError("it has no rows, the file is empty")
     whole = None
@@ -281,7 +285,7 @@ def _read_json(path: Path, text: str) -> Table:
             if "Extra data" not in error.msg:  # else JSON lines
                 raise
     if whole is None or (isinstance(whole, dict) and "\n" not in text.strip() and _is_row(whole)):
-        rows = _json_lines(text)
+        rows = _json_lines(text) if skipped is None else _good_lines(path, text, skipped)
     else:
         rows = _rows_of_json(whole)
         del whole
@@ -315,6 +319,25 @@ def _json_lines(text: str) -> Callable[[], Iterator[tuple[str, dict]]]:
             count += 1
 
     return rows
+
+
+def _good_lines(path: Path, text: str, skipped: list[str]) -> Callable[[], Iterator[tuple[str, dict]]]:
+    """The rows of a file of JSON lines, without the lines that are none; `skipped` gets a sentence for each of those."""
+    rows = []
+    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_no_twins)
+            if not isinstance(row, dict):
+                raise ValueError(f"every line must be a JSON object, got {row!r:.80}")
+            rows.append((f"line {number}", row))
+        except ValueError as error:
+            sentence = f"{path}, line {number}: {error}"
+            skipped += [sentence] if sentence not in skipped else []
+    if not rows:
+        raise ValueError(f"no line of it is a JSON object: {skipped[0]}")
+    return lambda: iter(rows)
 
 
 def _knows_names(row: dict) -> bool:

@@ -1,9 +1,9 @@
 """Answer with an ONNX file of `lemer export`, without torch and transformers: for any old environment.
 
-    python onnx_without_torch.py model.onnx CHECKPOINT recording.wav "I was so happy!"
+    python onnx_without_torch.py model.onnx recording.wav "I was so happy!"
 
-This needs numpy, onnxruntime, soundfile and tokenizers. CHECKPOINT is the folder of the checkpoint that was exported; its
-tokenizer.json alone is read. The recording must have the rate that the file names, 16 kHz.
+This needs numpy, onnxruntime, soundfile and tokenizers. The tokenizer stands in the file. The recording must have the rate
+that the file names, 16 kHz.
 """
 
 import json
@@ -14,7 +14,7 @@ import onnxruntime
 import soundfile
 from tokenizers import Tokenizer
 
-path, checkpoint, recording, text = sys.argv[1:]
+path, recording, text = sys.argv[1:]
 session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 facts = session.get_modelmeta().custom_metadata_map
 
@@ -25,7 +25,7 @@ samples = samples.mean(1)
 samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
 padding = max(0, int(facts["least_samples"]) - len(samples))
 
-encoding = Tokenizer.from_file(f"{checkpoint}/tokenizer.json").encode(text)
+encoding = Tokenizer.from_str(json.loads(facts["files"])["tokenizer.json"]).encode(text)
 given = {
     "input_values": np.pad(samples, (0, padding))[None].astype(np.float32),
     "input_values_mask": np.pad(np.ones(len(samples), np.int64), (0, padding))[None],

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedModel, get_
 from ..activity_lemer import heard_spans, join_spans
 from ..audio_lemer import load_audio
 from ..evaluation.protocol import check_second_stage, check_unseen
-from ..processing_lemer import pad_clips
+from ..padding_lemer import pad_clips
 from ..runtime.files import whole_folder, write_atomically
 from ..runtime.locks import hold, hold_for_all
 from ..speech_encoder_lemer import count_frames

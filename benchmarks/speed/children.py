@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lemer.predict import batches
+from lemer.prediction.answering import batches
 from lemer.runtime.process import EVERYTHING, keep_freed_memory, leave_process_group
 
 from .setup import RATE, make_batch, make_model, make_optimizer, run_towers, towers_loss, train_step

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, Wav2Vec2FeatureExtractor
 
 from lemer import LemerConfig, LemerModel, LemerProcessor
 from lemer.export import export
-from lemer.predict import LARGEST
+from lemer.prediction.answering import LARGEST
 from lemer.runtime.onednn import multiply_by_onednn
 from lemer.speech_encoder_lemer import encode_speech
 from lemer.training.small_towers import make_small_text_tower

@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from lemer import LemerModel, LemerPipeline, LemerProcessor
 from lemer.corpora.manifest import Utterance
-from lemer.predict import predict_shard
+from lemer.prediction.answering import predict_shard
 from lemer.runtime.process import EVERYTHING, set_up_process
 from lemer.speech_encoder_lemer import encode_speech
 from lemer.training.small_towers import make_small_text_tower

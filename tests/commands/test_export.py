@@ -14,7 +14,8 @@ from tiny import tiny_batch, tiny_cross_modal, tiny_model, tiny_processor
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from lemer import LemerConfig, LemerModel, export  # noqa: E402
+from lemer import LemerConfig, LemerModel, LemerPipeline, export, predict  # noqa: E402
+from lemer.prediction.onnx_model import OnnxModel  # noqa: E402
 
 # A conversion takes long, so each of these has several things that the others have not. A_r + A_l has the way of A_r too.
 MODELS = {
@@ -60,22 +61,6 @@ def test_the_file_answers_as_the_model_whatever_the_sizes(name, tmp_path, capsys
         for output, answer in zip(outputs, answers, strict=True):
             np.testing.assert_allclose(answer, expected[output].numpy(), rtol=1e-4, atol=1e-5, err_msg=output)
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["model.onnx"]
-
-
-def test_the_example_without_torch_answers_as_the_checkpoint(tmp_path, capsys, monkeypatch):
-    model, processor = tiny_model(), tiny_processor()
-    export.export(model, processor, tmp_path / "model.onnx")
-    processor.save_pretrained(tmp_path)
-    clip = np.random.default_rng(0).normal(0.1, 0.1, 3000).astype(np.float32)
-    soundfile.write(tmp_path / "clip.wav", clip, 16_000, subtype="FLOAT")
-    arguments = ["example", tmp_path / "model.onnx", tmp_path, tmp_path / "clip.wav", "you are late"]
-    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
-    capsys.readouterr()
-    runpy.run_path(str(Path(export.__file__).parent / "examples" / "onnx_without_torch.py"))
-    with torch.no_grad():
-        batch = processor(audio=clip, text="you are late", sampling_rate=16_000, return_tensors="pt")
-        expected = model(**batch).logits.softmax(-1)[0].tolist()
-    assert list(json.loads(capsys.readouterr().out).values()) == pytest.approx(expected, abs=2e-4)
 
 
 def test_what_was_never_trained_is_refused(tmp_path, capsys):
@@ -131,3 +116,90 @@ def test_weights_beside_the_file_come_before_it(tmp_path, monkeypatch, text_prog
     export.export(model, tiny_processor(), tmp_path / "model.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
     onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def multimodal(tmp_path_factory):
+    """A model with branch classifiers, its processor, and its two ONNX files."""
+    folder = tmp_path_factory.mktemp("onnx")
+    model, processor = tiny_model(branch_loss_weight=0.5, temperatures={"speech": 0.5}), tiny_processor()
+    export.export(model, processor, folder / "model.onnx")
+    model.set_attn_implementation("sdpa")
+    return model, processor, folder
+
+
+CLIP = np.random.default_rng(0).normal(0, 0.1, 9000).astype(np.float32)
+
+
+def test_the_file_alone_answers_in_the_pipeline_as_the_checkpoint(multimodal):
+    """Also from one modality, and from a recording shorter than a frame."""
+    model, processor, folder = multimodal
+    file = OnnxModel(folder / "model.onnx")
+    pipes = LemerPipeline(file, file.processor, device="cpu"), LemerPipeline(model, processor, device="cpu")
+    audio, short = ({"array": samples, "sampling_rate": 16_000} for samples in (CLIP, CLIP[:50]))
+    for given in ({"audio": audio, "text": "you are late", "history": ["hello"]}, audio, {"text": "we won"}, short):
+        answer, expected = ({one["label"]: (one["score"], one["modality"]) for one in pipe(given)} for pipe in pipes)
+        assert answer.keys() == expected.keys()
+        for label, (score, modality) in expected.items():
+            assert answer[label] == (pytest.approx(score, abs=1e-5), modality)
+    both = [{"audio": audio, "text": "hello"}, {"audio": short, "text": "you are so late"}]
+    for one, other in zip(pipes[0](both, batch_size=2), pipes[1](both, batch_size=2), strict=True):
+        assert {x["label"]: x["score"] for x in one} == pytest.approx({x["label"]: x["score"] for x in other}, abs=1e-5)
+
+
+def test_predict_answers_with_the_file_as_with_the_checkpoint(multimodal, tmp_path, monkeypatch):
+    model, processor, folder = multimodal
+    monkeypatch.chdir(tmp_path)
+    model.save_pretrained("checkpoint")
+    processor.save_pretrained("checkpoint")
+    soundfile.write("clip.wav", CLIP, 16_000)
+    rows = []
+    for name in ("checkpoint", str(folder / "model.onnx")):
+        output = f"{Path(name).stem}.jsonl"
+        assert predict.main([name, "clip.wav", "--output", output, "--device", "cpu"]) == 0
+        rows += map(json.loads, Path(output).read_text().splitlines())
+    assert rows[0]["scores"] == pytest.approx(rows[1]["scores"], abs=1e-4)
+    assert {**rows[0], "scores": 0, "checkpoint": 0} == {**rows[1], "scores": 0, "checkpoint": 0}
+
+
+def test_a_batch_of_the_processor_goes_in_as_it_is_and_nothing_names_this_machine(multimodal):
+    model, processor, folder = multimodal
+    batch = processor(audio=CLIP, text="you are late", sampling_rate=16_000, return_tensors="np")
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = model(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits
+    np.testing.assert_allclose(session.run(["logits"], dict(batch))[0], expected, rtol=1e-4, atol=1e-5)
+    content = (folder / "model.onnx").read_bytes()
+    assert str(Path(export.__file__).parent.resolve()).encode() not in content and b"site-packages" not in content
+
+
+def test_rounded_weights_answer_nearly_the_same_from_a_smaller_file(tmp_path, capsys):
+    model = tiny_model(modality="text", text={"intermediate_size": 512})
+    checkpoint = save(model, tmp_path / "checkpoint")
+    sizes = []
+    for name, options in (("plain.onnx", []), ("int8.onnx", ["--int8"])):
+        assert export.main([checkpoint, str(tmp_path / name), *options]) == 0
+        sizes.append((tmp_path / name).stat().st_size)
+    batch = {name: values.numpy() for name, values in tiny_batch(modality="text").items()}
+    plain, rounded = (
+        onnxruntime.InferenceSession(tmp_path / name).run(["logits"], batch)[0] for name in ("plain.onnx", "int8.onnx")
+    )
+    assert 0 < np.abs(plain - rounded).max() < 0.1 * np.abs(plain).max() and sizes[1] < 0.7 * sizes[0]
+
+
+def test_what_is_no_file_of_ours_is_refused_by_name(tmp_path):
+    (tmp_path / "broken.onnx").write_text("no graph")
+    with pytest.raises(ValueError, match="broken.onnx cannot be opened as an ONNX file"):
+        OnnxModel(tmp_path / "broken.onnx")
+
+
+def test_the_example_without_torch_answers_as_the_checkpoint(multimodal, tmp_path, capsys, monkeypatch):
+    model, processor, folder = multimodal
+    soundfile.write(tmp_path / "clip.wav", CLIP, 16_000, subtype="FLOAT")
+    arguments = ["example", folder / "model.onnx", tmp_path / "clip.wav", "you are late"]
+    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    runpy.run_path(str(Path(export.__file__).parent / "examples" / "onnx_without_torch.py"))
+    with torch.no_grad():
+        batch = processor(audio=CLIP, text="you are late", sampling_rate=16_000, return_tensors="pt")
+        expected = model(**batch).logits.softmax(-1)[0].tolist()
+    assert list(json.loads(capsys.readouterr().out).values()) == pytest.approx(expected, abs=2e-4)

@@ -20,6 +20,8 @@ import lemer.predict
 from lemer import LemerPipeline
 from lemer.corpora import shards
 from lemer.corpora.manifest import Utterance
+from lemer.prediction.answering import batches
+from lemer.runtime.files import from_cell
 from lemer.runtime.locks import hold
 from lemer.runtime.stopping import Terminated
 
@@ -378,11 +380,11 @@ def test_answers_in_another_precision_are_not_joined(tmp_path, capsys):
 def test_a_batch_has_a_number_of_utterances_and_of_samples():
     lengths = [90, 60, 40, 30, 20, 20, 20, 10, 10, 10, 10, 10, None, None, None, None, None]
     pieces = [{"audio": length and [0.0] * length} for length in lengths]
-    found = [[piece["audio"] and len(piece["audio"]) for piece in batch] for batch in lemer.predict.batches(pieces, 4, 80)]
+    found = [[piece["audio"] and len(piece["audio"]) for piece in batch] for batch in batches(pieces, 4, 80)]
     expected = [[90], [60], [40, 30], [20, 20, 20, 10], [10, 10, 10, 10], [None] * 4, [None]]
     assert found == expected
-    assert list(map(len, lemer.predict.batches(pieces, 4, float("inf")))) == [4, 4, 4, 4, 1]
-    assert list(lemer.predict.batches([], 4, 80)) == []
+    assert list(map(len, batches(pieces, 4, float("inf")))) == [4, 4, 4, 4, 1]
+    assert list(batches([], 4, 80)) == []
 
 
 @pytest.mark.parametrize("fit", [1, 2, 3])
@@ -517,7 +519,7 @@ def test_no_cell_is_a_formula_and_every_text_comes_back(tmp_path):
     rows = read(tmp_path / "out.csv")
     assert len(rows) == len(texts)
     assert not [row for row in rows for name in ("id", "text") if row[name].startswith(("=", "+", "-", "@", "\t"))]
-    assert [lemer.predict.from_cell(row["id"]) for row in rows] == texts
+    assert [from_cell(row["id"]) for row in rows] == texts
 
 
 def test_a_shard_counts_decoded_seconds(tmp_path, monkeypatch):

@@ -321,7 +321,7 @@ def test_names_of_the_text(name, place, train, caplog):
     (place / "m.csv").write_text(f"{name},label\nhello,a\nyou,b\n")
     assert [turn.text for turn in answer(place / "m.csv")] == ["hello", "you"]
     assert f"text from {name.strip()!r}" in caplog.text or name.strip() == "text"
-    assert "columns not used: 'label'" in caplog.text
+    assert "columns passed on to the output: 'label'" in caplog.text
     _, report = train(place / "m.csv")
     assert report.has_text and ("columns taken: text from" in report.format()) == (name.strip() != "text")
 

@@ -35,8 +35,9 @@ BELOW = {
     "labels": {"travels", "leaf"},
     "evaluation": {"travels", "leaf", "corpora", "labels"},
     "training": {"travels", "leaf", "corpora", "labels", "evaluation"},
-    "command": {"travels", "leaf", "corpora", "labels", "evaluation", "training"},
-    "benchmarks": {"travels", "leaf", "corpora", "labels", "evaluation", "training", "command"},
+    "prediction": {"travels", "leaf", "corpora", "evaluation"},
+    "command": {"travels", "leaf", "corpora", "labels", "evaluation", "training", "prediction"},
+    "benchmarks": {"travels", "leaf", "corpora", "labels", "evaluation", "training", "prediction", "command"},
     "examples": {"travels", "leaf", "corpora"},
 }
 MAX_LINES = 600

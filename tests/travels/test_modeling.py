@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny import VARIANTS, slow_forward, tiny_batch, tiny_model, tiny_variant
+from tiny import VARIANTS, slow_forward, tiny_batch, tiny_cross_modal, tiny_model, tiny_variant
 from torch import nn
 
 from lemer import LemerOutput
@@ -473,3 +473,37 @@ def test_the_order_of_the_classes_means_nothing(name):
         if field.endswith("logits"):
             torch.testing.assert_close(another[field], one[field][:, order], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(another.loss, one.loss, rtol=1e-5, atol=1e-6)
+
+
+# --------------------------------------------------------------------------- what users of transformers' models expect
+
+
+@pytest.mark.parametrize("make", [tiny_model, tiny_cross_modal])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_bare_samples_are_cast_for_a_model_in_half_precision(make, dtype):
+    model, batch = make().to(dtype), tiny_batch()
+    bare = model(**batch).logits
+    assert torch.equal(model(**{**batch, "input_values": batch["input_values"].to(dtype)}).logits, bare)
+    double = {**batch, "input_values": batch["input_values"].double()}
+    assert torch.equal(make()(**double).logits, make()(**batch).logits)
+
+
+@pytest.mark.parametrize("make", [tiny_model, tiny_cross_modal])
+def test_without_tokens_the_attention_mask_is_that_of_the_samples(make):
+    model, batch = make(modality="speech"), tiny_batch(modality="speech")
+    expected = model(**batch).logits
+    mask = batch.pop("input_values_mask")
+    assert not mask.all()
+    assert torch.equal(model(**batch, attention_mask=mask).logits, expected)
+
+
+@pytest.mark.parametrize("make", [tiny_model, tiny_cross_modal])
+def test_the_feature_encoder_is_frozen_by_the_usual_name(make):
+    model, batch = make().train(), tiny_batch(labels=True)
+    model.freeze_feature_encoder()
+    model(**batch).loss.backward()
+    encoder = dict(model.speech_model.feature_extractor.named_parameters())
+    assert encoder and all(weight.grad is None and not weight.requires_grad for weight in encoder.values())
+    assert model.speech_model.feature_projection.projection.weight.grad is not None
+    with pytest.raises(ValueError, match="no speech tower"):
+        make(modality="text").freeze_feature_encoder()

@@ -2,6 +2,9 @@
 
 import gc
 import json
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,13 +21,20 @@ from tiny_asr import write_tiny_asr
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from lemer import LemerModel, LemerPipeline
+from lemer import LemerModel, LemerPipeline, pipeline_lemer
 from lemer.pipeline_lemer import cut_evenly
 
 RATE = 16_000  # Hz
 NOISE = np.random.default_rng(0).normal(0, 0.1, 4 * RATE).astype(np.float32)
 CLIP = NOISE[:6000]
 TEXT = "you are so late again"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Gives files without a line in the log for each."""
+
+    def log_message(self, *_):
+        pass
 
 
 def audio(samples) -> dict:
@@ -158,6 +168,33 @@ def test_every_form_of_input_gives_the_same_answer(pipe, wav, form):
     expected = pipe(audio(CLIP))
     assert_same(pipe(FORMS[form](wav), sampling_rate=RATE), expected)
     assert_same(pipe([FORMS[form](wav)], sampling_rate=RATE), [expected])
+
+
+def test_the_keys_of_a_recording_may_stand_beside_its_words(pipe):
+    beside = {"raw": CLIP, "sampling_rate": RATE, "text": TEXT}
+    assert pipe(beside) == pipe({"audio": audio(CLIP), "text": TEXT})
+    assert pipe({"raw": CLIP, "sampling_rate": RATE}) == pipe(audio(CLIP))
+
+
+def test_an_address_is_answered_like_the_file_there(pipe, wav):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(wav.parent)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/{wav.name}"
+        assert pipe(url) == pipe({"audio": url}) == pipe(str(wav))
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_speaker_stands_in_the_answer_and_changes_nothing_else(pipe):
+    turns = [{"text": "i hate this", "speaker": "A"}, {**audio(CLIP), "speaker": "B"}]
+    answer = pipe({"turns": turns})
+    assert [{one["speaker"] for one in turn} for turn in answer] == [{"A"}, {"B"}]
+    plain = pipe({"turns": [{name: turn[name] for name in turn if name != "speaker"} for turn in turns]})
+    assert [[{**one, "speaker": name} for one in turn] for name, turn in zip("AB", plain, strict=True)] == answer
+    parts = pipe(audio(NOISE), segments=[{"start": 0, "end": 1, "speaker": "C"}, (1, 2)])
+    assert parts[0]["speaker"] == "C" and "speaker" not in parts[1]
 
 
 def test_named_arguments_are_the_keys_of_one_input(pipe, wav):
@@ -356,7 +393,8 @@ def test_an_asr_pipeline_of_transformers_is_taken(pipe, tmp_path):
     [
         ("multimodal", {}, "got nothing"),
         ("multimodal", {"audio": None, "text": " "}, "neither audio nor words"),
-        ("multimodal", {"audio": audio(CLIP), "txt": "hello"}, "got txt"),
+        ("multimodal", {"audio": audio(CLIP), "txt": "hello"}, "got txt. Did you mean 'text'"),
+        ("multimodal", {**audio(CLIP), "wrods": "hello"}, "got wrods"),
         ("multimodal", {"text": ["hello"]}, "text must be a string"),
         ("multimodal", {"text": TEXT, "history": "hello"}, "history must be a list"),
         ("multimodal", {"text": "half of \ud83d"}, "has half a surrogate pair .* at position 8"),
@@ -431,6 +469,44 @@ def test_a_checkpoint_that_is_not_trained_is_refused():
         LemerPipeline(LemerModel(tiny_config()), tiny_processor(), device="cpu")
 
 
+BOTH = {"audio": audio(CLIP), "text": TEXT}
+
+
+@pytest.mark.parametrize(
+    ("modality", "described", "answers", "missing"),
+    [
+        ("multimodal", "words", "text", {"audio": audio(CLIP)}),
+        ("multimodal", "recordings", "speech", {"text": TEXT}),
+        ("text", "words", "text", None),
+        ("speech", "recordings", "speech", None),
+    ],
+)
+def test_after_set_labels_the_branch_that_knows_the_labels_answers_alone(modality, described, answers, missing, caplog):
+    pipe = LemerPipeline(tiny_model(modality=modality), tiny_processor(), device="cpu")
+    examples = {"proud": ["great day"] if described == "words" else [audio(NOISE)]}
+    pipe.model.set_labels(["ang", "proud"], **{described: examples}, processor=pipe.processor)
+    assert pipe.model.untrained
+    opened = LemerPipeline(pipe.model, pipe.processor, device="cpu")
+    pipeline_lemer.logger.warning_once.cache_clear()
+    answer = opened(BOTH)
+    assert f"the {answers} branch answers alone" in caplog.text and "only their order counts" in caplog.text
+    assert modalities(answer) == {answers} and {one["label"] for one in answer} == {"ang", "proud"}
+    inputs = {"audio": CLIP, "sampling_rate": RATE} if answers == "speech" else {"text": TEXT}
+    cosines = pipe.model(**pipe.processor(**inputs, return_tensors="pt"))[f"{answers}_label_logits"][0]
+    expected = dict(zip(["ang", "proud"], cosines.softmax(-1).tolist(), strict=True))
+    assert {one["label"]: one["score"] for one in answer} == pytest.approx(expected, abs=1e-6)
+    if missing:
+        with pytest.raises(ValueError, match="cannot answer from .* alone: .*label_embeddings are not trained or set"):
+            opened(missing)
+
+
+def test_new_labels_drawn_at_random_answer_nothing():
+    model = tiny_model(train_label_embeddings=True)
+    model.set_labels(["ang", "proud"], words={"proud": ["great"]}, processor=tiny_processor())
+    with pytest.raises(ValueError, match="are not trained"):
+        LemerPipeline(model, tiny_processor(), device="cpu")
+
+
 def test_a_pipeline_without_a_processor_is_refused(pipe):
     with pytest.raises(ValueError, match="processor"):
         LemerPipeline(pipe.model, device="cpu")
@@ -444,7 +520,7 @@ import json, sys
 sys.modules["lemer"] = None  # an import of the package would raise
 
 import numpy as np
-from transformers import pipeline
+from transformers import AutoFeatureExtractor, AutoTokenizer, pipeline
 
 folder, again = sys.argv[1:]
 clip = {"array": np.sin(np.arange(5000, dtype=np.float32)), "sampling_rate": 16_000}
@@ -453,6 +529,8 @@ for settings in ({"model": folder}, {"task": "speech-emotion-recognition", "mode
     pipe = pipeline(trust_remote_code=True, device="cpu", **settings)
     facts.append([type(pipe).__name__, pipe({"audio": clip, "text": "you won", "history": ["hello"]}), pipe(clip)])
     pipe.save_pretrained(again)
+parts = AutoFeatureExtractor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+assert [type(part).__module__.split(".")[0] for part in parts] == ["transformers"] * 2
 print(json.dumps(facts))
 """
 
@@ -482,6 +560,26 @@ def test_with_the_package_a_checkpoint_opens_without_remote_code(pipes, tmp_path
 def test_with_the_package_the_task_is_known(pipe):
     made = pipeline("speech-emotion-recognition", model=pipe.model, processor=pipe.processor, device="cpu")
     assert type(made) is LemerPipeline
+
+
+def test_the_tasks_of_one_modality_answer_as_ours(tmp_path):
+    pipe = LemerPipeline(tiny_model(temperatures={"speech": 0.5, "text": 0.25}), tiny_processor(), device="cpu")
+    pipe.save_pretrained(tmp_path)
+    for task, one, expected in (
+        ("audio-classification", {"raw": CLIP, "sampling_rate": RATE}, pipe(audio(CLIP))),
+        ("text-classification", TEXT, pipe({"text": TEXT})),
+    ):
+        opened = pipeline(task, model=str(tmp_path), trust_remote_code=True, device="cpu")
+        assert_same(opened(one), expected)
+        assert_same(opened([one, one], batch_size=2), [expected] * 2)
+
+
+def test_a_checkpoint_without_a_processor_says_how_to_get_one(pipe, tmp_path):
+    pipe.model.save_pretrained(tmp_path)
+    with pytest.raises(
+        OSError, match=r"processor_config.json and tokenizer.json is missing.*processing_class.*save_pretrained"
+    ):
+        pipeline(model=str(tmp_path), trust_remote_code=True)
 
 
 @pytest.mark.parametrize("make", [tiny_model, tiny_cross_modal])

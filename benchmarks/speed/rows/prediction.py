@@ -21,7 +21,7 @@ from transformers import (
 
 from lemer import LemerModel, LemerPipeline
 from lemer.corpora.manifest import Utterance
-from lemer.predict import predict_shard
+from lemer.prediction.answering import predict_shard
 from lemer.speech_encoder_lemer import encode_speech
 
 from .. import speechbrain
