@@ -22,7 +22,7 @@ else:
 
 logger = logging.get_logger(__name__)
 
-# All of it in every saved config, whichever class was saved: one checkpoint opens through each of these Auto classes.
+# Every saved config has all of it, whichever class was saved, so that a checkpoint opens through each of these Auto classes.
 AUTO_MAP = {
     "AutoConfig": "configuration_lemer.LemerConfig",
     "AutoModel": "modeling_lemer.LemerModel",
@@ -33,11 +33,11 @@ AUTO_MAP = {
 # Order of the classes in logits, label embeddings and metrics. "hap" holds IEMOCAP's happy and excited.
 EMOTIONS = ("ang", "hap", "neu", "sad")
 
-# Speech towers from which `speech_encoder_lemer.py` keeps padding out; tested one by one.
+# Speech towers whose frames `speech_encoder_lemer.py` keeps free of padding. The tests try each of them.
 PADDING_SAFE = ("wav2vec2-conformer", "wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
 
 
-# Where the positions of a log-Mel lie, as fields of a speech tower's configuration. No layer of it is built.
+# The settings of a log-Mel as fields of a speech tower's configuration, for functionals. No layer is built from them.
 LOG_MEL_POSITIONS = {
     "front_end": "log_mel",
     "mel_mask_bands": 0,
@@ -49,7 +49,7 @@ LOG_MEL_POSITIONS = {
 
 
 def _check_front_end(speech: PreTrainedConfig, padding_safe: bool) -> None:
-    """A log-Mel front end is told by fields that transformers' own configurations do not have."""
+    """Check the fields of a log-Mel front end, which transformers' own configurations lack; a `ValueError` if wrong."""
     front_end = getattr(speech, "front_end", "waveform")
     if front_end == "waveform":
         return
@@ -140,7 +140,7 @@ class TowersAndLabels(ConfigBase):
 
     @property
     def custom_pipelines(self) -> dict:
-        """By which `pipeline` finds ours. Made anew at each call, since `pipeline` puts classes into what it is given."""
+        """The entry by which `pipeline` finds ours. Every call makes a new one, since `pipeline` writes into it."""
         ours = {"impl": "pipeline_lemer.LemerPipeline", "pt": ["AutoModelForAudioClassification"], "type": "multimodal"}
         return {"speech-emotion-recognition": ours}
 
@@ -162,7 +162,7 @@ class TowersAndLabels(ConfigBase):
 
     @property
     def answers_from_one_modality(self) -> bool:
-        """Whether speech alone or text alone is enough: in a multimodal model a branch answers, where it can."""
+        """Whether speech alone or text alone is enough. A multimodal model answers by a branch, if it has one."""
         has_branches = getattr(self, "use_label_embeddings", False) or getattr(self, "branch_loss_weight", 0) > 0
         return self.modality != "multimodal" or has_branches
 
@@ -171,7 +171,7 @@ class TowersAndLabels(ConfigBase):
         return (self.temperatures or {}).get(modality, 1.0)
 
     def scores_are_flat(self, modality: str) -> bool:
-        """Whether the scores of an answer are a softmax of bare cosines, of which the order counts and not the size."""
+        """Whether the scores of an answer are a softmax of bare cosines. Only their order counts then."""
         of_label_branch = modality != self.modality and not getattr(self, "branch_loss_weight", 0)
         return of_label_branch and modality not in (self.temperatures or {})
 
