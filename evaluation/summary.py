@@ -75,7 +75,7 @@ def _summarise_attributes(by_seed: dict[int, list[dict]]) -> dict:
 
 def tower_name(tower: str) -> str:
     """A short name of a tower: the run that it is of, a name on the Hub, or the last folder of a path."""
-    parts = PurePath(tower).parts
+    parts = list(PurePath(tower).parts)
     by_fold = [number for number, part in enumerate(parts) if "{fold}" in part]
     if by_fold:
         return parts[max(by_fold[0] - 1, 0)]

@@ -115,9 +115,10 @@ def make_row(run: Run, root: Path) -> Row:
         changes = recipe_changes(protocol, recipe)
     path = str(run.folder.relative_to(root)) if run.folder != root else run.folder.name
     # A row without one of its modalities is another row, which does not stand where the paper's stands.
-    other = protocol.get("config", {}).get("modality") if recipe and not recipe.fuses else None
-    is_other = other is not None and other != recipe.config.get("modality", "multimodal")
-    label = f"{name}, {MODALITIES[other]}" if is_other else name
+    modality = str((protocol.get("config") or {}).get("modality", ""))
+    of_recipe = recipe.config.get("modality", "multimodal") if recipe and not recipe.fuses else modality
+    is_other = modality not in ("", of_recipe)
+    label = f"{name}, {MODALITIES[modality]}" if is_other else name
     label += "" if run.folder.name == name else f" ({path})"
     scores = [{**part.results, "fold": fold, "seed": seed} for (fold, seed), part in run.parts.items()]
     figures = {} if recipe is None else paper_figures(protocol, recipe)
