@@ -198,7 +198,7 @@ def spelled_out(label: str) -> str:
 
 
 def explain(pipe: "LemerPipeline", answer: dict) -> str:
-    """What decided an answer of [`recognise`], as HTML."""
+    """What decided an answer of `recognise`, as HTML."""
     from lemer.evaluation.occlusion import occlusion
     from lemer.evaluation.occlusion_html import occlusion_html
 
@@ -211,7 +211,7 @@ def explain(pipe: "LemerPipeline", answer: dict) -> str:
 
 
 def said(answer: dict) -> str:
-    """An answer of [`recognise`] as HTML: the emotion, what answered, what had no effect, and all scores."""
+    """An answer of `recognise` as HTML: the emotion, what answered, what had no effect, and all scores."""
     told = [*answer["answered"].split("\n"), *(f"Please note: {warning}" for warning in answer["warnings"])]
     paragraphs = "".join(f"<p>{html.escape(line)}</p>" for line in told)
     scores = "".join(
@@ -393,7 +393,7 @@ def listen(pipe: "LemerPipeline", heard: dict | None, chunk: "tuple[int, np.ndar
     Returns:
         `rate`, the newest `samples` at this rate, the `seconds` heard so far, and `answers`, the newest first, each as its
         first and last second and the emotion, or None where nothing was heard. There is a new answer once
-        [`LIVE_EVERY`] seconds have passed since the last one: browsers send many shorter chunks.
+        `LIVE_EVERY` seconds have passed since the last one: browsers send many shorter chunks.
     """
     import numpy as np
 

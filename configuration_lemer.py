@@ -229,71 +229,71 @@ class TowersAndLabels(ConfigBase):
 @strict
 class LemerConfig(TowersAndLabels, PreTrainedConfig):
     r"""
-    Configuration of [`LemerModel`]; section and equation numbers are those of the LE-MER paper (arXiv 2309.02106).
+    Configuration of `LemerModel`; section and equation numbers are those of the LE-MER paper (arXiv 2309.02106).
 
     Args:
-        speech_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a wav2vec 2.0 conformer):
+        speech_config (dict or PreTrainedConfig, optional, defaults to a wav2vec 2.0 conformer):
             The speech tower: `wav2vec2-conformer`, `wav2vec2` or another encoder of that family.
             Its own field `front_end="log_mel"` (see `speech_encoder_lemer.py`) makes it read a log-Mel of the waveform. Then
             its field `mel_normalization` says what gets mean 0 and variance 1: all values of an `"utterance"`, as in the
             paper, each `"band"` of it (where the field is missing), or nothing (`"none"`).
-        text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to BERT):
+        text_config (dict or PreTrainedConfig, optional, defaults to BERT):
             The text tower: `bert` or another bidirectional encoder. Its width may differ from the speech tower's.
-        modality (`str`, defaults to `"multimodal"`):
+        modality (str, defaults to "multimodal"):
             `"multimodal"`, `"speech"` or `"text"`. A unimodal model has no tower for the other modality.
-        fusion (`str`, defaults to `"constraint"`):
+        fusion (str, defaults to "constraint"):
             What weights the speech frames of each token: `"constraint"` A_r, pulled towards A_l by a loss (row C1),
             `"sum"` A_r + A_l (C2), `"label"` A_l alone (C3), `"cross"` A_r alone (C4). Unused by a unimodal model.
-        use_label_embeddings (`bool`, defaults to `True`):
+        use_label_embeddings (bool, defaults to True):
             Compare tokens and frames with label embeddings (sections 2.1 and 2.2).
-        train_label_embeddings (`bool`, defaults to `False`):
+        train_label_embeddings (bool, defaults to False):
             Label embeddings are parameters instead of buffers, under the same names.
-        speech_label_space (`str`, defaults to `"projected"`):
+        speech_label_space (str, defaults to "projected"):
             Where frames meet tonal labels: `"projected"`, in the space of wav2vec 2.0's contrastive loss
             (`proj_codevector_dim` wide), `"codebook"`, among the code vectors themselves, which needs
             `codevector_dim` equal to the speech tower's width, or `"semantic"`, among BERT's hidden states, where the
             semantic labels serve as tonal ones (row B4); the projection into it is new.
-        semantic_size (`int`, *optional*, defaults to the text tower's width):
+        semantic_size (int, optional, defaults to the text tower's width):
             Width of the semantic space, to be given where `speech_label_space="semantic"` and there is no text tower.
-        label_centering (`str`, defaults to `"none"`):
+        label_centering (str, defaults to "none"):
             What is subtracted from the label embeddings before anything is compared with them: `"none"`, as the paper
             prints it, or `"labels"`, the mean of the labels of the branch. Means of many code vectors are nearly one
             vector, and what they share says nothing about the class.
-        keep_quantizer (`bool`, defaults to `True`):
+        keep_quantizer (bool, defaults to True):
             The model carries the codebook that the speech tower was pre-trained with, so that label embeddings and key
             frames can be made with any checkpoint. `False` where the tower has none.
-        padding_safe (`bool`, defaults to `True`):
+        padding_safe (bool, defaults to True):
             Keep padding out of every speech frame (see `speech_encoder_lemer.py`). `False` restores the stock encoder,
             in which an utterance's answer depends on the batch it is in.
-        speech_encoder (`str`, defaults to `"tower"`):
+        speech_encoder (str, defaults to "tower"):
             What reads the speech: `"tower"`, or `"functionals"`, fixed statistics of the log-Mel (`functionals_lemer.py`)
             for corpora too small for a tower, in a model of `modality="speech"` without label embeddings.
-        pooled_tokens (`str`, defaults to `"all"`):
+        pooled_tokens (str, defaults to "all"):
             Which tokens are compared with the labels, aligned and pooled: `"all"`, the paper's, or `"current"`, those of the
             current utterance, which earlier turns reach through BERT's attention alone.
-        classification_loss_weight (`float`, defaults to 1.0): Weight of loss_m (eq. 11, 12).
-        constraint_loss_weight (`float`, defaults to 0.5): Weight of loss_c (eq. 10, 12).
-        text_label_loss_weight (`float`, defaults to 0.2): Weight of loss_gt (eq. 3, 12).
-        speech_label_loss_weight (`float`, defaults to 0.2): Weight of loss_gs (eq. 6, 12).
-        class_weights (`list[float]`, *optional*):
+        classification_loss_weight (float, defaults to 1.0): Weight of loss_m (eq. 11, 12).
+        constraint_loss_weight (float, defaults to 0.5): Weight of loss_c (eq. 10, 12).
+        text_label_loss_weight (float, defaults to 0.2): Weight of loss_gt (eq. 3, 12).
+        speech_label_loss_weight (float, defaults to 0.2): Weight of loss_gs (eq. 6, 12).
+        class_weights (list[float], optional):
             How often an utterance of each class counts in the losses, in the order of the classes; None: once.
-        attributes (`dict[str, list[float]]`, *optional*):
+        attributes (dict[str, list[float]], optional):
             Attributes that a head on the classifier's input predicts beside the classes, such as valence: name -> mean and
             deviation of the training split, which its outputs are scaled by. They come in alphabetical order. None: no head.
-        attribute_loss_weight (`float`, defaults to 1.0): Weight of 1 - CCC of the attributes.
-        branch_loss_weight (`float`, defaults to 0.0):
+        attribute_loss_weight (float, defaults to 1.0): Weight of 1 - CCC of the attributes.
+        branch_loss_weight (float, defaults to 0.0):
             Weight of the cross-entropies of two classifiers that a multimodal model has then beside its own, one for each
             modality alone: the maximum of the tower's hidden states, classified as in a unimodal model. They answer where a
             modality is not given. The paper has none.
-        temperatures (`dict[str, float]`, *optional*):
+        temperatures (dict[str, float], optional):
             For "multimodal", "speech" and "text" the number that the logits of such an answer are divided by before their
             softmax is shown as scores. Fitted on validation utterances by `train.py`; the order of the scores stays.
-        label_words (`dict[str, list[str]]`, *optional*):
+        label_words (dict[str, list[str]], optional):
             For every label its key words, best first. Written when the label embeddings are built.
-        label_codes (`dict[str, list[list[int]]]`, *optional*):
+        label_codes (dict[str, list[list[int]]], optional):
             For every label its key frames' codes, best first; a code is one index for each group of the codebook.
-        checksums (`dict`, *optional*): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
-        id2label, label2id (`dict`, *optional*, default to `ang, hap, neu, sad`): The classes, in the order of the logits.
+        checksums (dict, optional): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
+        id2label, label2id (dict, optional, default to ang, hap, neu, sad): The classes, in the order of the logits.
     """
 
     model_type = "lemer"

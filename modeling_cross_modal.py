@@ -28,7 +28,7 @@ logger = logging.get_logger(__name__)
 @dataclass
 class CrossModalOutput(ModelOutput):
     """
-    What [`CrossModalModel`] returns.
+    What `CrossModalModel` returns.
 
     Values at padded tokens and frames mean nothing, and no softmax or statistic reads them.
 
@@ -159,7 +159,7 @@ class CrossModalModel(TwoTowerModel):
         Args:
             speech: Folder or Hub name of a wav2vec 2.0 checkpoint or of a finished model; None for `modality="text"`.
             text: Folder or Hub name of a BERT checkpoint or of a finished model; None for `modality="speech"`.
-            **config: Fields of [`CrossModalConfig`]; `speech_config` and `text_config` are dicts of changes to the towers'
+            **config: Fields of `CrossModalConfig`; `speech_config` and `text_config` are dicts of changes to the towers'
                 own.
         """
         towers = load_towers(speech, text, config)
@@ -184,7 +184,7 @@ class CrossModalModel(TwoTowerModel):
     ) -> CrossModalOutput:
         r"""
         Args:
-            input_values (B, S): samples at 16 kHz, normalised per utterance as [`LemerProcessor`] does.
+            input_values (B, S): samples at 16 kHz, normalised per utterance as `LemerProcessor` does.
             input_ids (B, T): tokens of the earlier turns and the current one.
             input_values_mask (B, S): nonzero where a sample is real. None: all are.
             attention_mask (B, T): nonzero where a token is real. None: all are.

@@ -31,7 +31,7 @@ logger = logging.get_logger(__name__)
 @dataclass
 class LemerOutput(ModelOutput):
     """
-    What [`LemerModel`] returns.
+    What `LemerModel` returns.
 
     Values at padded tokens and frames mean nothing, and no mean, maximum, softmax or loss reads them.
 
@@ -349,7 +349,7 @@ class LemerModel(TwoTowerModel):
             speech: Folder or Hub name of a wav2vec 2.0 checkpoint, best a `...ForPreTraining` one, or of a finished model
                 whose speech tower, codebook and projections are taken; None for `modality="text"`.
             text: Folder or Hub name of a BERT checkpoint, or of a finished model; None for `modality="speech"`.
-            **config: Fields of [`LemerConfig`]; `speech_config` and `text_config` are dicts of changes to the towers' own.
+            **config: Fields of `LemerConfig`; `speech_config` and `text_config` are dicts of changes to the towers' own.
         """
         towers = load_towers(speech, text, config)
         with_codes = config.get("use_label_embeddings", True) and config.get("speech_label_space") != "semantic"
@@ -393,7 +393,7 @@ class LemerModel(TwoTowerModel):
     ) -> LemerOutput:
         r"""
         Args:
-            input_values (B, S): samples at 16 kHz, normalised per utterance as [`LemerProcessor`] does.
+            input_values (B, S): samples at 16 kHz, normalised per utterance as `LemerProcessor` does.
             input_ids (B, T): tokens of the earlier turns and the current one.
             input_values_mask (B, S): nonzero where a sample is real. None: all are.
             attention_mask (B, T): nonzero where a token is real. None: all are.

@@ -41,7 +41,7 @@ def sentences(arrays: Mapping[str, np.ndarray], shown: int, name: str) -> list[s
     What speaks most for and against one class, in words.
 
     Args:
-        arrays: those of [`occlusion`].
+        arrays: those of `occlusion`.
         shown: the index of the class.
         name: its name.
     """
@@ -69,7 +69,7 @@ def _extremes(effects: np.ndarray, things: list[str], name: str, none: str) -> l
 
 def occlusion_html(arrays: Mapping[str, np.ndarray], shown: int, name: str, samples: np.ndarray | None = None) -> str:
     """
-    The arrays of [`occlusion`] as HTML, which needs the rules of [`STYLE`].
+    The arrays of `occlusion` as HTML, which needs the rules of `STYLE`.
 
     Args:
         shown: the index of the class whose score the bars are of.

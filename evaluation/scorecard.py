@@ -19,7 +19,7 @@ def score_logits(logits: np.ndarray, labels: np.ndarray, names: Sequence[str]) -
         names: of the C classes.
 
     Returns:
-        What [`emotion_scores`] gives, `intervals` (95 %, see [`bootstrap_intervals`]) and `calibration_error` of the softmax
+        What `emotion_scores` gives, `intervals` (95 %, see `bootstrap_intervals`) and `calibration_error` of the softmax
         of the logits.
     """
     scores = emotion_scores(labels, logits.argmax(1), names)
@@ -41,7 +41,7 @@ def format_scores(title: str, scores: dict, names: Sequence[str], remarks: Seque
     The scores as Markdown: a table of the figures in per cent, one of recalls and confusion, and the remarks.
 
     Args:
-        scores: what [`score_logits`] gives, and where the utterances were answered once more with silence around them,
+        scores: what `score_logits` gives, and where the utterances were answered once more with silence around them,
             `with_silence`: the same of these answers, the `seconds`, and the share of answers that `changed`.
     """
     lines = [f"## {title}", "", "| | per cent | 95 % interval |", "|---|---|---|"]
