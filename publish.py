@@ -46,6 +46,7 @@ from lemer.training.settings import SMALL_SPEECH_TOWERS
 TEMPLATE = Path(__file__).with_name("model_card.md")
 HANDLER = Path(__file__).with_name("handler.py")  # of an inference endpoint
 FIGURE = "attention.png"
+SAID_ELSEWHERE = ("command", "data_dir", "output_dir", "split", "history", "selection")
 METRICS = (("accuracy", "WA", "wa"), ("balanced_accuracy", "UA", "ua"), ("f1", "macro-F1", "macro_f1"))
 WAITS = (1, 3, 9)  # seconds before the second, third and fourth try
 TRANSIENT = (408, 429, 500, 502, 503, 504)  # statuses after which a try may be repeated
@@ -197,11 +198,7 @@ def write_folder(run: FinishedRun, args: argparse.Namespace, folder: Path) -> No
         (folder / "requirements.txt").write_text("\n".join(endpoint_requirements()) + "\n")
     figure = None
     if args.figure_audio is not None:
-        from lemer.evaluation.attention_figure import label_attention_figure  # needs matplotlib
-
-        drawing, _ = label_attention_figure(model, processor, args.figure_audio, args.figure_text, None)
-        drawing.savefig(folder / FIGURE, dpi=120)
-        figure = {"file": FIGURE, "recording": Path(args.figure_audio).name, "text": args.figure_text}
+        figure = draw_figure(model, processor, args.figure_audio, args.figure_text, folder / FIGURE)
     card = make_card(run, args, model, processor, figure)
     (folder / "README.md").write_text(str(card), encoding="utf-8")
     check_folder(folder, run)
@@ -212,6 +209,30 @@ def endpoint_requirements() -> list[str]:
     wanted = {"transformers", "soundfile", "soxr"}
     required = importlib.metadata.requires("lemer") or []
     return sorted(line for line in required if re.split(r"[<>=!~; \[]", line)[0] in wanted and "extra" not in line)
+
+
+def spelled_out(label: str) -> str:
+    """A class in words, with its name in the model where that is an abbreviation, as IEMOCAP's labels are."""
+    from lemer.labels.descriptions import LABEL_NAMES
+
+    return label if LABEL_NAMES.get(label, label) == label else f"{LABEL_NAMES[label]} ({label})"
+
+
+def draw_figure(model, processor, audio: str, text: str | None, path: Path) -> dict:
+    """Draw what decided the answer for one utterance, and return what the card says of it."""
+    import numpy as np
+
+    from lemer.evaluation.attention_figure import draw_label_attentions, label_attentions  # need matplotlib
+    from lemer.evaluation.occlusion_html import sentences
+    from lemer.labels.descriptions import LABEL_NAMES
+
+    arrays = label_attentions(model, processor, audio, text, None)
+    names = [LABEL_NAMES.get(label, label) for label in arrays["labels"].tolist()]
+    answered = int(arrays["scores"].argmax())
+    drawing, _ = draw_label_attentions({**arrays, "labels": np.array(names)})
+    drawing.savefig(path, dpi=120)
+    said = sentences(arrays, answered, names[answered])
+    return {"file": path.name, "recording": Path(audio).name, "text": text, "answer": names[answered], "said": said}
 
 
 def check_folder(folder: Path, run: FinishedRun) -> None:
@@ -237,7 +258,7 @@ def check_folder(folder: Path, run: FinishedRun) -> None:
 
 
 def public_settings(protocol: dict) -> dict:
-    """The protocol without the command and without any path."""
+    """The protocol without paths, without what is not set, and without what the card says in words."""
 
     def public(value):
         if isinstance(value, dict):
@@ -246,7 +267,7 @@ def public_settings(protocol: dict) -> dict:
             return [public(inner) for inner in value]
         return "(a folder)" if isinstance(value, str) and (value.startswith("~") or os.path.isabs(value)) else value
 
-    settings = {name: value for name, value in protocol.items() if name not in ("command", "data_dir", "output_dir")}
+    settings = {name: value for name, value in protocol.items() if name not in SAID_ELSEWHERE and value is not None}
     for name in ("speech_model", "text_model"):
         if settings.get(name) not in (None, *SMALL_SPEECH_TOWERS) and not is_hub_name(settings[name]):
             settings[name] = "(a folder)"
@@ -258,23 +279,55 @@ def is_hub_name(tower: str | None) -> bool:
 
 
 def corpus_of(run: FinishedRun, corpus_name: str | None) -> dict:
-    """What the run was trained and scored on: its `name`, `id` and Hub `dataset`, and if it is `iemocap` and `standard`."""
+    """
+    What the run was trained and scored on.
+
+    Returns:
+        its `name`, `id` and Hub `dataset`; whether it has IEMOCAP's layout (`in_layout`), is `iemocap`, or its `standard`
+        utterances; `licences`, a line for each corpus that is known by name. A corpus in IEMOCAP's layout may be any: it is
+        called IEMOCAP only where it has its utterances, or where somebody says so.
+    """
+    from lemer.corpora.known import KNOWN
+
     said = run.protocol.get("corpus", "iemocap")
     in_layout, standard = said == "iemocap", bool(run.row.get("comparable"))
-    name = corpus_name or ("IEMOCAP" if standard else "a corpus in IEMOCAP's layout" if in_layout else said)
+    known = [] if in_layout and not standard else [KNOWN[name] for name in said.split(",")[0].split(" + ") if name in KNOWN]
+    in_words = " and ".join(row.title for row in known) if known else "a corpus in IEMOCAP's layout" if in_layout else said
+    name = corpus_name or in_words
     dataset = "iemocap" if standard else said if is_hub_name(said) else None
     return {
         "name": name,
         "id": dataset or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "other",
         "dataset": dataset,
         "in_layout": in_layout,
-        "iemocap": in_layout and corpus_name is None or "iemocap" in name.lower(),
+        "iemocap": "iemocap" in name.lower().replace("iemocap's layout", ""),
         "standard": standard,
+        "licences": [f"{row.title}: {row.licence} ({row.page})" for row in known if corpus_name is None],
     }
 
 
 def percent(share: float) -> str:
     return f"{100 * share:.2f}"
+
+
+def several_parts(run: FinishedRun) -> bool:
+    """Whether the run has more than the one fold and seed of this checkpoint, so that its row is another result."""
+    return len(run.row["folds"]) * len(run.row["seeds"]) > 1
+
+
+def worth_of_modalities(results: dict) -> list[str]:
+    """What the checkpoint loses on its test utterances without words and without speech, as sentences."""
+    by_modality = results.get("by_modality") or {}
+    both, told = by_modality.get("multimodal"), []
+    for modality, missing in (("speech", "words"), ("text", "speech")):
+        if both is None or modality not in by_modality:
+            continue
+        lost = {name: 100 * (both[name] - by_modality[modality][name]) for name in ("wa", "ua")}
+        right, before = percent(by_modality[modality]["wa"]), percent(both["wa"])
+        verb = "is" if missing == "speech" else "are"
+        told.append(f"Without {missing}, {right} % of the utterances are right instead of {before} %:")
+        told.append(f"{missing} {verb} worth {lost['wa']:.2f} points of WA and {lost['ua']:.2f} of UA.")
+    return told
 
 
 def evaluations_of(run: FinishedRun, task: str, corpus: dict, of_the_row: str, of_this: str) -> list[EvalResult]:
@@ -290,7 +343,7 @@ def evaluations_of(run: FinishedRun, task: str, corpus: dict, of_the_row: str, o
             metric_name=f"{name}, per cent, {split}",
             metric_value=float(percent(scores[key])),
         )
-        for split, scores in ((of_the_row, run.row["mean"]), (of_this, run.results))
+        for split, scores in ((of_the_row, run.row["mean"]), (of_this, run.results))[0 if several_parts(run) else 1 :]
         for metric, name, key in METRICS
     ]
 
@@ -331,8 +384,10 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
         of_the_row=of_the_row,
         of_this=of_this,
         config=config,
-        labels=[escape_markdown(label) for label in config.id2label.values()],
         plain=escape_markdown,
+        spelled=lambda label: escape_markdown(spelled_out(label)).replace(r"\(", "(").replace(r"\)", ")"),
+        several=several_parts(run),
+        worth=worth_of_modalities(results),
         processor=processor,
         parameters=f"{model.num_parameters():,}",
         recipe=recipe,
@@ -358,8 +413,9 @@ def example_inputs(modality: str) -> dict[str, str]:
     example = {"audio": "recording.wav"} if modality != "text" else {}
     if modality != "speech":
         example.update(text="I was so happy!", history=["Did they call you?"])
-    arguments = ", ".join(f"{name}={json.dumps(value)}" for name, value in example.items())
-    return {"arguments": arguments, "utterance": json.dumps(example)}
+    arguments = "".join(f"\n    {name}={json.dumps(value)}," for name, value in example.items())
+    utterance = "".join(f"\n    {json.dumps(name)}: {json.dumps(value)}," for name, value in example.items())
+    return {"arguments": f"{arguments}\n    ", "utterance": f"{{{utterance}\n}}"}
 
 
 # ------------------------------------------------------------------------------------------------------- the Hub

@@ -3,6 +3,7 @@
     lemer evaluate CHECKPOINT --corpus ravdess=DIR                          a corpus that is known by name
     lemer evaluate CHECKPOINT --corpus table.csv --output_dir scores        any table, folder or dataset with labels
     lemer evaluate CHECKPOINT --corpus folder --label_map exc=hap bored=neu
+    lemer evaluate CHECKPOINT --corpus ravdess=DIR --silence 1              once more with a second of silence around each
 
 CHECKPOINT is a folder that train.py wrote, or a name on the Hub. Every labelled utterance of the corpus is answered as
 train.py answers its test utterances: whole, with its words and its history where the corpus has them. Labels of the corpus
@@ -46,9 +47,17 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         help="which class of the model a label of the corpus means (default: equal names, and words for one emotion)",
     )
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="write scores, predictions and figures there")
+    parser.add_argument(
+        "--silence",
+        type=float,
+        metavar="SECONDS",
+        help="score every recording once more with so many seconds of digital zeros before and after it",
+    )
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="utterances of a forward pass (default: 8)")
     args = parser.parse_intermixed_args(argv)
     check_checkpoint(parser, args.checkpoint)
+    if args.silence is not None and not 0 < args.silence <= 10:
+        parser.error(f"--silence must be above 0 and at most 10 seconds, got {args.silence:g}")
     if args.batch_size < 1:
         parser.error(f"--batch_size must be at least 1, got {args.batch_size}")
     return parser, args
@@ -127,8 +136,19 @@ def describe_overlap(checkpoint: str, speakers: Sequence[str], corpus: str) -> l
     ]
 
 
-def answer(model, processor, dataset: "datasets.Dataset", modality: str, batch_size: int) -> "np.ndarray":
-    """Logits (N, C) of every row, as train.py computes those of its test split."""
+def with_silence(audio, seconds: float, rate: int) -> dict:
+    """A recording at `rate` Hz with so many seconds of digital zeros before and after it."""
+    import numpy as np
+
+    from lemer.audio_lemer import load_audio
+
+    return {"array": np.pad(load_audio(audio, target_rate=rate), round(seconds * rate)), "sampling_rate": rate}
+
+
+def answer(
+    model, processor, dataset: "datasets.Dataset", modality: str, batch_size: int, silence: float = 0.0
+) -> "np.ndarray":
+    """Logits (N, C) of every row, as train.py computes those of its test split, with `silence` seconds on both sides."""
     import torch
     from accelerate import Accelerator
 
@@ -137,7 +157,13 @@ def answer(model, processor, dataset: "datasets.Dataset", modality: str, batch_s
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     collator = Collator(processor, modality)
-    loader = accelerator.prepare(evaluation_loader(dataset, collator, batch_size))
+    rate = processor.feature_extractor.sampling_rate if silence else 0
+
+    def collate(rows: list[dict]) -> dict:
+        padded = ({**row, "audio": with_silence(row["audio"], silence, rate)} for row in rows)
+        return collator(list(padded) if silence else rows)
+
+    loader = accelerator.prepare(evaluation_loader(dataset, collate, batch_size))
     return predict(accelerator.prepare(model), loader, accelerator)[1]
 
 
@@ -190,8 +216,14 @@ def run(args: argparse.Namespace) -> int:
     copies = report.notes.get("copied_recording", [])
     if copies:
         remarks.append(f"{len(copies)} rows have the recording of another row, such as {copies[0]}, and count as well.")
+    if args.silence is not None and modality == "text":
+        raise ValueError("--silence is of recordings, and this model reads words only: leave it out")
     logits = answer(model, processor, rows, modality, args.batch_size)
     scores = score_logits(logits, labels, names)
+    if args.silence is not None:
+        silent = answer(model, processor, rows, modality, args.batch_size, args.silence)
+        changed = float((silent.argmax(1) != logits.argmax(1)).mean())
+        scores["with_silence"] = {"seconds": args.silence, "changed": changed, **score_logits(silent, labels, names)}
     page = format_scores(f"{Path(args.checkpoint).name} on {report.name}", scores, names, remarks)
     print(page)
     if args.output_dir is not None:

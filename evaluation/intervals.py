@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import norm
 
 DRAWS = 10_000
 
@@ -32,3 +33,27 @@ def bootstrap_intervals(confusion: ArrayLike, level: float = 0.95, draws: int = 
     scores = {"wa": right.sum(1) / counts.sum(), "ua": (right / counts[there]).mean(1), "macro_f1": f1.mean(1)}
     ends = {name: np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) for name, values in scores.items()}
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+
+
+def share_intervals(right: ArrayLike, labels: ArrayLike, level: float = 0.95) -> dict[str, tuple[float, float]]:
+    """
+    The same of WA and UA where several trainings answered every utterance, by the normal approximation.
+
+    Args:
+        right: (N,) the share of the trainings that have an utterance right.
+        labels: (N,) class indices.
+
+    Returns:
+        `wa` and `ua` -> lower and upper end, within 0 and 1.
+    """
+    right, labels = np.asarray(right, dtype=np.float64), np.asarray(labels)
+    of_class = [right[labels == label] for label in np.unique(labels)]
+    means = np.array([values.mean() for values in of_class])
+    variances = np.array([values.var() / len(values) for values in of_class])  # of the means
+    counts = np.array([len(values) for values in of_class]) / len(labels)
+    reach = float(norm.ppf((1 + level) / 2))
+    ends = {}
+    for name, weights in (("wa", counts), ("ua", np.full(len(means), 1 / len(means)))):
+        mean, deviation = float(weights @ means), float(np.sqrt(weights**2 @ variances))
+        ends[name] = (max(0.0, mean - reach * deviation), min(1.0, mean + reach * deviation))
+    return ends

@@ -142,6 +142,31 @@ def learning_curves(curves: Mapping[str, Mapping[str, np.ndarray]], title: str =
     return fig, axes[0] if validated else loss
 
 
+def ranking(rows: Sequence[tuple[str, float, float, float, Sequence[float], bool]]):
+    """
+    Draw a score of every row with its interval, the first row on top.
+
+    Args:
+        rows: name, score, lower and upper end, the scores of the seeds, and whether the row is told apart from the first
+            one. Scores are shares between 0 and 1.
+    """
+    fig, ax = new_figure(7.2, 0.9 + 0.27 * len(rows))
+    for place, (_, score, low, high, seeds, is_apart) in enumerate(rows):
+        colour = GREY if is_apart else BLUE
+        ax.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt", zorder=2)
+        ax.plot(100 * score, place, marker="o", color=colour, markersize=6, zorder=4)
+        if len(seeds) > 1:
+            ax.scatter(100 * np.asarray(seeds), np.full(len(seeds), place), s=8, color="black", zorder=5)
+        ax.annotate(f"{100 * score:.1f}", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+    ax.axvline(100 * rows[0][1], color=BLUE, linewidth=0.8, linestyle="--", zorder=1)
+    ax.set_yticks(range(len(rows)), [plain(name) for name, *_ in rows])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlabel("UA (%)")
+    ax.set_title("blue: not told apart from the first row; grey: told apart", fontsize=9, loc="left")
+    ax.grid(axis="x", alpha=0.3)
+    return fig, ax
+
+
 def k_sweep(points: Sequence[tuple[int, float, float]], name: str):
     """
     Draw WA and UA against K, as in figure 3 of the paper.

@@ -37,11 +37,23 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def format_scores(title: str, scores: dict, names: Sequence[str], remarks: Sequence[str]) -> str:
-    """The scores as Markdown: a table of the figures in per cent, one of recalls and confusion, and the remarks."""
+    """
+    The scores as Markdown: a table of the figures in per cent, one of recalls and confusion, and the remarks.
+
+    Args:
+        scores: what `score_logits` gives, and where the utterances were answered once more with silence around them,
+            `with_silence`: the same of these answers, the `seconds`, and the share of answers that `changed`.
+    """
     lines = [f"## {title}", "", "| | per cent | 95 % interval |", "|---|---|---|"]
     for name, heading in (("wa", "WA"), ("ua", "UA"), ("macro_f1", "macro-F1")):
         low, high = scores["intervals"][name]
         lines.append(f"| {heading} | {100 * scores[name]:.1f} | {100 * low:.1f} to {100 * high:.1f} |")
+    silent = scores.get("with_silence")
+    if silent is not None:
+        low, high = silent["intervals"]["ua"]
+        name = f"UA with {silent['seconds']:g} s of silence on both sides"
+        lines.append(f"| {name} | {100 * silent['ua']:.1f} | {100 * low:.1f} to {100 * high:.1f} |")
+        lines.append(f"| answers that this silence changes | {100 * silent['changed']:.1f} | |")
     lines.append(f"| expected calibration error | {100 * scores['calibration_error']:.1f} | |")
     lines += ["", f"| label ({scores['utterances']} utterances) | recall | {' | '.join(f'as {name}' for name in names)} |"]
     lines.append("|---" * (2 + len(names)) + "|")

@@ -1,6 +1,7 @@
 """Summarise the results of all folds and seeds as one row: means, deviation over the seeds, pooled scores, the paper's."""
 
 from collections import defaultdict
+from pathlib import PurePath
 
 import numpy as np
 
@@ -72,6 +73,15 @@ def _summarise_attributes(by_seed: dict[int, list[dict]]) -> dict:
     return {"ccc": summary}
 
 
+def tower_name(tower: str) -> str:
+    """A short name of a tower: the run that it is of, a name on the Hub, or the last folder of a path."""
+    parts = list(PurePath(tower).parts)
+    by_fold = [number for number, part in enumerate(parts) if "{fold}" in part]
+    if by_fold:
+        return parts[max(by_fold[0] - 1, 0)]
+    return tower if len(parts) < 3 and not PurePath(tower).is_absolute() else parts[-1]
+
+
 def recipe_changes(protocol: dict, recipe: Recipe) -> list[str]:
     """The settings of a run that differ from those of its recipe, as text; of a score fusion those of both its runs."""
     changes = [str(setting) for setting in protocol.get("set") or []]
@@ -89,7 +99,7 @@ def recipe_changes(protocol: dict, recipe: Recipe) -> list[str]:
         for kind in ("speech", "text")
         if kind != unused and "{fold}" in (tower := str(protocol.get(f"{kind}_model")))
     }
-    changes += [f"{kind} tower of {tower}" for kind, tower in by_fold.items()]
+    changes += [f"{kind} tower of {tower_name(tower)}" for kind, tower in by_fold.items()]
     if recipe.second_stage and unused != "speech" and "speech" not in by_fold and not protocol.get("second_stage"):
         changes.append("no second stage")
     return changes

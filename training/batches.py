@@ -5,7 +5,7 @@ are the same with any number of processes.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -126,7 +126,7 @@ def training_loader(dataset, collator, batch_size: int, seed: int, num_workers: 
     )
 
 
-def evaluation_loader(dataset, collator: Collator, batch_size: int, num_workers: int = 0) -> DataLoader:
+def evaluation_loader(dataset, collator: Callable, batch_size: int, num_workers: int = 0) -> DataLoader:
     """A loader of every row once, longest first: lengths are alike, and a batch too large for the memory comes first."""
     order = np.argsort(-np.asarray(dataset["num_frames"][:]), kind="stable").tolist()
     return DataLoader(

@@ -2,7 +2,8 @@
 
     python -m lemer.evaluation.report runs          writes into runs/report
 
-It writes report.md with its pictures in figures/, small enough to be committed and shown by GitHub; report.html, one page
+The report opens with what won, by how much, and what cannot be told apart from it, and with a figure of all rows. It writes
+report.md with its pictures in figures/, small enough to be committed and shown by GitHub; report.html, one page
 that needs no other file; and report.csv with a line for each row.
 
 Every finished run folder of train.py below RUNS_DIR becomes a row. All scores are recomputed from the predictions. Rows
@@ -20,6 +21,7 @@ from ...runtime.locks import hold
 from ...runtime.stopping import run_command
 from .figures import draw_figures
 from .page import Page, Section, figure_paths, render_html, render_markdown
+from .ranking import Place, draw_ranking, rank, ranking_table, verdict
 from .rows import Group, Row, Sweep, find_runs, find_sweeps, group_rows, make_row
 from .stages import stage_sections
 from .tables import (
@@ -52,7 +54,9 @@ def write_report(root: Path, output: Path, names: list[str] | None = None) -> li
     root, output = Path(root), Path(output)
     rows, left_out = _read_rows(root, names)
     groups = group_rows(rows, as_given=names is not None)
-    notes = [f"{len(rows)} finished rows under {len(groups)} protocol{'s' * (len(groups) > 1)}."]
+    places = {group.number: rank(group) for group in groups}
+    notes = [f"Protocol {group.number}: " * (len(groups) > 1) + verdict(group, places[group.number]) for group in groups]
+    notes.append(f"{len(rows)} finished rows under {len(groups)} protocol{'s' * (len(groups) > 1)}.")
     plots = None
     try:
         from .. import plots  # needs matplotlib, which is optional
@@ -66,7 +70,10 @@ def write_report(root: Path, output: Path, names: list[str] | None = None) -> li
         notes=notes,
         left_out=left_out,
         before=[differences_table(groups)] if len(groups) > 1 else [],
-        sections=[*(_section(group, sweeps.get(group.number, []), plots) for group in groups), *stages],
+        sections=[
+            *(_section(group, places[group.number], sweeps.get(group.number, []), plots) for group in groups),
+            *stages,
+        ],
         after=[earlier_table(groups)],
     )
     old_figures = _figures_of(output / "report.md")
@@ -95,14 +102,16 @@ def _read_rows(root: Path, names: list[str] | None) -> tuple[list[Row], list[str
     return [rows[name] for name in names or rows], left_out
 
 
-def _section(group: Group, sweeps: list[Sweep], plots) -> Section:
+def _section(group: Group, places: list[Place], sweeps: list[Sweep], plots) -> Section:
     tables = [results_table(group), recall_table(group)]
+    overview = None
     if len(group.rows) > 1:
-        tables.append(significance_table(group))
+        tables = [ranking_table(places), *tables, significance_table(group)]
+        overview = draw_ranking(places, plots) if plots else None
     tables += [model_table(group), facts_table(group)]
     commands = [(row.name, str(row.run.protocol.get("command") or "not recorded")) for row in group.rows]
     figures = draw_figures(group, sweeps, plots) if plots else []
-    return Section(f"Protocol {group.number}", tables, figures, commands)
+    return Section(f"Protocol {group.number}", tables, figures, commands, overview)
 
 
 def _figures_of(report: Path) -> set[str]:

@@ -45,12 +45,19 @@ class Figure:
 
 @dataclass
 class Section:
-    """One protocol or one second stage: its tables, its figures, and the command of every row as (row, command)."""
+    """
+    One protocol or one second stage.
+
+    Attributes:
+        commands: the command of every row, as (row, command).
+        overview: a figure of all rows, which stands before the tables.
+    """
 
     title: str
     tables: list[Table]
     figures: list[Figure] = field(default_factory=list)
     commands: list[tuple[str, str]] = field(default_factory=list)
+    overview: Figure | None = None
 
 
 @dataclass
@@ -89,6 +96,10 @@ TEMPLATE = """\
 </div>
 {% if table.note %}<p class="note">{{ table.note }}</p>{% endif %}
 {% endmacro %}
+{% macro draw(figure) %}
+<figure><figcaption>{{ figure.caption }}</figcaption>\
+<img src="{{ figure.source }}" alt="{{ figure.caption }}; {{ figure.description }}"></figure>
+{% endmacro %}
 <!DOCTYPE html>
 <html lang="en">
 <head>
@@ -125,11 +136,13 @@ figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 figcaption { font-size: .85rem; font-weight: 600; margin-bottom: .4rem; }
 pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px; padding: .5rem .7rem;
   margin: .2rem 0 .8rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
+summary { font-weight: 600; margin-top: 1.6rem; cursor: pointer; }
 .command { font-size: .88rem; font-weight: 600; margin: .6rem 0 0; }
 @media print { .wide { overflow: visible; border: 0; } body { max-width: none; } }
 </style>
 </head>
 <body>
+<main>
 <h1>{{ title }}</h1>
 {% for note in notes %}<p>{{ note }}</p>{% endfor %}
 {% if left_out %}
@@ -142,28 +155,30 @@ pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px
 {% for section in sections %}
 <section id="part{{ loop.index }}">
 <h2>{{ section.title }}</h2>
+{% if section.overview %}{{ draw(section.overview) }}{% endif %}
 {% for table in section.tables %}{{ show(table) }}{% endfor %}
 {% if section.figures %}
 <h3>Figures</h3>
 <div class="figures">
 {% for figure in section.figures %}
-<figure><figcaption>{{ figure.caption }}</figcaption>\
-<img src="{{ figure.source }}" alt="{{ figure.caption }}; {{ figure.description }}"></figure>
+{{ draw(figure) }}
 {% endfor %}
 </div>
 {% endif %}
 {% if section.commands %}
-<h3>Commands</h3>
+<details><summary>Commands</summary>
 {% for row, command in section.commands %}
 <p class="command">{{ row }}</p>
 <pre>{{ command }}</pre>
 {% endfor %}
+</details>
 {% endif %}
 </section>
 {% endfor %}
 <section id="earlier">
 {% for table in after %}{{ show(table) }}{% endfor %}
 </section>
+</main>
 </body>
 </html>
 """
@@ -179,7 +194,7 @@ def figure_paths(sections: list[Section]) -> dict[str, Figure]:
     """The file of every figure, as its path beside report.md: figures/<section>-<name>.png, each path once."""
     paths = {}
     for section in sections:
-        for figure in section.figures:
+        for figure in filter(None, [section.overview, *section.figures]):
             stem = re.sub(r"[^a-z0-9]+", "-", f"{section.title} {figure.name}".lower()).strip("-")[:80]
             path, number = f"figures/{stem}.png", 2
             while path in paths:
@@ -189,7 +204,8 @@ def figure_paths(sections: list[Section]) -> dict[str, Figure]:
 
 
 def render_markdown(page: Page) -> str:
-    """The report as Markdown: all tables first, then the figures, as links to `figure_paths`, then the commands."""
+    """The report as Markdown: overviews and tables first, then the other figures, as links, then the commands."""
+    paths = {id(figure): path for path, figure in figure_paths(page.sections).items()}
     lines = [f"# {_plain(page.title)}", ""]
     for note in page.notes:
         lines += [_plain(note), ""]
@@ -199,6 +215,13 @@ def render_markdown(page: Page) -> str:
         lines += _markdown_table(table)
     for section in page.sections:
         lines += [f"## {_plain(section.title)}", ""]
+        if section.overview:
+            lines += [
+                f"![{_alt_text(section.overview)}]({paths[id(section.overview)]})",
+                "",
+                _plain(section.overview.caption),
+                "",
+            ]
         for table in section.tables:
             lines += _markdown_table(table)
     lines += ["## Earlier systems", ""] if page.after else []
@@ -211,7 +234,7 @@ def render_markdown(page: Page) -> str:
 
 def _markdown_figures(sections: list[Section]) -> list[str]:
     paths = {id(figure): path for path, figure in figure_paths(sections).items()}
-    lines = ["## Figures", ""] if paths else []
+    lines = ["## Figures", ""] if any(section.figures for section in sections) else []
     for section in sections:
         if not section.figures:
             continue

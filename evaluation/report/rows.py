@@ -11,7 +11,7 @@ from ...recipes import RECIPES, get_recipe
 from ..run_folder import FoldRun, Run, UnfinishedRun, read_log, read_run
 from ..ser_metrics import emotion_scores
 from ..significance import Comparison, compare
-from ..summary import paper_figures, recipe_changes, summarise
+from ..summary import MODALITIES, paper_figures, recipe_changes, summarise
 
 # Rows may be compared if they share these settings and the folds, seeds and classes.
 PROTOCOL = ("corpus", "corpus_fingerprint", "transcripts", "split", "selection", "validation_share")
@@ -24,7 +24,7 @@ class Row:
     A finished run and its scores, which are shares between 0 and 1, recomputed from its predictions.
 
     Attributes:
-        name: the recipe, with the path where the folder has another name.
+        name: the recipe, with its modality where that is not the recipe's, and the path where the folder has another name.
         path: the run folder, below the folder of all runs.
         description: of the recipe.
         changes: settings that differ from those of the recipe.
@@ -32,6 +32,7 @@ class Row:
         summary: as `summarise` gives it.
         pooled: scores, recalls, confusion matrix and number of utterances of all folds as one test set.
         styles: "improvised" and "scripted" -> WA, UA and number of utterances.
+        has_other_modality: whether its modality is not that of its recipe.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Row:
     summary: dict
     pooled: dict
     styles: dict[str, dict]
+    has_other_modality: bool = False
 
     @property
     def recipe(self) -> str:
@@ -112,7 +114,12 @@ def make_row(run: Run, root: Path) -> Row:
     else:
         changes = recipe_changes(protocol, recipe)
     path = str(run.folder.relative_to(root)) if run.folder != root else run.folder.name
-    label = name if run.folder.name == name else f"{name} ({path})"
+    # A row without one of its modalities is another row, which does not stand where the paper's stands.
+    modality = str((protocol.get("config") or {}).get("modality", ""))
+    of_recipe = recipe.config.get("modality", "multimodal") if recipe and not recipe.fuses else modality
+    is_other = modality not in ("", of_recipe)
+    label = f"{name}, {MODALITIES[modality]}" if is_other else name
+    label += "" if run.folder.name == name else f" ({path})"
     scores = [{**part.results, "fold": fold, "seed": seed} for (fold, seed), part in run.parts.items()]
     figures = {} if recipe is None else paper_figures(protocol, recipe)
     wa, ua = figures.get("wa"), figures.get("ua")
@@ -130,6 +137,7 @@ def make_row(run: Run, root: Path) -> Row:
         summary=summarise(scores, {}),
         pooled=pooled,
         styles={style: scores for style, scores in styles.items() if scores is not None},
+        has_other_modality=is_other,
     )
 
 
@@ -177,7 +185,7 @@ def group_rows(rows: list[Row], as_given: bool = False) -> list[Group]:
 def _table_order(row: Row) -> tuple:
     """Sort key of a row: the order of the papers' tables, then the sweep over K, then other recipes."""
     names = list(RECIPES)
-    if row.recipe in names:
+    if row.recipe in names and not row.has_other_modality:
         return (names.index(row.recipe), 0, row.path)
     sweep = re.fullmatch(r"K(\d+)(-words)?", row.recipe)
     return (len(names) + bool(sweep and sweep[2]), int(sweep[1]), row.path) if sweep else (len(names) + 2, 0, row.path)

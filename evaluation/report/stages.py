@@ -68,4 +68,4 @@ def _learned(protocol: dict, rows: list[list[str]]) -> Table:
 
 def _settings(protocol: dict) -> Table:
     facts = {"speech_model": protocol["speech_model"], "utterances": protocol["split"], **protocol["settings"]}
-    return Table("How", ["", "all folds"], [[name.replace("_", " "), str(value)] for name, value in facts.items()])
+    return Table("How", ["setting", "all folds"], [[name.replace("_", " "), str(value)] for name, value in facts.items()])

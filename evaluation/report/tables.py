@@ -2,7 +2,7 @@
 
 from ...runtime.files import format_csv
 from ..significance import DRAWS
-from ..summary import FIGURES
+from ..summary import FIGURES, tower_name
 from .page import Table
 from .rows import PROTOCOL, STYLES, Group, Row
 
@@ -120,7 +120,7 @@ def model_table(group: Group) -> Table:
         parts = [part.results for part in row.run.parts.values()]
         modality = (protocol.get("config") or {}).get("modality")
         towers = [
-            f"{kind}: {protocol[f'{kind}_model']}"
+            f"{kind}: {tower_name(str(protocol[f'{kind}_model']))}"
             for kind, other in (("speech", "text"), ("text", "speech"))
             if protocol.get(f"{kind}_model") and modality != other
         ]
@@ -135,7 +135,9 @@ def model_table(group: Group) -> Table:
             ]
         )
     header = ["row", "parameters", "trained", "towers", "second stage", "history"]
-    return Table("Models", header, rows)
+    return Table(
+        "Models", header, rows, "Towers of earlier runs have the names of these; the commands below name their folders."
+    )
 
 
 def runs_of(protocol: dict) -> list[dict]:
@@ -177,7 +179,7 @@ def facts_table(group: Group) -> Table:
     rows.append(["the paper's 5,531 utterances, five folds", "yes" if group.comparable else "no"])
     differing = other_settings(group)
     rows += [[f"{name}: differs between rows", values] for name, values in differing.items()]
-    return Table("Protocol", ["", "all rows of this table"], rows)
+    return Table("Protocol", ["setting", "all rows of this table"], rows)
 
 
 def other_settings(group: Group) -> dict[str, str]:
@@ -198,7 +200,7 @@ def other_settings(group: Group) -> dict[str, str]:
 def differences_table(groups: list[Group]) -> Table:
     """The settings in which the protocols differ."""
     names = [name for name in groups[0].facts if len({repr(group.facts[name]) for group in groups}) > 1]
-    header = ["", *(f"protocol {group.number}" for group in groups)]
+    header = ["setting", *(f"protocol {group.number}" for group in groups)]
     rows = []
     for name in names:
         rows.append([name.replace("_", " "), *(fact(group, name) for group in groups)])

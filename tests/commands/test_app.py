@@ -1,5 +1,6 @@
 """The page: what it refuses and how it says so, its answers, and the server alone, through its API, in a browser."""
 
+import html
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import soundfile
+import torch
 from tiny import tiny_config, tiny_cross_modal, tiny_model, tiny_processor
 from tiny_asr import write_tiny_asr
 from transformers import pipeline
@@ -130,8 +132,8 @@ def test_the_answer_is_the_pipelines(pipe, wav):
 def test_one_modality_answers_alone_and_says_that_its_scores_are_flat(pipe, wav):
     speech, words = app.recognise(pipe, None, wav), app.recognise(pipe, None, None, TEXT)
     assert speech["scores"] == pipe({"audio": wav}) and words["scores"] == pipe({"text": TEXT})
-    assert speech["answered"].startswith("Speech alone. For want of words the scores are flat")
-    assert words["answered"].startswith("Words alone. For want of a recording the scores are flat")
+    assert speech["answered"].startswith("Speech alone. Without words the scores are flat")
+    assert words["answered"].startswith("Words alone. Without a recording the scores are flat")
     assert app.recognise(made("speech"), None, wav)["answered"] == "Speech alone."
 
 
@@ -162,6 +164,35 @@ def test_what_has_no_effect_is_warned_of(pipe, wav):
     (warning,) = app.recognise(made(max_text_length=6), None, wav, TEXT)["warnings"]
     assert warning == "Not all words were read, only the first 6 pieces of them."
     assert app.recognise(made(max_text_length=7), None, wav, TEXT)["warnings"] == []
+
+
+def test_an_answer_that_is_more_often_wrong_than_right_is_called_unsure(wav):
+    pipe = made("speech")
+    for bias, said in ((9.0, "angry"), (0.0, "not sure, perhaps ")):
+        with torch.no_grad():
+            pipe.model.classifier.bias[0] = bias
+        assert app.recognise(pipe, None, wav)["emotion"].startswith(said)
+    assert app.recognise(made(), None, wav)["emotion"].startswith("not sure, perhaps ")  # flat scores
+
+
+@pytest.mark.parametrize("model", [tiny_model, tiny_cross_modal])
+def test_what_decided_is_shown_for_every_model(model, wav):
+    pipe = LemerPipeline(model(), tiny_processor(), device="cpu")
+    shown = app.explain(pipe, app.recognise(pipe, None, wav, HTML))
+    assert shown.count("<li>") == len(HTML.split()) and shown.count("<rect") == 2  # a second of noise
+    assert html.escape(HTML.split()[-1]) in shown and "<img" not in shown and "<b>" not in shown
+
+
+def test_the_microphone_is_answered_every_two_seconds_from_the_newest_four(pipe):
+    samples = (np.tile(NOISE, 7) * 20_000).astype(np.int16)
+    heard = None
+    for chunk in np.split(samples, 28):  # quarters of a second
+        heard = app.listen(pipe, heard, (RATE, chunk))
+    assert [(begin, end) for begin, end, _ in heard["answers"]] == [(2.0, 6.0), (0.0, 4.0), (0.0, 2.0)]
+    best = pipe({"array": samples[2 * RATE : 6 * RATE] / np.float32(32_768), "sampling_rate": RATE})[0]["label"]
+    assert heard["answers"][0][2] == f"not sure, perhaps {app.spelled_out(best)}"
+    silent = app.listen(pipe, None, (RATE, np.zeros((3 * RATE, 2), np.int16)))
+    assert silent["answers"] == [(0.0, 3.0, None)] and app.listen(pipe, silent, None) == silent
 
 
 # ------------------------------------------------------------------------------------------------------ the command line
@@ -311,14 +342,14 @@ def ask(client, audio=None, text="", history=""):
     return client.predict(audio and handle_file(audio), text, history, api_name="/recognise")
 
 
-def test_the_page_answers_as_the_pipeline_and_draws(client, pipe, wav):
-    label, answered, figure = ask(client, wav, TEXT, "\n".join(HISTORY))
+def test_the_page_answers_as_the_pipeline_and_says_what_decided(client, pipe, wav):
+    label, answered, decided = ask(client, wav, TEXT, "\n".join(HISTORY))
     expected = pipe({"audio": wav, "text": TEXT, "history": HISTORY})
     scores = {one["label"]: one["confidence"] for one in label["confidences"]}
-    assert scores == pytest.approx({app.NAMES[one["label"]]: one["score"] for one in expected}, abs=1e-5)
-    assert label["label"] == app.NAMES[expected[0]["label"]]
+    assert scores == pytest.approx({app.spelled_out(one["label"]): one["score"] for one in expected}, abs=1e-5)
+    assert label["label"] == app.spelled_out(expected[0]["label"])
     assert answered == "Speech and words together."
-    assert figure["plot"].startswith("data:image/png;base64,")
+    assert decided == app.explain(pipe, app.recognise(pipe, None, wav, TEXT, "\n".join(HISTORY)))
 
 
 def test_words_left_blank_are_transcribed_by_the_model_named(server, client, pipe, wav):
@@ -371,6 +402,7 @@ def test_recordings_of_examples_are_not_deleted_with_the_uploads(pipe, wav, tmp_
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     page = app.make_page(pipe, examples=[{"audio": wav, "text": TEXT, "history": ""}])
+    assert list(tmp_path.rglob("*.wav"))
     delete_files_created_by_app(page, None)
     (kept,) = tmp_path.rglob("*.wav")
     assert kept.read_bytes() == Path(wav).read_bytes()
@@ -389,31 +421,67 @@ def browser():
         browser.close()
 
 
-@pytest.mark.parametrize("width", [1200, 390])
-def test_in_a_browser_without_a_network_html_stays_text_and_is_answered(server, browser, width):
-    page, requests = browser.new_page(viewport={"width": width, "height": 850}), []
-    page.on("request", lambda request: requests.append(request.url))
+def open_page(browser, server, width=1280, scheme="light"):
+    """The page in a new tab, with the addresses that it asks for and what goes wrong in it."""
+    page = browser.new_page(viewport={"width": width, "height": 850}, color_scheme=scheme)
+    page.asked, page.wrong = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
     page.goto(server.url)
-    page.get_by_text(HTML[:9]).first.click()  # the example
-    words = page.get_by_label("Words")
-    words.and_(page.locator(":not(:placeholder-shown)")).wait_for()
-    assert words.input_value() == HTML
-    page.get_by_role("button", name="Recognise").click()
-    page.locator("#attention img").wait_for(timeout=60_000)
-    assert page.locator("#attention img").bounding_box()["x"] >= 0  # scrolled, with its begin in reach
-    assert page.get_by_label("What answered").input_value().startswith("Words alone.")
+    page.get_by_role("button", name="Recognise").wait_for()
+    return page
+
+
+def violations(page) -> list[str]:
+    """What axe-core calls a serious or critical fault of the page for people who use a screen reader or a keyboard."""
+    axe = pytest.importorskip("axe_playwright_python")  # carries axe.min.js
+    page.evaluate(Path(axe.__file__).with_name("axe.min.js").read_text())
+    found = page.evaluate("axe.run()")["violations"]
+    grave = [one for one in found if one["impact"] in ("serious", "critical")]
+    return [f"{one['id']}: {node['html']}" for one in grave for node in one["nodes"]]
+
+
+@pytest.mark.parametrize("width, scheme", [(1280, "light"), (390, "dark")])
+def test_in_a_browser_without_a_network_an_example_is_answered_at_once(server, browser, width, scheme):
+    page = open_page(browser, server, width, scheme)
+    page.get_by_role("button", name=HTML[:9]).press("Enter")  # the example, by the keyboard
+    page.locator("#decided ol").wait_for(timeout=60_000)
+    assert page.get_by_label("Words").first.input_value() == HTML
+    assert "Words alone." in page.locator("#state").inner_text() and "[UNK]" not in page.locator("body").inner_text()
     assert page.title() == "Emotion of an utterance" and page.locator("img[src=x]").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert [url for url in requests if not url.startswith((server.url, "data:", "blob:"))] == []
+    assert [url for url in page.asked if not url.startswith((server.url, "data:", "blob:"))] == []
+    assert page.wrong == [] and violations(page) == []
     page.close()
 
 
-def test_in_a_browser_a_refusal_is_shown(server, browser):
-    page = browser.new_page()
-    page.goto(server.url)
+def test_in_a_browser_a_refusal_is_shown_and_goes_away_with_the_next_answer(server, browser):
+    page = open_page(browser, server)
+    assert violations(page) == []
     page.get_by_role("button", name="Recognise").click()
-    page.get_by_text("There is nothing to answer yet: give a recording, words, or both.").wait_for()
+    refused = page.get_by_text("There is nothing to answer yet: give a recording, words, or both.")
+    refused.wait_for()
     assert page.get_by_text("Traceback").count() == 0
+    page.get_by_label("Words").first.fill(TEXT)
+    page.get_by_label("Words").first.press("Enter")
+    page.locator("#decided ol").wait_for(timeout=60_000)
+    assert refused.count() == 0
+    page.close()
+
+
+def test_in_a_browser_turns_are_added_one_by_one(server, browser):
+    page = open_page(browser, server)
+    page.get_by_role("tab", name="A dialog").press("Enter")
+    words = page.get_by_label("Words").locator("visible=true")
+    for number, turn in enumerate((TEXT, HTML)):
+        words.fill(turn)
+        words.press("Enter")
+        page.locator("#dialog li").nth(number).wait_for(timeout=60_000)
+    assert HTML in page.locator("#dialog li").nth(1).inner_text() and page.locator("img[src=x]").count() == 0
+    assert violations(page) == []
+    page.get_by_role("button", name="Take the last turn back").click()
+    page.locator("#dialog li").nth(1).wait_for(state="detached")
+    assert page.locator("#dialog li").count() == 1
     page.close()
 
 

@@ -74,3 +74,22 @@ def test_without_words_the_speech_branch_answers_and_it_is_said(checkpoint, corp
     assert "the speech branch of the model answers alone" in capsys.readouterr().out
     assert score.main([str(checkpoint), *options, "--label_map", "rage=ang"]) == 1
     assert "rage=ang: expected LABEL=CLASS" in capsys.readouterr().err
+
+
+def test_silence_around_the_recordings_is_scored_beside_them(checkpoint, corpus, tmp_path, capsys):
+    options = ["--corpus", str(corpus), "--cache_dir", str(tmp_path / "cache"), "--silence", "0.05"]
+    assert score.main([str(checkpoint), *options, "--output_dir", str(tmp_path / "scores")]) == 0
+    assert "| UA with 0.05 s of silence on both sides |" in capsys.readouterr().out
+    scores = json.loads((tmp_path / "scores/scores.json").read_text())
+    silent, ids = scores["with_silence"], [f"{number}.wav" for number in (0, 1, 2, 3, 4, 7)]
+    model, processor = tiny_model(), tiny_processor(max_history=3)
+    confusion = np.zeros((4, 4), dtype=int)
+    for name, label in zip(ids, (0, 1, 2, 3, 0, 3), strict=True):
+        samples, rate = soundfile.read(corpus.parent / name, dtype="float32")
+        zeros = np.zeros(800, np.float32)  # a twentieth of a second
+        batch = processor(
+            audio=np.concatenate([zeros, samples, zeros]), sampling_rate=rate, text="so late again", return_tensors="pt"
+        )
+        with torch.no_grad():
+            confusion[label, int(model(**batch).logits.argmax())] += 1
+    assert silent["confusion"] == confusion.tolist() and silent["seconds"] == 0.05 and 0 <= silent["changed"] <= 1

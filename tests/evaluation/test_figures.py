@@ -10,7 +10,7 @@ import torch
 from fake_runs import NAMES
 from tiny import tiny_model, tiny_processor
 
-from lemer.evaluation import attention_figure, label_figure, plots
+from lemer.evaluation import attention_figure, label_figure, occlusion_html, plots
 from lemer.evaluation.attention_figure import draw_label_attentions, frame_times, label_attention_figure
 from lemer.evaluation.label_figure import join_sounds, key_frame_sounds, runs_of_codes, training_recordings
 from lemer.evaluation.occlusion import MOST, occlusion, parts_of
@@ -401,3 +401,34 @@ def test_no_figure_touches_pyplot():
 def test_the_same_figure_is_the_same_file():
     pictures = [plots.png(plots.confusion_matrix(np.eye(2), ["a", "b"])[0]) for _ in range(2)]
     assert pictures[0] == pictures[1]
+
+
+# ------------------------------------------------------------------------------------------- what decided, for a page
+
+
+def test_points_have_a_sign_and_few_digits():
+    assert [occlusion_html.points(effect) for effect in (0.1234, -0.004, 0.0, 0.0004, -0.2)] == [
+        "+12",
+        "−0.4",
+        "0",
+        "0",
+        "−20",
+    ]
+
+
+def test_what_decided_is_said_in_words_and_drawn_to_one_scale():
+    arrays = {
+        "words": np.array(["so", "<b>", "happy!"]),
+        "word_effects": np.array([[0.0, 0.0], [-0.06, 0.0], [0.4, 0.0]]),
+        "part_bounds": np.array([0.0, 0.5, 1.0]),
+        "part_effects": np.array([[0.2, 0.0], [0.0, 0.0]]),
+    }
+    shown = occlusion_html.occlusion_html(arrays, 0, "happy", np.array([0.0, 1.0, -1.0, 0.5]))
+    assert (
+        "Without the word “happy”, the score of happy loses 40 points of 100. Without the word “&lt;b&gt;”, it gains 6"
+        in shown
+    )
+    assert "Without what is heard from 0.0 to 0.5 s, the score of happy loses 20 points" in shown
+    assert "bottom: 50%; height: 50.0%" in shown and "top: 50%; height: 7.5%" in shown  # 40 points fill the half, 6 of 40
+    assert 'height="48.0"' in shown and "<b>" not in shown  # 20 of 40 points fill half of 96 units
+    assert "No single word changes the score of sad" in occlusion_html.occlusion_html(arrays, 1, "sad")

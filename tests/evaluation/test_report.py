@@ -19,12 +19,16 @@ from PIL import Image
 
 import lemer.evaluation
 from lemer.evaluation import plots, significance
+from lemer.evaluation.intervals import bootstrap_intervals, share_intervals
 from lemer.evaluation.report import main, write_report
+from lemer.evaluation.report.ranking import holm, rank
 from lemer.evaluation.report.rows import find_runs, find_sweeps, group_rows, learning_curve, make_row
 from lemer.evaluation.report.tables import history_of, second_stage_of
 from lemer.evaluation.run_folder import Predictions, read_run
 from lemer.evaluation.significance import compare, mcnemar, ua_permutation_test
+from lemer.evaluation.summary import tower_name
 
+IN_WORDS = ("recall: ang", "training loss of the last epoch", "small dots are the seeds; C2 ")  # of each figure
 NASTY = "<script>alert('x')</script>|\"&"
 
 # ------------------------------------------------------------------------------------------------------ significance
@@ -107,6 +111,25 @@ def test_rows_of_other_utterances_cannot_be_paired():
         compare(row, {(2, 0): row[1, 0]})
     with pytest.raises(ValueError, match="utterances or labels"):
         compare(row, {(1, 0): of_answers([1, 0, 1, 0], (0, 1, 1, 1))})
+
+
+def test_holms_correction_by_hand():
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.5, 0.4]) == [0.8, 0.8] and holm([]) == []
+
+
+def test_intervals_of_shares_are_near_the_bootstraps_and_shrink_where_seeds_agree_less():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [300, 200, 100])
+    right = rng.random(600) < np.array([0.9, 0.6, 0.4])[labels]
+    confusion = [
+        [np.sum((labels == y) & (right if y == p else ~right & (p == (y + 1) % 3))) for p in range(3)] for y in range(3)
+    ]
+    for name, ends in bootstrap_intervals(confusion).items():
+        if name != "macro_f1":
+            assert share_intervals(right, labels)[name] == pytest.approx(ends, abs=0.004)
+    low, high = share_intervals(np.where(right, 0.75, 0.25), labels)["ua"]
+    assert high - low == pytest.approx(np.subtract(*share_intervals(right, labels)["ua"][::-1]) / 2)
 
 
 # -------------------------------------------------------------------------------------------------------------- rows
@@ -205,6 +228,38 @@ def test_the_papers_figure_stands_only_beside_what_it_is_of(tmp_path, no_figures
     assert "Li et al., Interspeech 2022 | 80.36 | 81.70" in text
 
 
+def answers_right(share: float, seeds=(0, 1)) -> dict:
+    """Answers of fold 1 of which this share is right, the first ones of each class."""
+    ids, labels = [f"Ses01F_impro01_F{n:03d}" for n in range(200)], np.arange(200) % 4
+    predicted = np.where(np.arange(200) < 200 * share, labels, (labels + 1) % 4)
+    return {(1, seed): (ids, labels, np.eye(4)[predicted]) for seed in seeds}
+
+
+def test_the_report_opens_with_what_won_and_what_cannot_be_told_apart(tmp_path, no_figures):
+    for name, share in (("A1", 0.3), ("B1", 0.58), ("C1", 0.6)):
+        write_run(tmp_path / name, name, folds=(1,), seeds=(0, 1), answers=answers_right(share))
+    (group,) = rows_of(tmp_path)[0]
+    places = rank(group)
+    assert [place.row.recipe for place in places] == ["C1", "B1", "A1"]
+    assert [place.ua for place in places] == pytest.approx([0.6, 0.58, 0.3]) and places[0].by_seed == pytest.approx(
+        [0.6, 0.6]
+    )
+    assert all(place.low < place.ua < place.high for place in places)
+    tests = [
+        compare(*({k: p.predictions for k, p in place.row.run.parts.items()} for place in (places[0], other)))
+        for other in places[1:]
+    ]
+    assert [place.p for place in places[1:]] == pytest.approx(holm([test.ua_p for test in tests]))
+    assert (places[0].is_apart, places[1].is_apart, places[2].is_apart) == (False, False, True)
+    write_report(tmp_path, tmp_path / "report")
+    text = (tmp_path / "report/report.md").read_text()
+    assert text.split("\n\n")[1] == (
+        "C1 has the highest UA of 3 rows, 60.00 % ± 0.00 over 2 seeds on 200 utterances. That is 2.00 points above the next "
+        "row, B1, and 30.00 above the last, A1. These cannot be told apart from it: B1."
+    )
+    assert "| 3. A1 | 30.00 ± 0.00 |" in text and text.index("### Ranking") < text.index("### Results")
+
+
 def test_the_sweep_takes_c1_and_the_rows_of_k_with_the_seeds_that_all_have(tmp_path):
     common = {"codes": 100, "words": 9, "set": ["max_history=3"]}
     for name, k in (("K20", 20), ("K50", 50)):
@@ -227,7 +282,31 @@ def test_towers_of_each_fold_are_said(tmp_path):
     towers = {"speech_model": "runs/B5/fold{fold}", "text_model": "bert", "second_stage": None}
     write_run(tmp_path / "C1", "C1", **towers)
     ((row,),) = (group.rows for group in rows_of(tmp_path)[0])
-    assert "speech tower of runs/B5/fold{fold}" in row.changes and "no second stage" not in row.changes
+    assert "speech tower of B5" in row.changes and "no second stage" not in row.changes
+
+
+def test_a_row_of_another_modality_is_another_row_and_stands_apart(tmp_path):
+    write_run(tmp_path / "C1", "C1", comparable=True, folds=(1, 2, 3, 4, 5), second_stage="done")
+    words = {"set": ["modality=text"], "config": {"modality": "text"}}
+    write_run(tmp_path / "words", "C1", comparable=True, folds=(1, 2, 3, 4, 5), **words)
+    write_run(tmp_path / "C4", "C4", comparable=True, folds=(1, 2, 3, 4, 5))
+    write_run(tmp_path / "A1", "A1", comparable=True, folds=(1, 2, 3, 4, 5), config={"modality": "text"})
+    (group,) = rows_of(tmp_path)[0]
+    assert [row.name for row in group.rows] == ["A1", "C1", "C4", "C1, words alone (words)"]
+    assert [row.paper is None for row in group.rows] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("tower", "name"),
+    [
+        ("small", "small"),
+        ("facebook/wav2vec2-base", "facebook/wav2vec2-base"),
+        ("table/runs/B5/fold{fold}/seed{seed}/checkpoint", "B5"),
+        ("/srv/models/tower", "tower"),
+    ],
+)
+def test_long_paths_of_towers_are_folded(tower, name):
+    assert tower_name(tower) == name
 
 
 def test_one_value_of_k_is_no_sweep(tmp_path):
@@ -300,6 +379,7 @@ def test_a_report_is_the_same_again_and_is_no_run_itself(tmp_path):
     write_report(tmp_path, tmp_path / "report")
     assert files == files_of(tmp_path / "report")
     pictures = {f"figures/protocol-1-{row}-{kind}.png" for row in ("c1", "c2") for kind in ("confusion", "curves")}
+    pictures.add("figures/protocol-1-ranking.png")
     assert set(files) == {"report.md", "report.csv", "report.html", *pictures}
 
 
@@ -379,7 +459,7 @@ def test_the_page_loads_nothing(nasty):
     page = Page(text)
     links = [(name, value) for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")]
     assert all(value.startswith("#" if name == "href" else "data:image/png;base64,") for name, value in links)
-    assert sum(name == "src" for name, _ in links) == 4  # confusion and learning curves of two rows
+    assert sum(name == "src" for name, _ in links) == 5  # all rows; confusion and learning curves of two
     assert not re.search(r"https?:|@import|url\(", text)
     policy = [attributes for tag, attributes in page.tags if tag == "meta" and "http-equiv" in attributes]
     assert policy[0]["content"].startswith("default-src 'none'")
@@ -387,7 +467,7 @@ def test_the_page_loads_nothing(nasty):
 
 def test_every_picture_says_what_it_shows(nasty):
     pictures = [attributes for tag, attributes in Page((nasty / "report.html").read_text()).tags if tag == "img"]
-    assert all("recall: ang" in p["alt"] or "training loss of the last epoch" in p["alt"] for p in pictures)
+    assert all(any(words in p["alt"] for words in IN_WORDS) for p in pictures)
 
 
 def links_of(markdown: str) -> dict[str, str]:
@@ -398,10 +478,10 @@ def links_of(markdown: str) -> dict[str, str]:
 def test_markdown_shows_every_figure_with_its_numbers_in_words(nasty):
     text = (nasty / "report.md").read_text()
     links = links_of(text)
-    assert text.count("![") == len(links) == 4
+    assert text.count("![") == len(links) == 5
     assert set(links) == {f"figures/{path.name}" for path in (nasty / "figures").iterdir()}
     assert all(re.fullmatch(r"figures/[a-z0-9-]+\.png", path) for path in links)
-    assert all("recall: ang" in alt or "training loss of the last epoch" in alt for alt in links.values())
+    assert all(any(words in alt for words in IN_WORDS) for alt in links.values())
     for path in links:  # the same pictures as in the page
         content = (nasty / path).read_bytes()
         assert Image.open(io.BytesIO(content)).format == "PNG"
@@ -424,7 +504,7 @@ def test_rows_of_like_names_have_figures_of_their_own(tmp_path):
         write_run(tmp_path / name, "C1")
     write_report(tmp_path, tmp_path / "report")
     links = links_of((tmp_path / "report/report.md").read_text())
-    assert len(links) == 6 and all((tmp_path / "report" / path).is_file() for path in links)
+    assert len(links) == 7 and all((tmp_path / "report" / path).is_file() for path in links)
 
 
 def test_figures_of_five_folds_and_two_seeds_are_small(tmp_path):
