@@ -326,7 +326,7 @@ def show_examples(gr, examples: list[dict]):
     for number, example in enumerate(examples, 1):
         if example["audio"]:
             example["audio"] = save_file_to_cache(example["audio"], get_upload_folder())
-        labels.append([example["text"] or f"Recording {number}"])
+        labels.append([example["shown"] or f"Recording {number}"])
     return gr.Dataset(
         components=["textbox"], samples=labels, type="index", layout="gallery", label="Try one of these", samples_per_page=20
     )
@@ -457,7 +457,7 @@ def make_page(pipe: "LemerPipeline", asr=None, examples: list[dict] | None = Non
     config = pipe.model.config
     takes = {"audio": config.uses_speech or asr, "text": config.uses_text, "history": config.uses_text}
     usable = [
-        {name: example[name] if takes[name] else None for name in takes}
+        {"shown": example["text"], **{name: example[name] if takes[name] else None for name in takes}}
         for example in examples or []
         if any(example[name] and takes[name] for name in ("audio", "text"))
     ]
