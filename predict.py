@@ -10,7 +10,7 @@ CHECKPOINT is a folder that train.py wrote, or a name on the Hub. INPUT is any n
                                 name: audio (path, file ...), text (transcript ...), id, start and end in seconds, dialog
                                 and order, history (a list of earlier turns, oldest first)
     datasets                    a folder that `save_to_disk` wrote, a folder of parquet files, or a name on the Hub, with
-                                such columns; all splits are answered
+                                such columns; all splits are answered, of one --subset where there are several
 Paths in a table are relative to it. Rows with the same dialog are its turns, and each is answered with the turns before it
 as its history.
 
@@ -65,6 +65,7 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument(
         "--dialog", action="store_true", help="all inputs together are the turns of one dialog, in this order"
     )
+    parser.add_argument("--subset", help="of datasets that have several, the one to answer (its configuration)")
     parser.add_argument("--asr", metavar="MODEL", help="speech recognition model that hears the words where none are given")
     parser.add_argument(
         "--figure", type=Path, metavar="DIR", help="draw the attention of each utterance to the labels there, as PNG"
@@ -106,27 +107,13 @@ def shards(dialogs: "list[list[Utterance]]", batch_size: int) -> "Iterator[list[
     """
     shard, utterances, seconds = [], 0, 0.0
     for dialog in dialogs:
-        paths = [turn.audio for turn in dialog if isinstance(turn.audio, str) and os.path.isfile(turn.audio)]
-        more = sum(map(seconds_of, paths))
+        more = sum(turn.seconds() for turn in dialog)
         if shard and (utterances + len(dialog) > SHARD_BATCHES * batch_size or seconds + more > SHARD_SECONDS):
             yield shard
             shard, utterances, seconds = [], 0, 0.0
         shard.append(dialog)
         utterances, seconds = utterances + len(dialog), seconds + more
     yield shard
-
-
-def seconds_of(path: str) -> float:
-    """About how many seconds of speech a file decodes to. Compressed silence is a small file of many hours."""
-    size = os.path.getsize(path)
-    if path.lower().endswith(".wav"):
-        return size / 32_000  # 16 bits at 16 kHz
-    import soundfile
-
-    try:
-        return min(soundfile.info(path).duration, 7_200)  # nothing longer is decoded
-    except (soundfile.LibsndfileError, OSError, ValueError):
-        return min(size / 1_000, 7_200)  # what phones write: 8 kbit/s and more
 
 
 # ------------------------------------------------------------------------------------------------------------ output
@@ -494,7 +481,7 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
     from lemer.corpora.manifest import read_inputs
     from lemer.pipeline_lemer import WINDOW_SECONDS
 
-    dialogs = read_inputs(args.inputs, args.dialog)
+    dialogs = read_inputs(args.inputs, args.dialog, args.subset)
     utterances = [turn for dialog in dialogs for turn in dialog]
     if args.output is not None:
         if args.output.is_dir():
