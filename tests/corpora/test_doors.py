@@ -1,6 +1,7 @@
 """All doors read or refuse the same and answer alike: training, prediction, pipeline, page and the example for Trainer."""
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -8,13 +9,16 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import soundfile
 import torch
 import transformers
+from dialogs import REAL
 from doors import RATE, SPEECH, answer, by_id, heard, wav, write_clips
 from tiny import perturb, tiny_model, tiny_processor
 
 import lemer.predict
 from lemer import LemerPipeline, app
+from lemer.corpora.iemocap import load_iemocap
 from lemer.corpora.manifest import Stored, read_inputs
 from lemer.corpora.sources import open_source
 
@@ -113,6 +117,55 @@ def test_the_example_for_trainer_reads_the_same_rows(place, expected, tmp_path, 
         scores = model(**{name: batch[name] for name in batch if name != "labels"}).logits.softmax(-1).numpy()
     np.testing.assert_allclose(scores, expected[:3], atol=1e-6)
     assert batch["labels"].tolist() == [0, 1, 0]
+
+
+# ------------------------------------------------------------------------------------------------------ real recordings
+
+TURN = re.compile(r"(\S+) \[([\d.]+)-([\d.]+)\]: (.*)")
+LABEL = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\S+)\t(\w+)\t")
+
+
+def read_slowly(release: Path) -> list[dict]:
+    """The turns of a release of IEMOCAP's layout whose lines are all well formed, oldest first in their dialog."""
+    rows = []
+    for file in sorted(release.glob("Session*/dialog/transcriptions/*.txt")):
+        labels = dict(LABEL.findall((file.parents[1] / "EmoEvaluation" / file.name).read_text()))
+        folder, history = file.parents[2] / "sentences" / "wav" / file.stem, []
+        turns = [TURN.fullmatch(line).groups() for line in file.read_text().splitlines()]
+        for name, start, end, text in sorted(turns, key=lambda turn: float(turn[1])):
+            row = {"id": name, "dialog": file.stem, "session": int(name[4]), "text": text, "label": labels[name]}
+            row.update(start=float(start), end=float(end), audio=str(folder / f"{name}.wav"))
+            rows.append({**row, "earlier": list(history)})
+            history.append(text)
+    return rows
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real recordings beside the checkout")
+def test_a_real_release_is_the_same_at_every_door(tmp_path, train):
+    expected = read_slowly(REAL)
+    release, report = load_iemocap(REAL, cache_dir=tmp_path, max_bad=0)
+    assert len(release) == report.num_samples == len(expected) == 339 and not any(report.notes.values())
+    assert len(set(release["speaker"])) == 10
+    names = [name for name in expected[0] if name not in ("earlier", "audio")]  # as a table, newest turns first
+    lines = [json.dumps({name: row[name] for name in [*names, "audio"]}) for row in reversed(expected)]
+    (tmp_path / "table.jsonl").write_text("\n".join(lines))
+    table, report = train(tmp_path / "table.jsonl", fold_column="session", dialog_column="dialog", order_column="start")
+    assert not report.num_damaged and len(report.notes["whole_recording"]) == 339  # times in the dialog, of clips
+    dialogs = read_inputs([str(tmp_path / "table.jsonl")], False)
+    assert len(dialogs) == 20 and all(len({turn.id[:14] for turn in dialog}) == 1 for dialog in dialogs)
+    said = {turn.id: turn for dialog in dialogs for turn in dialog}
+    clips = {Path(turn.id).stem: turn for turn in answer(REAL)}
+    rows = by_id(release), by_id(table)
+    for row in expected:
+        samples = soundfile.read(row["audio"], dtype="float32")[0]
+        for found, dataset in zip(rows, (release, table), strict=True):
+            found = found[row["id"]]
+            assert (found["text"], found["history"], found["session"]) == (row["text"], row["earlier"], row["session"])
+            assert dataset.features["label"].int2str(found["label"]) == row["label"]
+            assert (found["start"], found["end"], found["num_frames"]) == (row["start"], row["end"], len(samples))
+        assert said[row["id"]].text == row["text"]
+        np.testing.assert_array_equal(heard(clips[row["id"]]), samples)
+        np.testing.assert_array_equal(heard(said[row["id"]]), samples)
 
 
 # --------------------------------------------------------------------------------------------- sources and what is none
