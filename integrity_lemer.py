@@ -244,6 +244,19 @@ def refusal(damage: list[str]) -> str:
     )
 
 
+def check_ready(model, processor) -> None:
+    """Raise a `ValueError` where the answers of a loaded model and its processor would mean nothing."""
+    if getattr(model, "damage", None):
+        raise ValueError(refusal(model.damage))
+    untrained = getattr(model, "untrained", None)
+    if untrained:
+        raise ValueError(
+            f"{', '.join(untrained)} of this checkpoint are not trained, so that its answers would be random: train it "
+            "first, or check that the checkpoint is whole"
+        )
+    processor.check_fits(model.config)
+
+
 def _digest_of_file(path: str | os.PathLike) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
