@@ -116,7 +116,7 @@ def unreadable_files(checkpoint: str | os.PathLike, location: dict) -> list[str]
     except (OSError, ValueError):  # no such checkpoint
         path = None
     if path is None:
-        return []
+        return [f"{CONFIG_NAME} is missing"] if os.path.isdir(checkpoint) else []
     folder, sentences = Path(path).parent, []
     for file in sorted(
         {file for pattern in (CONFIG_NAME, *WEIGHT_FILES, *PROCESSOR_FILES) for file in folder.glob(pattern)}
