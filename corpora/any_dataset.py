@@ -243,13 +243,13 @@ def _check_options(fold_column: str | None, test_share: float | None, test_split
 def _ids(columns: dict, notes: dict, remarks: list[str]) -> list[str]:
     """Those of the source, else the recordings' names, else split and number; told apart where they are not."""
     numbers: Counter = Counter()
-    timed = Counter(path for path, part in zip(columns["path"], columns["part"], strict=True) if part and path)
-    names = []
+    timed, names = _count_timed(columns), []
     for index, (name, split) in enumerate(zip(columns["id"], columns["split"], strict=True)):
         if name is None:
             name = columns["name"][index]
-            if columns["part"][index] is not None and timed[columns["path"][index]] > 1:
-                name = name_part(name, columns["start"][index], columns["end"][index])
+            start, end = columns["start"][index], columns["end"][index]
+            if (start, end) != (None, None) and timed[columns["path"][index]] > 1:
+                name = name_part(name, start, end)
         names.append(f"{split}-{numbers[split]:06d}" if name is None else name)
         numbers[split] += 1
     names, twins = number_twins([str(name) for name in keep_apart(names, columns["group"], "ids", remarks)])
@@ -280,11 +280,17 @@ def _plain_label(label: str) -> str:
     return unicodedata.normalize("NFC", label.strip().casefold())
 
 
+def _count_timed(columns: dict) -> Counter:
+    """How many rows with a start or an end each recording has."""
+    rows = zip(columns["path"], columns["start"], columns["end"], strict=True)
+    return Counter(path for path, start, end in rows if path is not None and (start, end) != (None, None))
+
+
 def _parts(columns: dict, notes: dict, remarks: list[str]) -> list[str | None]:
     """Every row's problem, after a look at which rows have a recording in common."""
     parts, paths, problems = columns["part"], columns["path"], list(columns["problem"])
     uses = Counter(path for path in paths if path is not None)
-    timed = Counter(path for path, part in zip(paths, parts, strict=True) if part and path)
+    timed = _count_timed(columns)
     for index, (path, part) in enumerate(zip(paths, parts, strict=True)):
         if part == PART_WHOLE:
             try:  # only now is it known which rows have a recording in common

@@ -82,8 +82,15 @@ class Spool:
 
     def keep(self, content: bytes, load: Callable[[bytes], dict]) -> Callable[[], dict]:
         """Write a recording down; the function that is returned reads it again, and hands its content to `load`."""
-        place = self._file.seek(0, os.SEEK_END)
-        self._file.write(content)
+        try:
+            place = self._file.seek(0, os.SEEK_END)
+            self._file.write(content)
+            self._file.flush()
+        except OSError as error:
+            raise OSError(
+                f"recordings of a table are kept in {HF_DATASETS_CACHE} until they are heard: {error}. Free some space "
+                "there, or set HF_DATASETS_CACHE to another folder"
+            ) from error
         return lambda: load(self._content(place, len(content)))
 
     def _content(self, place: int, length: int) -> bytes:
@@ -263,7 +270,8 @@ def _read_row(row: SourceRow, columns: Columns, spool: Spool) -> dict:
     audio = as_recording(cells["audio"], row.folder)
     if isinstance(audio, dict):
         audio = _put_by(audio, row._replace(cells={}), str(columns.names["audio"]), spool)
-    start, end = read_times(columns, cells) if audio is not None else (None, None)
+    start, end = read_times(columns, cells)
+    start, end = (None, None) if audio is None else (start, end)
     dialog, history = as_text(cells["dialog"]), as_history(cells["history"]) or None
     if dialog is not None and history is not None:
         raise ValueError("both dialog and history are given: give one of them")

@@ -308,3 +308,23 @@ def test_parts_of_a_recording_count_by_their_own_seconds(tmp_path):
     write_clips(tmp_path, "a.wav")
     (tmp_path / "m.csv").write_text("audio,start,end\na.wav,0,0.02\na.wav,0.02,0.05\n")
     assert [turn.seconds() for turn in answer(tmp_path / "m.csv")] == pytest.approx([0.02, 0.03])
+
+
+def test_a_row_with_damaged_times_still_shares_its_recording_at_both(tmp_path, train):
+    write_clips(tmp_path, "a.wav", "b.wav", "c.wav")
+    lines = ["id,audio,start,end,label", "0,a.wav,,0.05,x", "1,a.wav,0,900,x", "2,b.wav,,,y", "3,c.wav,,,x"]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    rows = by_id(train(tmp_path / "m.csv")[0])
+    turns = {turn.id: turn for turn in answer(tmp_path / "m.csv")}
+    for name in "01":
+        assert rows[name]["label"] == -1
+        with pytest.raises(ValueError, match="is no part of a recording"):
+            turns[name].recording()
+    assert rows["2"]["num_frames"] == len(heard(turns["2"])) == 2000
+
+
+def test_times_that_cannot_be_read_are_refused_by_both_without_a_recording_too(tmp_path, train):
+    (tmp_path / "m.csv").write_text("text,start,label\nhello,soon,x\nyou,0,y\n")
+    for read in (train, answer):
+        with pytest.raises(ValueError, match="start must be seconds.*got 'soon'"):
+            read(tmp_path / "m.csv")
