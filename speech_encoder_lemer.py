@@ -377,7 +377,7 @@ def encode_speech(
     Run a speech tower over a padded batch.
 
     Args:
-        speech_model: A tower of the wav2vec 2.0 family. With `padding_safe`, [`make_padding_safe`] has prepared it.
+        speech_model: A tower of the wav2vec 2.0 family. With `padding_safe`, `make_padding_safe` has prepared it.
         input_values: (B, S) samples at the tower's rate.
         input_values_mask: (B, S), nonzero at real samples, with padding on either side. `None`: all samples are real.
         padding_safe: Whether the frames must not depend on the padding.

@@ -111,7 +111,7 @@ class IndexedRows(torch.utils.data.Dataset):
 
 
 def training_loader(dataset, collator, batch_size: int, seed: int, num_workers: int) -> DataLoader:
-    """A loader of [`LengthBuckets`], its `batch_sampler`; `num_workers` processes prepare the batches ahead."""
+    """A loader of `LengthBuckets`, its `batch_sampler`; `num_workers` processes prepare the batches ahead."""
     return DataLoader(
         IndexedRows(dataset),
         batch_sampler=LengthBuckets(dataset["num_frames"], batch_size, seed),

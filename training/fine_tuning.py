@@ -46,7 +46,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
 
     Args:
         args: options of train.py, with the defaults filled in.
-        protocol: settings of the run, see [`prepare_model`].
+        protocol: settings of the run, see `prepare_model`.
         dataset: labelled utterances of all sessions, rows of the corpus schema.
         fold: the session held out.
         speech, text: folders or names of the towers.

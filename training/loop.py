@@ -146,9 +146,9 @@ def train(
     Train to the last epoch, from the newest state in `folder`/states if there is one.
 
     Args:
-        loader: a [`training_loader`] whose batches have `rows`, the indices of their utterances.
+        loader: a `training_loader` whose batches have `rows`, the indices of their utterances.
         folder: gets log.jsonl and states.
-        validation_loader: an [`evaluation_loader`]. After every epoch it is scored, and the weights of the epoch with the
+        validation_loader: an `evaluation_loader`. After every epoch it is scored, and the weights of the epoch with the
             best score are kept in `best_weights(folder, progress)`.
 
     Returns:
@@ -303,7 +303,7 @@ def unwrap(model: torch.nn.Module, accelerator: Accelerator) -> PreTrainedModel:
 @torch.no_grad()
 def predict(model, loader: DataLoader, accelerator: Accelerator) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """
-    Answers for every row of a prepared [`evaluation_loader`], each counted once however many processes there are.
+    Answers for every row of a prepared `evaluation_loader`, each counted once however many processes there are.
 
     Returns:
         labels (N,), logits (N, C), and attributes (N, A) of a model that predicts some, in the order of the N rows.

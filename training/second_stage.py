@@ -228,7 +228,7 @@ class SecondStage(Task):
 
     Args:
         name: of the progress bar.
-        model: from [`load_for_pretraining`].
+        model: from `load_for_pretraining`.
         settings: see `SECOND_STAGE` in settings.py.
         updates: of the whole training.
     """
@@ -272,7 +272,7 @@ class SecondStage(Task):
         }
 
     def end_epoch(self, epoch: int, update: int) -> None:
-        """Log how many codes are in use; raise [`CodebookCollapse`] if nearly all frames have the same one."""
+        """Log how many codes are in use; raise `CodebookCollapse` if nearly all frames have the same one."""
         config, codes_in_use = self.pretraining.config, usage_perplexity(self.code_counts.float()).item()
         self.code_counts = torch.tensor(0)
         self.accelerator.log({"epoch": epoch, "codes_in_use": codes_in_use}, step=update)
