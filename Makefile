@@ -104,16 +104,35 @@ export LINK_THE_PACKAGE
 EXTRAS = test demo media plot app onnx
 TORCH = $(shell grep -o "^torch==[^ ]*" torch.lock)
 
-# requirements.lock has everything that the extras bring, for every Python and system, with the SHA-256 of every file. Of
-# torch there are several builds. One with a local version, such as 2.13.0+cpu, comes from a place of the machine's choice,
-# and is taken by its version alone. That of PyPI, with its CUDA libraries, is taken by the hashes of torch.lock.
-$(VENV)/installed: setup.cfg pyproject.toml requirements.lock torch.lock
+# Which torch pip finds here, as requirements with hashes. That of PyPI, with its CUDA libraries, is in torch.lock. A build
+# with a local version, such as 2.13.0+cpu, comes from a place of the machine's choice: its file must be the one that
+# torch_builds.sha256 lists. A build that is not listed there is taken as it is, which is said.
+define TORCH_REQUIREMENTS
+import json, os, sys, urllib.parse
+(found,) = json.load(open(sys.argv[1]))["install"]
+version, url = found["metadata"]["version"], found["download_info"]["url"]
+if "+" not in version:
+    print(open("torch.lock").read())
+    sys.exit()
+name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
+listed = dict(line.split()[::-1] for line in open("torch_builds.sha256"))
+digest = found["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
+if name not in listed:
+    print(f"{name} is not in torch_builds.sha256, so nothing was compared. Got it from {url}: {digest}", file=sys.stderr)
+digest = listed.get(name, digest)
+print(f"torch=={version}" + (f" --hash=sha256:{digest}" if digest else ""))
+endef
+export TORCH_REQUIREMENTS
+
+# requirements.lock has everything that the extras bring but torch, for every Python and system, with the SHA-256 of every
+# file.
+$(VENV)/installed: setup.cfg pyproject.toml requirements.lock torch.lock torch_builds.sha256
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), \"needs Python 3.11 or newer, got \" + sys.version"
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -q --no-deps --only-binary :all: --require-hashes -r requirements.lock
 	$(VENV)/bin/python -m pip install -q --no-deps --dry-run --ignore-installed --report $(VENV)/torch.json $(TORCH)
-	if grep -q '"version": "[0-9.]*+' $(VENV)/torch.json; then $(VENV)/bin/python -m pip install -q --no-deps $(TORCH); \
-	else $(VENV)/bin/python -m pip install -q --no-deps --only-binary :all: --require-hashes -r torch.lock; fi
+	$(VENV)/bin/python -c "$$TORCH_REQUIREMENTS" $(VENV)/torch.json > $(VENV)/torch.txt
+	$(VENV)/bin/python -m pip install -q --no-deps --only-binary :all: -r $(VENV)/torch.txt
 	$(VENV)/bin/python -m pip install -q --no-deps --no-build-isolation -e .
 	$(VENV)/bin/python -m pip check
 	$(VENV)/bin/python -c "$$LINK_THE_PACKAGE"

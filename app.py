@@ -222,6 +222,21 @@ def said(answer: dict) -> str:
     return f'<h2>{html.escape(answer["emotion"].capitalize())}</h2>{paragraphs}<ul class="scores">{scores}</ul>'
 
 
+class Closed:
+    """The page's server without Gradio's routes that neither browsers nor Gradio's client need."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "http" and scope["path"].endswith(("/gradio_api/openapi.json", "/gradio_api/deep_link")):
+            from starlette.responses import PlainTextResponse
+
+            await PlainTextResponse("Not Found", status_code=404)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
 def refuse_wrong_fields(page, names: list[str]) -> None:
     """
     Let the page refuse an input of a wrong type by its name, which programs see that use its API.
@@ -474,7 +489,8 @@ def make_page(pipe: "LemerPipeline", asr=None, examples: list[dict] | None = Non
                 live_tab(gr, pipe)
         gr.Markdown(LIMITS)
     refuse_wrong_fields(page, names)
-    return page.queue(default_concurrency_limit=1, max_size=32)  # one answer at a time uses every core
+    # One answer at a time uses every core. With `api_open`, programs could go past the queue.
+    return page.queue(default_concurrency_limit=1, max_size=32, api_open=False)
 
 
 def make_theme(gr):
@@ -539,7 +555,7 @@ def serve(args: argparse.Namespace):
         prevent_thread_lock=True,
         quiet=True,
         max_threads=THREADS,
-        app_kwargs={"openapi_url": None, "docs_url": None, "redoc_url": None},
+        app_kwargs={"openapi_url": None, "docs_url": None, "redoc_url": None, "middleware": [(Closed, (), {})]},
     )
     return page, url
 

@@ -116,6 +116,8 @@ def _decode(file: str | bytes) -> Iterator[tuple[int, np.ndarray]]:
                 stream = None
         # libsndfile counts the samples of an MP3 in a WAV wrongly, and takes heads of blocks in a VOC for samples.
         if stream is None or kind == "VOC" or (kind == "WAV" and stream.subtype.startswith("MPEG")):
+            with _bytes_of(file) as content:
+                _check_sizes(content)
             yield from _decode_with_av(file)
             return
         if kind in ("WAV", "WAVEX") and stream.frames == 0:
@@ -297,6 +299,20 @@ def _check_last_page(content):
     lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
     if len(page) < 27 or len(lengths) < page[26] or last + 27 + page[26] + sum(lengths) > len(content):
         raise ValueError("its last page is not whole: it is cut off")
+
+
+def _check_sizes(content):
+    """Refuse an AVI or a VOC that ends before its own sizes say: FFmpeg takes what there is for all."""
+    end = 0
+    if content[:4] == b"RIFF" and content[8:12] == b"AVI ":
+        (size,) = struct.unpack("<I", content[4:8])
+        end = 0 if size >= UNKNOWN_SIZE else 8 + size
+    elif content[:19] == b"Creative Voice File" and len(content) > 26:
+        end = struct.unpack("<H", content[20:22])[0]
+        while end + 4 <= len(content) and content[end]:  # blocks of sound; 0 is the last one's kind
+            end += 4 + int.from_bytes(content[end + 1 : end + 4], "little")
+    if end > len(content) + 1:  # a byte that fills up an odd number may be missing
+        raise ValueError(f"it states {end} bytes and has {len(content)}: it is cut off")
 
 
 def _with_data_size(content) -> bytes | None:

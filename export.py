@@ -171,15 +171,10 @@ def export(model, processor, path: Path, int8: bool = False) -> dict[str, float]
     import onnxruntime  # noqa: F401  where it is missing, that is said before the work
     import torch
 
-    from lemer.integrity_lemer import refusal
+    from lemer.integrity_lemer import check_ready
     from lemer.speech_encoder_lemer import receptive_field
 
-    if model.damage:
-        raise ValueError(refusal(model.damage))
-    if model.untrained:
-        raise ValueError(
-            f"{', '.join(model.untrained)} of this checkpoint are untrained: train it, or set its labels, first"
-        )
+    check_ready(model, processor)
     config, model = model.config, model.float().cpu().eval()
     model.set_attn_implementation("eager")  # the exporter cannot follow the memory layout of the fused attention
     least = receptive_field(config.speech_config) if config.uses_speech else 1

@@ -116,7 +116,7 @@ def unreadable_files(checkpoint: str | os.PathLike, location: dict) -> list[str]
     except (OSError, ValueError):  # no such checkpoint
         path = None
     if path is None:
-        return []
+        return [f"{CONFIG_NAME} is missing"] if os.path.isdir(checkpoint) else []
     folder, sentences = Path(path).parent, []
     for file in sorted(
         {file for pattern in (CONFIG_NAME, *WEIGHT_FILES, *PROCESSOR_FILES) for file in folder.glob(pattern)}
@@ -242,6 +242,24 @@ def refusal(damage: list[str]) -> str:
         f"this checkpoint is not whole, so its answers would mean nothing: {'; '.join(damage)}. Get it again from where it "
         "was made. If somebody changed it on purpose: load model and processor, empty their lists `damage`, and save both"
     )
+
+
+def check_ready(model, processor, one_modality: bool = False) -> None:
+    """
+    Raise a `ValueError` where the answers of a loaded model and its processor would mean nothing.
+
+    Args:
+        one_modality: it is enough that the model can answer from one modality, such as after `set_labels`.
+    """
+    if getattr(model, "damage", None):
+        raise ValueError(refusal(model.damage))
+    modalities = ("multimodal", "speech", "text")
+    if model.untrained and not (one_modality and any(model.answering_field(name) is not None for name in modalities)):
+        raise ValueError(
+            f"{', '.join(model.untrained)} of this checkpoint are not trained, so that its answers would be random: train "
+            "it first, or check that the checkpoint is whole"
+        )
+    processor.check_fits(model.config)
 
 
 def _digest_of_file(path: str | os.PathLike) -> str:

@@ -20,7 +20,7 @@ from transformers.pipelines.pt_utils import PipelineChunkIterator
 from transformers.utils import logging
 
 from .audio_lemer import GPU_MULTIPLE, knows_its_rate, load_audio
-from .integrity_lemer import refusal
+from .integrity_lemer import check_ready
 from .padding_lemer import nearest
 from .processing_lemer import LemerProcessor, check_text
 
@@ -91,14 +91,7 @@ class LemerPipeline(ChunkPipeline):
     def __init__(self, model, processor=None, **kwargs):
         if processor is None:
             raise ValueError("LemerPipeline needs the checkpoint's processor beside the model: processor=...")
-        if getattr(model, "damage", None):
-            raise ValueError(refusal(model.damage))
-        if all(model.answering_field(modality) is None for modality in ("multimodal", "speech", "text")):
-            raise ValueError(
-                f"{', '.join(model.untrained)} of this checkpoint are not trained, so that its answers would be random: "
-                "train it first, or check that the checkpoint is whole"
-            )
-        processor.check_fits(model.config)
+        check_ready(model, processor, one_modality=True)
         super().__init__(model, processor=processor, **kwargs)
 
     def _sanitize_parameters(self, sampling_rate=None, window_seconds=None, asr=None, top_k=None):

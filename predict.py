@@ -10,7 +10,7 @@ CHECKPOINT is a folder that train.py wrote, or a name on the Hub. INPUT is any n
                                 name: audio (path, file ...), text (transcript ...), id, start and end in seconds, dialog
                                 and order, history (a list of earlier turns, oldest first)
     datasets                    a folder that `save_to_disk` wrote, a folder of parquet files, or a name on the Hub, with
-                                such columns; all splits are answered
+                                such columns; all splits are answered, of one --subset where there are several
 Paths in a table are relative to it. Rows with the same dialog are its turns, and each is answered with the turns before it
 as its history.
 
@@ -79,6 +79,7 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument(
         "--dialog", action="store_true", help="all inputs together are the turns of one dialog, in this order"
     )
+    parser.add_argument("--subset", help="of datasets that have several, the one to answer (its configuration)")
     parser.add_argument("--asr", metavar="MODEL", help="speech recognition model that hears the words where none are given")
     parser.add_argument(
         "--figure",
@@ -343,7 +344,7 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
     skipped: list[str] = []
     wanted = {use: getattr(args, f"{use}_column") for use in ("audio", "text") if getattr(args, f"{use}_column") is not None}
     if args.text is None:
-        dialogs = read_inputs(args.inputs, args.dialog, wanted, skipped)
+        dialogs = read_inputs(args.inputs, args.dialog, wanted, skipped, args.subset)
     else:
         dialogs = [[one_utterance(args, read_inputs(args.inputs, args.dialog))]]
     utterances = [turn for dialog in dialogs for turn in dialog]

@@ -202,10 +202,13 @@ def run(args: argparse.Namespace) -> int:
     from lemer import LemerProcessor  # which also tells AutoModel of our models
     from lemer.corpora.load import load_unsplit
     from lemer.evaluation.scorecard import format_scores, score_logits
+    from lemer.integrity_lemer import check_ready, opening
 
     logging.disable_progress_bar()
-    model = AutoModel.from_pretrained(args.checkpoint, dtype=torch.float32).eval()
-    processor = LemerProcessor.from_pretrained(args.checkpoint)
+    with opening(args.checkpoint):
+        model = AutoModel.from_pretrained(args.checkpoint, dtype=torch.float32).eval()
+        processor = LemerProcessor.from_pretrained(args.checkpoint)
+    check_ready(model, processor)
     dataset, report = load_unsplit(args)
     modality = choose_modality(model.config, report)
     names = list(model.config.id2label.values())

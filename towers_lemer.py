@@ -357,9 +357,14 @@ def load_towers(speech: Any, text: Any, config: dict) -> Towers:
             if _is_finished(AutoConfig.from_pretrained(text)):
                 towers.text_model = _whole(AutoModel.from_pretrained(text, dtype=torch.float32)).text_model
             else:
-                towers.text_model = AutoModel.from_pretrained(
-                    text, config=towers.text_config, dtype=torch.float32, **_without_pooler(towers.text_config)
+                towers.text_model, info = AutoModel.from_pretrained(
+                    text,
+                    config=towers.text_config,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                    **_without_pooler(towers.text_config),
                 )
+                _check_tower(text, towers.text_model, info)
     return towers
 
 
@@ -368,6 +373,28 @@ def _whole(model: Any) -> Any:
     if model.damage:
         raise ValueError(refusal(model.damage))
     return model
+
+
+def _check_tower(checkpoint: str, tower: Any, info: dict) -> None:
+    """
+    Raise a `ValueError` where a tower was loaded from a checkpoint that is not whole.
+
+    Args:
+        info: transformers' loading report, perhaps of a larger model that has the tower within it.
+    """
+    own, within = set(tower.state_dict()), f"{tower.base_model_prefix}."
+    # A recogniser that was trained without masks has no vector for them, which starts anew. BERT's pooler is not used.
+    missing = {key.removeprefix(within) for key in info["missing_keys"]} & own - {"masked_spec_embed"}
+    wrong = {
+        "its weights lack": sorted(key for key in missing if not key.startswith("pooler.")),
+        "NaN or infinity stands in": sorted(not_finite(tower)),
+    }
+    damage = [f"{what} {_some(names)}" for what, names in wrong.items() if names]
+    if damage:
+        raise ValueError(
+            f"{checkpoint} is not whole, so nothing can be learnt from it: {'; '.join(damage)}. Get it again from where it "
+            "was made"
+        )
 
 
 def _is_finished(config: PreTrainedConfig) -> bool:
@@ -435,10 +462,12 @@ def _load_speech_tower(
         missing = sorted(
             key for key in info["missing_keys"] if key.split(".")[0] in ("quantizer", "project_q", "project_hid")
         )
+        _check_tower(speech, model.base_model, info)
         if not missing:
             return model.base_model, model, []
         tower = model.base_model
     else:
-        tower = AutoModel.from_pretrained(speech, config=config, dtype=torch.float32)
+        tower, info = AutoModel.from_pretrained(speech, config=config, dtype=torch.float32, output_loading_info=True)
+        _check_tower(speech, tower, info)
         missing = ["quantizer", "project_hid", "project_q"]
     return tower, None, missing

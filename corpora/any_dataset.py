@@ -12,8 +12,8 @@ decoded once to see that it can be used. Prepared rows are kept under the cache 
 Columns of a row are those of `corpora/iemocap.py`, but for what is particular to IEMOCAP:
     id            the column `id`, else the recording's path in the folder (a.wav, or a.wav[0-1] where several rows are parts
                   of it), else split and number, such as train-000017. Ids mean one thing in their table or split alone:
-                  where they occur in several, its name stands before them (test/17). A second row of an id is named 17#2,
-                  and counted
+                  where they occur in several, its name stands before them (test/17). An id in two rows of one table is
+                  refused. A second row of a recording without an id is named a.wav#2, and counted
     dialog        of `dialog_column`, kept apart in the same way: history never crosses splits or tables. Without the column
                   every row is a dialog of its own
     session       the fold: see `load_any_dataset`
@@ -49,7 +49,7 @@ from .any_source import PART_CUT, PART_WHOLE, prepare_rows
 from .columns import ATTRIBUTES, order_keys
 from .recordings import choose_part, name_part
 from .report import EXAMPLES, Kinds, Report
-from .sources import keep_apart, source_name
+from .sources import keep_apart, number_twins, refuse_twins, source_name
 from .splits import copies_across, groups_to_split, hold_named_out
 
 ROWS_AT_ONCE = 10_000  # rows that are copied out of a table for the fingerprint
@@ -132,8 +132,9 @@ def load_any_dataset(
 
     Raises:
         FileNotFoundError: there is no such dataset.
-        ValueError: a table cannot be read; a column, split or label is not there; no way to hold rows out; a dialog lies in
-            two folds; fewer than two classes; a class without a usable recording; more than `max_bad` damaged rows.
+        ValueError: a table cannot be read; a column, split, subset or label is not there; two rows of a table have one id;
+            no way to hold rows out; a dialog lies in two folds; fewer than two classes; a class without a usable recording;
+            more than `max_bad` damaged rows.
     """
     if not unsplit:
         _check_options(fold_column, test_share, test_split)
@@ -144,6 +145,7 @@ def load_any_dataset(
     prepared, facts = prepare_rows(
         source, read, subset=subset, splits=splits, streaming=streaming, cache_dir=cache_dir, progress=progress
     )
+    refuse_twins(source_name(source), prepared["id"], prepared["group"])
     folds = ([1] * len(prepared), {1: "all"}, "not split") if unsplit else None
     split = (test_share, test_split, pattern)
     dataset, report = make_corpus(
@@ -254,26 +256,17 @@ def _check_options(fold_column: str | None, test_share: float | None, test_split
 def _ids(columns: dict, notes: dict, remarks: list[str]) -> list[str]:
     """Those of the source, else the recordings' names, else split and number; told apart where they are not."""
     numbers: Counter = Counter()
-    timed = Counter(path for path, part in zip(columns["path"], columns["part"], strict=True) if part and path)
-    names = []
+    timed, names = _count_timed(columns), []
     for index, (name, split) in enumerate(zip(columns["id"], columns["split"], strict=True)):
         if name is None:
             name = columns["name"][index]
-            if columns["part"][index] is not None and timed[columns["path"][index]] > 1:
-                name = name_part(name, columns["start"][index], columns["end"][index])
+            start, end = columns["start"][index], columns["end"][index]
+            if (start, end) != (None, None) and timed[columns["path"][index]] > 1:
+                name = name_part(name, start, end)
         names.append(f"{split}-{numbers[split]:06d}" if name is None else name)
         numbers[split] += 1
-    names = [str(name) for name in keep_apart(names, columns["group"], "ids", remarks)]
-    taken = set(names)
-    seen: Counter = Counter()
-    for index, name in enumerate(names):
-        seen[name] += 1
-        if seen[name] > 1:
-            notes["duplicate_id"].append(name)
-            while (numbered := f"{name}#{seen[name]}") in taken:
-                seen[name] += 1
-            taken.add(numbered)
-            names[index] = numbered
+    names, twins = number_twins([str(name) for name in keep_apart(names, columns["group"], "ids", remarks)])
+    notes["duplicate_id"] += twins
     return names
 
 
@@ -300,11 +293,17 @@ def _plain_label(label: str) -> str:
     return unicodedata.normalize("NFC", label.strip().casefold())
 
 
+def _count_timed(columns: dict) -> Counter:
+    """How many rows with a start or an end each recording has."""
+    rows = zip(columns["path"], columns["start"], columns["end"], strict=True)
+    return Counter(path for path, start, end in rows if path is not None and (start, end) != (None, None))
+
+
 def _parts(columns: dict, notes: dict, remarks: list[str]) -> list[str | None]:
     """Every row's problem, after a look at which rows have a recording in common."""
     parts, paths, problems = columns["part"], columns["path"], list(columns["problem"])
     uses = Counter(path for path in paths if path is not None)
-    timed = Counter(path for path, part in zip(paths, parts, strict=True) if part and path)
+    timed = _count_timed(columns)
     for index, (path, part) in enumerate(zip(paths, parts, strict=True)):
         if part == PART_WHOLE:
             try:  # only now is it known which rows have a recording in common

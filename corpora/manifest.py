@@ -12,17 +12,26 @@ that share a dialog are its turns, in the order of the column of that use, else 
 A folder stands for what it holds: a dataset that `save_to_disk` wrote, or a table metadata (.csv, .jsonl ...); else all
 recordings in it and below; without any, its tables. Another name is that of a dataset on the Hub, all splits of it.
 
-Recordings that a parquet file or a dataset holds are not kept in memory, but read again when they are heard.
+Recordings that a table or dataset holds are not kept in memory, but read again when they are heard. Those of a source that
+is read once, such as a stream, lie in a temporary file until then.
 """
 
+import io
 import logging
 import os
+import tempfile
 from collections import Counter
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from ..audio_lemer import SAMPLING_RATE, load_audio
+import numpy as np
+import soundfile
+from datasets.config import HF_DATASETS_CACHE
+
+from ..audio_lemer import MAX_SECONDS, SAMPLING_RATE, load_audio
 from .columns import Columns, as_history, as_order, as_text, choose_columns, is_missing, order_keys, read_times
 from .recordings import (
     AUDIO_SUFFIXES,
@@ -34,7 +43,7 @@ from .recordings import (
     name_part,
     printable,
 )
-from .sources import DatasetSplit, Source, SourceRow, TableSplit, keep_apart, open_source
+from .sources import DatasetSplit, Source, SourceRow, TableSplit, keep_apart, number_twins, open_source, refuse_twins
 from .tables import ARCHIVE_SUFFIXES, is_table, read_table
 
 USES = ("audio", "text", "id", "start", "end", "duration", "dialog", "order", "history")
@@ -45,17 +54,50 @@ logger = logging.getLogger(__name__)
 
 
 class Stored(NamedTuple):
-    """A recording within a dataset or a parquet file: the row that holds it, and the column."""
+    """
+    A recording within a table or a dataset.
 
-    row: SourceRow
-    column: str
+    Attributes:
+        name: of the row that holds it.
+        read: gives it again, as the pipeline takes it.
+        seconds: about how many it decodes to.
+    """
 
-    def read(self) -> str | dict | None:
-        assert self.row.again is not None
-        return as_recording(self.row.again(self.column), self.row.folder)
+    name: str
+    read: Callable[[], str | dict | None]
+    seconds: float
 
     def __str__(self) -> str:
-        return f"of its own, but one in {self.row.name}"
+        return f"of its own, but one in {self.name}"
+
+
+class Spool:
+    """Recordings of sources that are read once, in a temporary file that is gone when the process ends."""
+
+    @cached_property
+    def _file(self):
+        try:  # where datasets lie, since a folder of temporary files may be in memory
+            os.makedirs(HF_DATASETS_CACHE, exist_ok=True)
+            return tempfile.TemporaryFile(dir=HF_DATASETS_CACHE)
+        except OSError:
+            return tempfile.TemporaryFile()
+
+    def keep(self, content: bytes, load: Callable[[bytes], dict]) -> Callable[[], dict]:
+        """Write a recording down; the function that is returned reads it again, and hands its content to `load`."""
+        try:
+            place = self._file.seek(0, os.SEEK_END)
+            self._file.write(content)
+            self._file.flush()
+        except OSError as error:
+            raise OSError(
+                f"recordings of a table are kept in {HF_DATASETS_CACHE} until they are heard: {error}. Free some space "
+                "there, or set HF_DATASETS_CACHE to another folder"
+            ) from error
+        return lambda: load(self._content(place, len(content)))
+
+    def _content(self, place: int, length: int) -> bytes:
+        self._file.seek(place)
+        return self._file.read(length)
 
 
 class Utterance(NamedTuple):
@@ -100,11 +142,35 @@ class Utterance(NamedTuple):
         part = choose_part(len(samples) / SAMPLING_RATE, self.start, self.end, self.shared)
         if part is None:
             return audio, 0.0
-        return {"array": cut_part(samples, part), "sampling_rate": SAMPLING_RATE}, part[0]
+        # A copy, since a view would hold the whole recording in memory.
+        return {"array": cut_part(samples, part).copy(), "sampling_rate": SAMPLING_RATE}, part[0]
+
+    def seconds(self) -> float:
+        """About how many seconds of speech it decodes to, by the header of its recording; 0 for what is not here yet."""
+        if self.shared and self.start is not None and self.end is not None:
+            return min(max(0.0, self.end - self.start), MAX_SECONDS)
+        if isinstance(self.audio, Stored):
+            return self.audio.seconds
+        return seconds_of(self.audio) if isinstance(self.audio, str) and os.path.isfile(self.audio) else 0.0
+
+
+def seconds_of(file: str | bytes) -> float:
+    """About how many seconds of speech a file decodes to. Compressed silence is a small file of many hours."""
+    size = os.path.getsize(file) if isinstance(file, str) else len(file)
+    try:
+        header = soundfile.info(io.BytesIO(file) if isinstance(file, bytes) else file)
+        seconds = header.duration if header.frames else size / (header.samplerate * header.channels)
+    except (soundfile.LibsndfileError, OSError, ValueError):
+        seconds = size / 1_000  # what phones write: 8 kbit/s and more
+    return min(seconds, MAX_SECONDS)  # nothing longer is decoded
 
 
 def read_inputs(
-    names: list[str], one_dialog: bool, wanted: dict[str, str] | None = None, skipped: list[str] | None = None
+    names: list[str],
+    one_dialog: bool,
+    wanted: dict[str, str] | None = None,
+    skipped: list[str] | None = None,
+    subset: str | None = None,
 ) -> list[list[Utterance]]:
     """
     Dialogs, each a list of turns, oldest first; an utterance that belongs to none is a dialog of a single turn.
@@ -114,27 +180,33 @@ def read_inputs(
         one_dialog: whether all inputs together are the turns of one dialog, in their order.
         wanted: columns of tables by their use ("audio", "text"), where they are not known by name.
         skipped: gets a sentence for each line of JSON that is no row and is left out. None: such a line is an error.
+        subset: of datasets that have several, the one that is read (their configuration).
 
     Raises:
-        OSError, ValueError: a table or dataset cannot be read, a folder has nothing to answer, two utterances have one id.
+        OSError, ValueError: a table or dataset cannot be read, a folder has nothing to answer, two utterances have one id,
+            a subset is not there.
     """
-    dialogs = []
+    dialogs, sources = [], 0
     for name in names:
         path = Path(name)
+        sources += 1
         if path.is_dir():
-            dialogs += _read_source(name, one_dialog, wanted or {}, skipped)
+            dialogs += _read_source(name, one_dialog, wanted or {}, skipped, subset)
         elif path.suffix.lower() in OTHER_TABLES:
             read_table(path)  # refuses it
         elif "://" in name or path.suffix.lower() in AUDIO_SUFFIXES or (path.is_file() and not is_table(path)):
             dialogs.append([Utterance(printable(path), name)])
+            sources -= 1
         else:
-            dialogs += _read_source(name, one_dialog, wanted or {}, skipped)
+            dialogs += _read_source(name, one_dialog, wanted or {}, skipped, subset)
+    if subset is not None and not sources:
+        raise ValueError(f"--subset {subset} is of datasets, and there is none among the inputs: leave it out")
     utterances = [turn for dialog in dialogs for turn in dialog]
     twice = [name for name, count in Counter(turn.id for turn in utterances).items() if count > 1]
     if twice:
         raise ValueError(
-            f"{len(twice)} inputs have the id of another, such as {twice[0]!r}: every id must be there once. Without a "
-            "column id a row is called by its recording, so give rows that share one an id each"
+            f"{len(twice)} inputs have the id of another, such as {twice[0]!r}: every id must be there once. Give every "
+            "recording and table once, and rows of different tables different ids"
         )
     return [utterances] if one_dialog else dialogs
 
@@ -144,8 +216,10 @@ def share_of(dialogs: list[list[Utterance]], index: int, count: int) -> list[lis
     return [dialog for dialog in dialogs if crc32(dialog[0].id.encode("utf-8", "surrogatepass")) % count == index]
 
 
-def _read_source(name: str, one_dialog: bool, wanted: dict, skipped: list[str] | None) -> list[list[Utterance]]:
-    source = open_source(name, wanted, labelled=False, skipped=skipped)
+def _read_source(
+    name: str, one_dialog: bool, wanted: dict, skipped: list[str] | None, subset: str | None
+) -> list[list[Utterance]]:
+    source = open_source(name, wanted, subset, labelled=False, skipped=skipped)
     if not source.splits:
         for remark in source.remarks:
             logger.warning("%s: %s", name, remark)
@@ -171,7 +245,7 @@ def read_manifest(path: Path) -> list[dict]:
 
 def _read_rows(name: str, source: Source, wanted: dict) -> list[dict]:
     """Rows of `read_manifest` of all splits of a source; what was understood is logged."""
-    rows, remarks = [], list(source.remarks)
+    rows, remarks, spool = [], list(source.remarks), Spool()
     for split in source.splits.values():
         columns = _columns_of(name, split, wanted)
         described = columns.describe()
@@ -181,7 +255,7 @@ def _read_rows(name: str, source: Source, wanted: dict) -> list[dict]:
         used = [column for column in columns.names.values() if column is not None]
         for number, row in enumerate(split.rows(used, None), start=1):
             try:
-                rows.append(_read_row(row, columns))
+                rows.append(_read_row(row, columns, spool))
             except ValueError as error:
                 raise ValueError(f"{name}, row {number}: {error} ({row.place})") from error
     named = {row["audio"] for row in rows if isinstance(row["audio"], str)}
@@ -189,6 +263,7 @@ def _read_rows(name: str, source: Source, wanted: dict) -> list[dict]:
     if unnamed:
         remarks.append(f"{len(unnamed)} recordings in the folder have no row, such as {printable(unnamed[0])}")
     groups = [row["group"] for row in rows]
+    refuse_twins(name, [row["id"] for row in rows], groups)
     for use in ("id", "name"):
         for row, apart in zip(rows, keep_apart([row[use] for row in rows], groups, f"{use}s", remarks), strict=True):
             row[use] = apart
@@ -214,14 +289,15 @@ def _columns_of(name: str, split: TableSplit | DatasetSplit, given: dict) -> Col
     return columns
 
 
-def _read_row(row: SourceRow, columns: Columns) -> dict:
+def _read_row(row: SourceRow, columns: Columns, spool: Spool) -> dict:
     """A row of the source -> one of `read_manifest`."""
     cells, taken = columns.values(row.cells), set(columns.names.values())
     written = cells["audio"].get("path") if isinstance(cells["audio"], dict) else cells["audio"]
     audio = as_recording(cells["audio"], row.folder)
-    if isinstance(audio, dict) and row.again is not None:
-        audio = Stored(row._replace(cells={}), str(columns.names["audio"]))
-    start, end = read_times(columns, cells) if audio is not None else (None, None)
+    if isinstance(audio, dict):
+        audio = _put_by(audio, row._replace(cells={}), str(columns.names["audio"]), spool)
+    start, end = read_times(columns, cells)
+    start, end = (None, None) if audio is None else (start, end)
     dialog, history = as_text(cells["dialog"]), as_history(cells["history"]) or None
     if dialog is not None and history is not None:
         raise ValueError("both dialog and history are given: give one of them")
@@ -241,17 +317,50 @@ def _read_row(row: SourceRow, columns: Columns) -> dict:
     }
 
 
+def _put_by(audio: dict, row: SourceRow, column: str, spool: Spool) -> Stored | dict:
+    """A recording that a table or dataset holds -> the place from which it is read again."""
+    if audio.get("bytes") is not None:
+        content, path = audio["bytes"], audio.get("path")
+        seconds = seconds_of(content)
+
+        def load(content: bytes) -> dict:
+            return {"path": path, "bytes": content}
+    else:
+        try:
+            samples, rate = np.asarray(audio["array"]), audio["sampling_rate"]
+            seconds = max(samples.shape, default=0) / float(rate)
+        except (ValueError, TypeError, ZeroDivisionError):  # what is wrong is told when it is heard
+            return audio
+        if samples.dtype.kind not in "fiu":
+            return audio
+        content, kind, shape = samples.tobytes(), samples.dtype, samples.shape
+
+        def load(content: bytes) -> dict:
+            return {"array": np.frombuffer(content, kind).reshape(shape), "sampling_rate": rate}
+
+    again = row.again
+    if again is not None:
+        return Stored(row.name, lambda: as_recording(again(column), row.folder), seconds)
+    return Stored(row.name, spool.keep(content, load), seconds)
+
+
 def group_dialogs(path: str, rows: list[dict]) -> list[list[Utterance]]:
     """Rows of `read_manifest` -> dialogs, in the order of their first rows, each in the order of its turns."""
     timed = Counter(row["audio"] for row in rows if isinstance(row["audio"], str) and _has_times(row))
+    shares = [isinstance(row["audio"], str) and timed[row["audio"]] > 1 and _has_times(row) for row in rows]
+    names = []
+    for row, shared in zip(rows, shares, strict=True):
+        name = name_part(row["name"], row["start"], row["end"]) if shared else row["name"]
+        names.append(printable(name if row["id"] is None else row["id"]))
+    names, twins = number_twins(names)
+    if twins:
+        logger.warning(
+            f"{path}: {len(twins)} rows without an id are called like another row, and got a number: {twins[0]}#2"
+        )
     dialogs: dict[tuple, list[tuple]] = {}
-    for number, row in enumerate(rows, start=1):
-        shared = isinstance(row["audio"], str) and timed[row["audio"]] > 1 and _has_times(row)
-        name = row["id"]
-        if name is None:
-            name = name_part(row["name"], row["start"], row["end"]) if shared else row["name"]
+    for number, (row, name, shared) in enumerate(zip(rows, names, shares, strict=True), start=1):
         given = (row[use] for use in ("audio", "text", "history", "start", "end"))
-        turn = Utterance(printable(name), *given, shared=shared, folder=row["folder"], extra=row["extra"])
+        turn = Utterance(name, *given, shared=shared, folder=row["folder"], extra=row["extra"])
         key = ("row", number) if row["dialog"] is None else (row["group"], row["dialog"])
         dialogs.setdefault(key, []).append((number, row["order"], turn))
     return [_in_order(path, turns) for turns in dialogs.values()]

@@ -1,10 +1,7 @@
 """Shards: as many dialogs as are in memory at once while `lemer predict` answers them."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-
-import soundfile
 
 from .manifest import Utterance
 
@@ -49,20 +46,9 @@ def parts_of(dialog: list[Utterance], batch_size: int) -> list[tuple[list[Uttera
     parts: list[tuple[list[Utterance], float]] = [([], 0.0)]
     for turn in dialog:
         turns, seconds = parts[-1]
-        more = seconds_of(turn.audio) if isinstance(turn.audio, str) and os.path.isfile(turn.audio) else 0.0
+        more = turn.seconds()
         if turns and (len(turns) == SHARD_BATCHES * batch_size or seconds + more > SHARD_SECONDS):
             parts.append(([turn], more))
         else:
             parts[-1] = ([*turns, turn], seconds + more)
     return parts
-
-
-def seconds_of(path: str) -> float:
-    """About how many seconds of speech a file decodes to. Compressed silence is a small file of many hours."""
-    size = os.path.getsize(path)
-    if path.lower().endswith(".wav"):
-        return size / 32_000  # 16 bits at 16 kHz
-    try:
-        return min(soundfile.info(path).duration, 7_200)  # nothing longer is decoded
-    except (soundfile.LibsndfileError, OSError, ValueError):
-        return min(size / 1_000, 7_200)  # what phones write: 8 kbit/s and more

@@ -201,6 +201,34 @@ def keep_apart(names: Sequence[str | None], groups: Sequence[str], what: str, re
     return [name if name is None else f"{group}/{name}" for name, group in zip(names, groups, strict=True)]
 
 
+def number_twins(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of which every one is there once, since a number stands behind a second one (a.wav#2); and those second ones."""
+    taken, seen = set(names), Counter()
+    numbered, twins = [], []
+    for name in names:
+        seen[name] += 1
+        unlike = name
+        if seen[name] > 1:
+            twins.append(name)
+            while (unlike := f"{name}#{seen[name]}") in taken:
+                seen[name] += 1
+            taken.add(unlike)
+        numbered.append(unlike)
+    return numbered, twins
+
+
+def refuse_twins(name: str, ids: Sequence[str | None], groups: Sequence[str]) -> None:
+    """Raise a `ValueError` where a table or split, which `groups` tell, has an id in several rows. None is no id."""
+    counts = Counter((group, row_id) for group, row_id in zip(groups, ids, strict=True) if row_id is not None)
+    twice = [(group, row_id, count) for (group, row_id), count in counts.items() if count > 1]
+    if twice:
+        group, row_id, count = twice[0]
+        raise ValueError(
+            f"{name} has {len(twice)} ids in several rows, such as {row_id!r} in {count} rows of {group}: every id must be "
+            "there once. Remove rows that are there twice, or rename the column of ids if it means something else"
+        )
+
+
 def source_name(source) -> str:
     """Of a local path the last part alone: where it lies is nobody's business and may change."""
     if isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
@@ -225,7 +253,7 @@ def open_source(
 
     Raises:
         FileNotFoundError: there is no such thing.
-        ValueError: nothing in it can be read as a corpus; a split is not there.
+        ValueError: nothing in it can be read as a corpus; a split or a subset is not there; it has several subsets.
     """
     remarks, recordings = [], []
     if not isinstance(source, (str, os.PathLike, datasets.Dataset, datasets.DatasetDict)):
@@ -234,22 +262,27 @@ def open_source(
             "first, or give the name that it was loaded from"
         )
     if isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
+        _refuse_subset(source, subset)
         found, content = _loaded_splits(source, Path.cwd())
     elif (path := Path(source).expanduser()).exists():
         files = list(walk(path)) if path.is_dir() else [path]
         content = "\n".join([str(path.resolve()), *(f"{printable(file)} {file_stamp(file)}" for file in files)])
-        if path.is_file():
-            found = {"train": _table_split("train", [path], skipped)}
-        elif any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
-            found, _ = _loaded_splits(datasets.load_from_disk(path), Path(os.path.abspath(path)))
-        elif subset is not None or _has_configs(path):
-            builder = datasets.load_dataset_builder(str(path), subset)
+        is_saved = any((path / name).exists() for name in ("state.json", "dataset_dict.json"))
+        if path.is_dir() and not is_saved and _has_configs(path):
+            builder = _open_builder(str(path), subset)
+            content += f"\n{subset}"
             found = _text_tables(builder) or {
                 str(name): DatasetSplit(str(name), split, path)
                 for name, split in _split_items(builder.as_streaming_dataset())
             }
         else:
-            found, remarks, recordings = _open_folder(path, files, wanted, labelled, skipped)
+            _refuse_subset(source, subset)
+            if path.is_file():
+                found = {"train": _table_split("train", [path], skipped)}
+            elif is_saved:
+                found, _ = _loaded_splits(datasets.load_from_disk(path), Path(os.path.abspath(path)))
+            else:
+                found, remarks, recordings = _open_folder(path, files, wanted, labelled, skipped)
     else:
         found, content = _open_hub(source, subset, streaming)
     unknown = sorted(set(splits or ()) - set(found))
@@ -257,6 +290,34 @@ def open_source(
         raise ValueError(f"{source_name(source)} has no split {', '.join(unknown)}: it has {', '.join(found)}")
     found = {name: found[name] for name in (splits or found)}
     return Source(source_name(source), found, content, remarks, recordings)
+
+
+def _refuse_subset(source, subset: str | None) -> None:
+    """Raise a `ValueError` where a subset is asked for of a source that has none."""
+    if subset is not None:
+        raise ValueError(
+            f"{source_name(source)} has no subset {subset}: a dataset on the Hub has some, or a folder whose README.md "
+            "names them (configs:). Leave --subset out"
+        )
+
+
+def _open_builder(name: str, subset: str | None) -> datasets.DatasetBuilder:
+    """
+    `datasets.load_dataset_builder`.
+
+    Raises:
+        ValueError: a subset has to be chosen, or is not there; the message names those that there are.
+    """
+    try:
+        return datasets.load_dataset_builder(name, subset)
+    except ValueError as error:
+        there = re.search(r"(?:available configs|Available): \[(.*?)\]", str(error))
+        if there is None:
+            raise
+        wrong = "several subsets" if subset is None else f"no subset {subset}"
+        raise ValueError(
+            f"{source_name(name)} has {wrong}: choose one by --subset, of {there[1].replace(chr(39), '')}"
+        ) from error
 
 
 def _loaded_splits(dataset, folder: Path) -> tuple[dict[str, DatasetSplit], str]:
@@ -274,7 +335,7 @@ def _open_hub(source, subset, streaming: bool) -> tuple[dict[str, TableSplit | D
     if is_path or Path(text).suffix.lower() in (*TABLE_SUFFIXES, *AUDIO_SUFFIXES):
         raise FileNotFoundError(f"no file or folder {text}; expected a table, a folder, or a name on the Hub (owner/name)")
     try:
-        builder = datasets.load_dataset_builder(text, subset)
+        builder = _open_builder(text, subset)
     except (FileNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(
             f"{text} is no file or folder here, and no dataset on the Hub could be opened under this name: {error}"

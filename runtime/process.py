@@ -42,7 +42,7 @@ def share_freed_memory(arenas: int = 2) -> bool:
     Let the threads of this process share few pools of memory (arenas), so that a server's memory does not grow with them.
 
     By default glibc gives every thread a pool, up to eight for each core, and a pool keeps what was freed in it. A server
-    whose requests run in changing threads fills them all (`docs/using.md` has what that takes). To be called before threads
+    whose requests run in changing threads fills them all (`benchmarks/soak_page.py` measures it). Call it before threads
     are started.
 
     Returns:

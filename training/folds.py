@@ -12,6 +12,7 @@ from transformers import AutoFeatureExtractor, AutoTokenizer, Wav2Vec2FeatureExt
 
 from .. import CrossModalModel, LemerModel, LemerProcessor
 from ..corpora.splits import groups_to_split, hold_out
+from ..integrity_lemer import opening
 from ..labels.label_embeddings import build_label_embeddings, format_cosines, label_cosines
 from ..runtime.files import whole_folder, writing
 from ..towers_lemer import tower_config
@@ -143,8 +144,10 @@ def prepare_model(protocol: dict, speech: str, text: str, dataset, seed: int, fo
         model = MODELS[protocol["model"]].from_towers(*towers, **config)
         feature_extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
         if modality != "text":
-            feature_extractor = AutoFeatureExtractor.from_pretrained(speech)
-        tokenizer = AutoTokenizer.from_pretrained(text) if reads_words else make_tokenizer([])
+            with opening(speech):
+                feature_extractor = AutoFeatureExtractor.from_pretrained(speech)
+        with opening(text):
+            tokenizer = AutoTokenizer.from_pretrained(text) if reads_words else make_tokenizer([])
         processor = LemerProcessor(feature_extractor, tokenizer, **protocol["processor"])
         processor.check_fits(model.config)
         if getattr(model.config, "use_label_embeddings", False):

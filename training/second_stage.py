@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedModel, get_
 from ..activity_lemer import heard_spans, join_spans
 from ..audio_lemer import load_audio
 from ..evaluation.protocol import check_second_stage, check_unseen
+from ..integrity_lemer import opening
 from ..padding_lemer import pad_clips
 from ..runtime.files import whole_folder, write_atomically
 from ..runtime.locks import hold, hold_for_all
@@ -179,7 +180,8 @@ def _train(target: Path, train_rows, fold: int, start: str, settings: dict, acce
     check_batch_size(settings["batch_size"], accelerator)
     set_seed(SEED)  # for what the checkpoint lacks: the embedding of masked frames, in a tower that never masked any
     model, restore = load_for_pretraining(start, settings)
-    feature_extractor = AutoFeatureExtractor.from_pretrained(start)
+    with opening(start):
+        feature_extractor = AutoFeatureExtractor.from_pretrained(start)
     # A stage that an earlier version began leaves silences as they are.
     collator = SpeechCollator(feature_extractor, settings["max_seconds"], settings.get("max_silence"))
     _say_memory(model, collator, train_rows, fold, settings, accelerator)

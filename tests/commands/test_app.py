@@ -386,7 +386,20 @@ def test_a_program_is_told_which_field_is_wrong(client):
 def test_the_description_of_the_server_is_closed(server):
     import httpx
 
-    assert [httpx.get(server.url + name).status_code for name in ("openapi.json", "docs", "redoc")] == [404, 404, 404]
+    closed = ("openapi.json", "docs", "redoc", "gradio_api/openapi.json", "gradio_api/deep_link?session_hash=a")
+    assert {httpx.get(server.url + name).status_code for name in closed} <= {403, 404}
+    for name in ("config", "gradio_api/info", "theme.css", ""):  # what browsers and clients read names no folder
+        answer = httpx.get(server.url + name)
+        assert answer.status_code == 200 and str(server.work.parent) not in answer.text
+        assert str(server.temporary.parent) not in answer.text
+
+
+def test_no_request_goes_past_the_queue(server):
+    import httpx
+
+    for name in ("run", "api"):
+        answer = httpx.post(f"{server.url}gradio_api/{name}/recognise", json={"data": [None, TEXT, ""]}, timeout=60)
+        assert answer.status_code == 404 and "join the queue" in answer.text
 
 
 def test_files_of_the_server_are_not_read_out(client, server):

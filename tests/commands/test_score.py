@@ -2,11 +2,13 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import tiny_model, tiny_processor
 
 from lemer import score
@@ -93,3 +95,17 @@ def test_silence_around_the_recordings_is_scored_beside_them(checkpoint, corpus,
         with torch.no_grad():
             confusion[label, int(model(**batch).logits.argmax())] += 1
     assert silent["confusion"] == confusion.tolist() and silent["seconds"] == 0.05 and 0 <= silent["changed"] <= 1
+
+
+def test_a_checkpoint_that_is_not_whole_gets_no_scores(checkpoint, corpus, tmp_path, capsys):
+    damaged = shutil.copytree(checkpoint, tmp_path / "damaged")
+    options = ["--corpus", str(corpus), "--cache_dir", str(tmp_path / "cache")]
+    (damaged / "tokenizer.json").unlink()
+    assert score.main([str(damaged), *options]) == 1
+    assert "tokenizer.json is missing" in capsys.readouterr().err
+    shutil.copy(checkpoint / "tokenizer.json", damaged)
+    tensors = load_file(damaged / "model.safetensors")
+    del tensors["cross_attention.weight"]
+    save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
+    assert score.main([str(damaged), *options]) == 1
+    assert "the weights lack cross_attention.weight" in capsys.readouterr().err

@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import soundfile
 from datasets.exceptions import ManualDownloadError
 from dialogs import (
     ALL,
     DIALOG,
-    REAL,
     TRANSCRIPTS,
     TURNS,
     ZEROS,
@@ -298,16 +296,3 @@ def test_help_teaches(capsys):
         main(["--help"])
     assert stop.value.code == 0
     assert "USC SAIL" in capsys.readouterr().out
-
-
-# Real recordings in the same layout
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason="no real recordings beside the checkout")
-def test_real_recordings_are_all_read(tmp_path):
-    dataset, report = load_iemocap(REAL, cache_dir=tmp_path, max_bad=0)
-    assert len(dataset) == report.num_samples == 339
-    assert not any(report.notes.values())
-    assert len(set(dataset["speaker"])) == 10
-    rows = dataset[:5]
-    assert [soundfile.info(audio["path"]).frames for audio in rows["audio"]] == rows["num_frames"]

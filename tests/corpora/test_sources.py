@@ -1,6 +1,5 @@
 """What the name of a corpus stands for: folders, paths, parts of recordings, columns of audio; both doors agree."""
 
-import io
 import json
 import os
 import shutil
@@ -10,54 +9,15 @@ import datasets
 import numpy as np
 import pytest
 import soundfile
+from doors import RATE, SPEECH, answer, by_id, wav, write_clips
 from releases import write_release
 
 from lemer.audio_lemer import load_audio
 from lemer.corpora import any_source
-from lemer.corpora.any_dataset import load_any_dataset
 from lemer.corpora.columns import as_seconds
 from lemer.corpora.iemocap import load_iemocap
-from lemer.corpora.manifest import read_inputs
 from lemer.corpora.recordings import choose_part
 from lemer.corpora.sources import table_split_name
-
-RATE = 16_000
-# Three seconds in steps of 2 ** -15, so that 16 bits hold them.
-SPEECH = (np.random.default_rng(0).integers(-8000, 8000, 3 * RATE) / 32768).astype(np.float32)
-
-
-def wav(samples: np.ndarray = SPEECH, rate: int = RATE) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, subtype="PCM_16", format="WAV")
-    return file.getvalue()
-
-
-def write_clips(folder: Path, *names: str) -> Path:
-    """Recordings of different lengths."""
-    for number, name in enumerate(names, start=1):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(wav(SPEECH[: 1000 * number]))
-    return folder
-
-
-@pytest.fixture
-def train(tmp_path):
-    def train(source, **options):
-        if not {"fold_column", "test_split"} & set(options):
-            options = {"test_share": 0.5, **options}
-        return load_any_dataset(source, cache_dir=tmp_path / "cache", progress=False, **options)
-
-    return train
-
-
-def answer(*sources) -> list:
-    """The utterances that predict.py would answer."""
-    return [turn for dialog in read_inputs([str(source) for source in sources], False) for turn in dialog]
-
-
-def by_id(dataset) -> dict[str, dict]:
-    return {row["id"]: row for row in dataset}
-
 
 # ------------------------------------------------------------------------------------------------- parts of a recording
 

@@ -10,17 +10,14 @@ import datasets
 import numpy as np
 import pytest
 import soundfile
+from doors import RATE, SPEECH, answer, by_id
 
 from lemer.audio_lemer import load_audio
-from lemer.corpora.any_dataset import load_any_dataset
 from lemer.corpora.columns import choose_columns, order_keys
 from lemer.corpora.manifest import read_inputs
 from lemer.corpora.tables import read_table
 
-RATE = 16_000
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-# Three seconds in steps of 2 ** -15, so that 16 bits hold them.
-SPEECH = (np.random.default_rng(0).integers(-8000, 8000, 3 * RATE) / 32768).astype(np.float32)
 
 
 def write_clip(path: Path, samples: np.ndarray = SPEECH[:RATE], rate: int = RATE) -> Path:
@@ -39,26 +36,8 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path / "set"
 
 
-@pytest.fixture
-def train(tmp_path):
-    def train(source, **options):
-        options = {"test_share": 0.5, **options} if "fold_column" not in options and "test_split" not in options else options
-        return load_any_dataset(source, cache_dir=tmp_path / "cache", progress=False, **options)
-
-    return train
-
-
-def answer(*sources) -> list:
-    """The utterances that predict.py would answer."""
-    return [turn for dialog in read_inputs([str(source) for source in sources], False) for turn in dialog]
-
-
 def rows_of(path: Path) -> list[dict]:
     return [row for _, row in read_table(path).rows()]
-
-
-def by_id(dataset) -> dict[str, dict]:
-    return {row["id"]: row for row in dataset}
 
 
 # ---------------------------------------------------------------------------------------------------------- text tables
@@ -455,19 +434,28 @@ def test_dialogs_are_local_to_their_split_in_meld(tmp_path, train):
     ]
 
 
-def test_ids_are_local_to_their_split_and_twins_are_counted(tmp_path, train):
+def test_ids_are_local_to_their_split_and_twins_are_refused_by_both_in_the_same_words(tmp_path, train):
     folder = tmp_path / "set"
     folder.mkdir()
     for split in ("train", "test"):
-        (folder / f"{split}.csv").write_text(f"id,text,label\n0,{split} a,x\n1,{split} b,y\n1,{split} c,y\n")
-    dataset, report = train(folder, test_split="test")
-    assert sorted(dataset["id"]) == ["test/0", "test/1", "test/1#2", "train/0", "train/1", "train/1#2"]
-    assert report.notes["duplicate_id"] == ["train/1", "test/1"] or sorted(report.notes["duplicate_id"]) == [
-        "test/1",
-        "train/1",
-    ]
-    with pytest.raises(ValueError, match="id of another, such as '1'"):
-        answer(folder / "test.csv")
+        (folder / f"{split}.csv").write_text(f"id,text,label\n0,{split} a,x\n1,{split} b,y\n")
+    assert sorted(train(folder, test_split="test")[0]["id"]) == ["test/0", "test/1", "train/0", "train/1"]
+    assert sorted(turn.id for turn in answer(folder)) == ["test/0", "test/1", "train/0", "train/1"]
+    (folder / "test.csv").write_text("id,text,label\n0,a,x\n1,b,y\n1,c,y\n")
+    for read in (lambda: train(folder, test_split="test"), lambda: answer(folder)):
+        with pytest.raises(ValueError, match="has 1 ids in several rows, such as '1' in 2 rows of test: every id must be"):
+            read()
+
+
+def test_rows_that_share_a_recording_without_an_id_are_numbered_by_both(place, train, caplog):
+    (place / "m.csv").write_text("audio,text,label\na.wav,hello,x\na.wav,you,y\nb.wav,late,x\n")
+    names = ["a.wav", "a.wav#2", "b.wav"]
+    dataset, report = train(place / "m.csv")
+    assert sorted(dataset["id"]) == names and report.notes["duplicate_id"] == ["a.wav"]
+    assert [(turn.id, turn.text) for turn in answer(place / "m.csv")] == list(
+        zip(names, ["hello", "you", "late"], strict=True)
+    )
+    assert "1 rows without an id are called like another row, and got a number: a.wav#2" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------------------- real exports

@@ -190,10 +190,12 @@ def test_a_rate_that_no_recording_has_is_refused(rate):
         load_audio(TONE, rate)
 
 
-@pytest.mark.parametrize("file_format", ["WAV", "W64", "RF64", "AIFF", "AU", "FLAC", "OGG", "MP3", "CAF", "m4a", "webm"])
+@pytest.mark.parametrize(
+    "file_format", ["WAV", "W64", "RF64", "AIFF", "AU", "FLAC", "OGG", "MP3", "CAF", "VOC", "m4a", "webm", "avi"]
+)
 @pytest.mark.parametrize("share", [0.5, 0.8])
 def test_a_file_that_was_cut_off_is_refused(file_format, share):
-    by_av = {"m4a": ("ipod", "aac"), "webm": ("webm", "libopus", 48_000)}
+    by_av = {"m4a": ("ipod", "aac"), "webm": ("webm", "libopus", 48_000), "avi": ("avi", "pcm_s16le")}
     file = encoded_by_av(*by_av[file_format]) if file_format in by_av else encoded(file_format=file_format)
     with pytest.raises(ValueError, match="cut off"):
         load_audio(file[: int(len(file) * share)])
