@@ -57,9 +57,8 @@ OUTPUTS = (".csv", ".jsonl", ".srt", ".vtt")
 FIGURES = (".png", ".svg", ".pdf")
 
 
-def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Read and check the options; a mistake ends the process with a message."""
-    parser = command_parser("predict.py", "CHECKPOINT INPUT", __doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the inputs, what is read of them, how they are answered and where the answers go."""
     # Optional for argparse alone: without them `check_checkpoint` says how to get a checkpoint.
     parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="folder, or name on the Hub")
     parser.add_argument("inputs", metavar="INPUT", nargs="*", help="audio file, folder, table, or dataset")
@@ -117,6 +116,12 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         help="answer one of N parts of the inputs, I from 0 to N - 1, and name --output after it. Dialogs stay whole. "
         "Processes of torchrun and accelerate launch take a part each by themselves",
     )
+
+
+def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Read and check the options; a mistake ends the process with a message."""
+    parser = command_parser("predict.py", "CHECKPOINT INPUT", __doc__)
+    add_options(parser)
     args = parser.parse_intermixed_args(argv)
     check_checkpoint(parser, args.checkpoint)
     try:
