@@ -5,7 +5,8 @@
 
 RUN is a run folder of train.py, such as demo/runs/speech_and_words; the other options say what corpus it was trained on.
 The utterances are those of the run's test session, answered one at a time with their words and history on one thread. The
-seconds are those of the forward pass alone, the best of five rounds, in which the forms take turns. UA is the mean recall over the classes.
+seconds are those of the forward pass alone, the best of five rounds, in which the forms take turns. UA is the mean recall
+over the classes.
 """
 
 import argparse
