@@ -187,8 +187,7 @@ class CrossModalModel(TwoTowerModel):
             input_values (B, S): samples at 16 kHz, normalised per utterance as `LemerProcessor` does.
             input_ids (B, T): tokens of the earlier turns and the current one.
             input_values_mask (B, S): nonzero where a sample is real. None: all are.
-            attention_mask (B, T): nonzero where a token is real. None: all are. Without tokens it is the mask (B, S) of the
-                samples, as transformers' feature extractors call it.
+            attention_mask (B, T): nonzero where a token is real; without tokens, the mask of the samples. None: all are.
             token_type_ids (B, T): 0 for the earlier turns, 1 for the current one.
             labels (B,): index of the class; -100 is left out of the cross-entropy. Or (B, C): a distribution of classes,
                 such as votes; a row of zeros is left out.
@@ -198,9 +197,7 @@ class CrossModalModel(TwoTowerModel):
 
         A unimodal model takes only its own modality, a multimodal one needs both.
         """
-        self.check_inputs(input_values, input_ids)
-        if input_ids is None and input_values_mask is None:
-            input_values_mask = attention_mask  # the name that an audio feature extractor gives it
+        input_values_mask = self.check_inputs(input_values, input_ids, input_values_mask, attention_mask)
         output_attentions, output_hidden_states = self.resolve_outputs(output_attentions, output_hidden_states)
         out: Any = CrossModalOutput()
         out.text_model_output, token_mask, out.speech_model_output, out.frame_mask = self.run_towers(

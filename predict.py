@@ -1,14 +1,18 @@
 """Emotions of recordings: a table on the terminal, or a file.
 
     python predict.py CHECKPOINT recording.wav interviews/            files, and folders with all that is in them
+    python predict.py CHECKPOINT recording.wav --text "I was so happy!" --history "Did they call you?"
     python predict.py CHECKPOINT utterances.csv --output out.csv      a table of recordings and words
     python predict.py CHECKPOINT --dialog one.wav two.wav --asr openai/whisper-base
+    python predict.py CHECKPOINT long.wav --window_seconds 5 --output long.srt --figure long.png
 
-CHECKPOINT is a folder that train.py wrote, or a name on the Hub. INPUT is any number of
+CHECKPOINT is a folder that train.py wrote, an ONNX file of export.py, or a name on the Hub. INPUT is any number of
     audio files and folders     the words are not known, unless --asr hears them, so the speech branch answers alone
     tables                      .csv, .tsv, .json, .jsonl or .parquet with a row for each utterance. Columns are known by
                                 name: audio (path, file ...), text (transcript ...), id, start and end in seconds, dialog
-                                and order, history (a list of earlier turns, oldest first)
+                                and order, history (a list of earlier turns, oldest first). --audio_column and
+                                --text_column name others. Any other columns go into the output. A line of JSON that is no
+                                row is left out and named
     datasets                    a folder that `save_to_disk` wrote, a folder of parquet files, or a name on the Hub, with
                                 such columns; all splits are answered, of one --subset where there are several
 Paths in a table are relative to it. Rows with the same dialog are its turns, and each is answered with the turns before it
@@ -17,8 +21,10 @@ as its history.
 A recording without words that is longer than --window_seconds is cut into windows, and each window is a row of the output.
 A row has: id; start and end in seconds; window and windows, its number and how many the recording has; text, the words that
 were read; modality, which is multimodal, or the one branch that answered (speech or text); prediction; one score for each
-class, which sum to 1; and checkpoint, dtype, asr and window_seconds, which say how it was made. Where one branch of a
-multimodal model answered and the training fitted no temperature, the scores are flat: only their order counts.
+class, which sum to 1; and checkpoint, dtype, asr and window_seconds, which say how it was made. Where the checkpoint leaves
+out long silences, heard names the parts that were heard, in seconds. Where one branch of a multimodal model answered, a
+sentence at the end says what its scores mean: without a temperature of the training they are flat, and only their order
+counts.
 
 A command that was stopped goes on when it is given again: rows that are in --output already are not computed again. An
 input that cannot be answered is left out and named at the end with the reason. Exit status: 0 for success, 1 if an input
@@ -51,9 +57,8 @@ OUTPUTS = (".csv", ".jsonl", ".srt", ".vtt")
 FIGURES = (".png", ".svg", ".pdf")
 
 
-def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Read and check the options; a mistake ends the process with a message."""
-    parser = command_parser("predict.py", "CHECKPOINT INPUT", __doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the inputs, what is read of them, how they are answered and where the answers go."""
     # Optional for argparse alone: without them `check_checkpoint` says how to get a checkpoint.
     parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help="folder, or name on the Hub")
     parser.add_argument("inputs", metavar="INPUT", nargs="*", help="audio file, folder, table, or dataset")
@@ -112,6 +117,12 @@ def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         help="answer one of N parts of the inputs, I from 0 to N - 1, and name --output after it. Dialogs stay whole. "
         "Processes of torchrun and accelerate launch take a part each by themselves",
     )
+
+
+def parse_args(argv=None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Read and check the options; a mistake ends the process with a message."""
+    parser = command_parser("predict.py", "CHECKPOINT INPUT", __doc__)
+    add_options(parser)
     args = parser.parse_intermixed_args(argv)
     check_checkpoint(parser, args.checkpoint)
     try:

@@ -21,7 +21,7 @@ from tiny_asr import write_tiny_asr
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from lemer import LemerModel, LemerPipeline, pipeline_lemer
+from lemer import LemerModel, LemerPipeline
 from lemer.pipeline_lemer import cut_evenly
 
 RATE = 16_000  # Hz
@@ -467,44 +467,6 @@ def test_a_unimodal_model_ignores_what_it_does_not_take_beside_what_it_takes(pip
 def test_a_checkpoint_that_is_not_trained_is_refused():
     with pytest.raises(ValueError, match="classifier, .*tonal_label_embeddings of this checkpoint are not trained"):
         LemerPipeline(LemerModel(tiny_config()), tiny_processor(), device="cpu")
-
-
-BOTH = {"audio": audio(CLIP), "text": TEXT}
-
-
-@pytest.mark.parametrize(
-    ("modality", "described", "answers", "missing"),
-    [
-        ("multimodal", "words", "text", {"audio": audio(CLIP)}),
-        ("multimodal", "recordings", "speech", {"text": TEXT}),
-        ("text", "words", "text", None),
-        ("speech", "recordings", "speech", None),
-    ],
-)
-def test_after_set_labels_the_branch_that_knows_the_labels_answers_alone(modality, described, answers, missing, caplog):
-    pipe = LemerPipeline(tiny_model(modality=modality), tiny_processor(), device="cpu")
-    examples = {"proud": ["great day"] if described == "words" else [audio(NOISE)]}
-    pipe.model.set_labels(["ang", "proud"], **{described: examples}, processor=pipe.processor)
-    assert pipe.model.untrained
-    opened = LemerPipeline(pipe.model, pipe.processor, device="cpu")
-    pipeline_lemer.logger.warning_once.cache_clear()
-    answer = opened(BOTH)
-    assert f"the {answers} branch answers alone" in caplog.text and "only their order counts" in caplog.text
-    assert modalities(answer) == {answers} and {one["label"] for one in answer} == {"ang", "proud"}
-    inputs = {"audio": CLIP, "sampling_rate": RATE} if answers == "speech" else {"text": TEXT}
-    cosines = pipe.model(**pipe.processor(**inputs, return_tensors="pt"))[f"{answers}_label_logits"][0]
-    expected = dict(zip(["ang", "proud"], cosines.softmax(-1).tolist(), strict=True))
-    assert {one["label"]: one["score"] for one in answer} == pytest.approx(expected, abs=1e-6)
-    if missing:
-        with pytest.raises(ValueError, match="cannot answer from .* alone: .*label_embeddings are not trained or set"):
-            opened(missing)
-
-
-def test_new_labels_drawn_at_random_answer_nothing():
-    model = tiny_model(train_label_embeddings=True)
-    model.set_labels(["ang", "proud"], words={"proud": ["great"]}, processor=tiny_processor())
-    with pytest.raises(ValueError, match="are not trained"):
-        LemerPipeline(model, tiny_processor(), device="cpu")
 
 
 def test_a_pipeline_without_a_processor_is_refused(pipe):
