@@ -20,6 +20,7 @@ from .fine_tuning import train_fold
 from .functional_fit import check_options, fit_runs
 from .options import FREE, SCORES, changed_settings, set_defaults, towers_of_fold
 from .second_stage import second_stage
+from .trackers import check_trackers
 
 # Of a run that was stopped.
 CONTINUE = "What is finished and the last state are safe, and the same command goes on from there"
@@ -38,6 +39,7 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
     """
     logging.disable_progress_bar()  # those of loading and saving weights, which takes moments
     recipe = get_recipe(args.recipe)
+    check_trackers(args.report_to)
     if recipe.fuses:
         _fuse(args, recipe)
         return
