@@ -35,7 +35,7 @@ SNIPPETS = [
     if language == "python"
 ]
 # Run by other tests: of the Makefile by CI, the others by those in tests/commands.
-ELSEWHERE = ("make", "pip", "lemer app", "lemer export", "python examples/finetune_with_trainer.py")
+ELSEWHERE = ("make", "pip", "lemer app", "lemer export", "python examples/")
 # The sub-commands of `lemer` and the modules whose `main` they run.
 MODULES = {
     ("train",): "lemer.train",
