@@ -102,7 +102,9 @@ def things(tmp_path_factory):
     )
     shutil.copy(speech / "preprocessor_config.json", folder / "HUBERT")
     demo = write_release(folder / "demo" / "corpus", sessions=5, dialogs_per_session=1)
-    shutil.copy(folder / "recording.wav", wav_file(demo, "Ses05F_impro01_F005"))
+    answered = demo / "Session5/sentences/wav/Ses05F_impro02/Ses05F_impro02_M005.wav"
+    answered.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder / "recording.wav", answered)
     shutil.copytree(folder / "CHECKPOINT", folder / "demo/runs/speech_and_words/fold5/seed0/checkpoint")
     return folder
 
@@ -166,7 +168,7 @@ def test_a_snippet_names_what_it_imports():
 
 def test_options_that_the_text_names_exist(capsys):
     text = re.sub(r"```.*?```", "", UNION, flags=re.DOTALL)
-    options = set(re.findall(r"`[^`\n]*?(--[a-z]\w*)", text)) - {"--nproc_per_node", "--dynamo_backend", "--cpu"}
+    options = set(re.findall(r"`[^`\n]*?(--[a-z]\w*)", text)) - {"--nproc_per_node", "--dynamo_backend", "--cpu", "--logdir"}
     for name in ("train", "pretrain", "predict", "publish"):
         with pytest.raises(SystemExit):
             run(["lemer", name, "--help"])
