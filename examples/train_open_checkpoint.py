@@ -23,7 +23,7 @@ from pathlib import Path
 from lemer.corpora.known import KNOWN
 
 FREE_TO_PASS_ON = ("CC BY 4.0", "CC BY-NC-SA 4.0", "ODbL 1.0")
-# Acted corpora say every sentence with every emotion, so no word is a key word, and the names describe the labels. The branch
+# Acted corpora say every sentence with every emotion, so no word is a key word, and names describe the labels. The branch
 # loss makes a model that answers from one modality as well.
 SETTINGS = ["--recipe", "C1", "--semantic_labels", "names", "--set", "branch_loss_weight=0.5"]
 
