@@ -15,35 +15,35 @@ from .configuration_lemer import TowerConfig, TowersAndLabels
 @strict
 class CrossModalConfig(TowersAndLabels, PreTrainedConfig):
     r"""
-    Configuration of [`CrossModalModel`], after Krishna 2021 (arXiv 2108.09669). That paper's abstract names the parts; the
+    Configuration of `CrossModalModel`, after Krishna 2021 (arXiv 2108.09669). That paper's abstract names the parts; the
     sizes are choices of this package.
 
     Args:
-        speech_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a wav2vec 2.0 conformer):
+        speech_config (dict or PreTrainedConfig, optional, defaults to a wav2vec 2.0 conformer):
             The speech tower: `wav2vec2-conformer`, `wav2vec2` or another encoder of that family.
-        text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to BERT):
+        text_config (dict or PreTrainedConfig, optional, defaults to BERT):
             The text tower: `bert` or another bidirectional encoder. Its width may differ from the speech tower's.
-        modality (`str`, defaults to `"multimodal"`):
+        modality (str, defaults to "multimodal"):
             `"multimodal"`, `"speech"` or `"text"`. A unimodal model has no tower and no branch for the other modality.
-        attention (`str`, defaults to `"cross"`):
+        attention (str, defaults to "cross"):
             What a branch attends to: `"cross"` the other branch, `"self"` itself. A unimodal model always attends to itself.
-        hidden_size (`int`, defaults to 256): Width of both branches and of the classifier's hidden layer.
-        kernel_size (`int`, defaults to 3): Positions that the convolution of each branch reads; odd.
-        num_attention_heads (`int`, defaults to 8): Heads of each attention, a divisor of `hidden_size`.
-        dropout (`float`, defaults to 0.1): Dropout after the classifier's hidden layer; there is none in the branches.
-        padding_safe (`bool`, defaults to `True`):
+        hidden_size (int, defaults to 256): Width of both branches and of the classifier's hidden layer.
+        kernel_size (int, defaults to 3): Positions that the convolution of each branch reads; odd.
+        num_attention_heads (int, defaults to 8): Heads of each attention, a divisor of `hidden_size`.
+        dropout (float, defaults to 0.1): Dropout after the classifier's hidden layer; there is none in the branches.
+        padding_safe (bool, defaults to True):
             Keep padding out of every speech frame (see `speech_encoder_lemer.py`). `False` restores the stock encoder,
             in which an utterance's answer depends on the batch it is in.
-        class_weights (`list[float]`, *optional*):
+        class_weights (list[float], optional):
             How often an utterance of each class counts in the losses, in the order of the classes; None: once.
-        attributes (`dict[str, list[float]]`, *optional*):
+        attributes (dict[str, list[float]], optional):
             Attributes that a head on the classifier's input predicts beside the classes, such as valence: name -> mean and
             deviation of the training split, which its outputs are scaled by. They come in alphabetical order. None: no head.
-        attribute_loss_weight (`float`, defaults to 1.0): Weight of 1 - CCC of the attributes.
-        temperatures (`dict[str, float]`, *optional*):
-            What the logits are divided by before their softmax is shown as scores, by modality, as in [`LemerConfig`].
-        checksums (`dict`, *optional*): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
-        id2label, label2id (`dict`, *optional*, default to `ang, hap, neu, sad`): The classes, in the order of the logits.
+        attribute_loss_weight (float, defaults to 1.0): Weight of 1 - CCC of the attributes.
+        temperatures (dict[str, float], optional):
+            What the logits are divided by before their softmax is shown as scores, by modality, as in `LemerConfig`.
+        checksums (dict, optional): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
+        id2label, label2id (dict, optional, default to ang, hap, neu, sad): The classes, in the order of the logits.
     """
 
     model_type = "lemer_cross_modal"

@@ -22,7 +22,7 @@ else:
 
 logger = logging.get_logger(__name__)
 
-# All of it in every saved config, whichever class was saved: one checkpoint opens through each of these Auto classes.
+# Every saved config has all of it, whichever class was saved, so that a checkpoint opens through each of these Auto classes.
 AUTO_MAP = {
     "AutoConfig": "configuration_lemer.LemerConfig",
     "AutoModel": "modeling_lemer.LemerModel",
@@ -33,11 +33,11 @@ AUTO_MAP = {
 # Order of the classes in logits, label embeddings and metrics. "hap" holds IEMOCAP's happy and excited.
 EMOTIONS = ("ang", "hap", "neu", "sad")
 
-# Speech towers from which `speech_encoder_lemer.py` keeps padding out; tested one by one.
+# Speech towers whose frames `speech_encoder_lemer.py` keeps free of padding. The tests try each of them.
 PADDING_SAFE = ("wav2vec2-conformer", "wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
 
 
-# Where the positions of a log-Mel lie, as fields of a speech tower's configuration. No layer of it is built.
+# The settings of a log-Mel as fields of a speech tower's configuration, for functionals. No layer is built from them.
 LOG_MEL_POSITIONS = {
     "front_end": "log_mel",
     "mel_mask_bands": 0,
@@ -49,7 +49,7 @@ LOG_MEL_POSITIONS = {
 
 
 def _check_front_end(speech: PreTrainedConfig, padding_safe: bool) -> None:
-    """A log-Mel front end is told by fields that transformers' own configurations do not have."""
+    """Check the fields of a log-Mel front end, which transformers' own configurations lack; a `ValueError` if wrong."""
     front_end = getattr(speech, "front_end", "waveform")
     if front_end == "waveform":
         return
@@ -140,7 +140,7 @@ class TowersAndLabels(ConfigBase):
 
     @property
     def custom_pipelines(self) -> dict:
-        """By which `pipeline` finds ours. Made anew at each call, since `pipeline` puts classes into what it is given."""
+        """The entry by which `pipeline` finds ours. Every call makes a new one, since `pipeline` writes into it."""
         ours = {"impl": "pipeline_lemer.LemerPipeline", "pt": ["AutoModelForAudioClassification"], "type": "multimodal"}
         return {"speech-emotion-recognition": ours}
 
@@ -162,7 +162,7 @@ class TowersAndLabels(ConfigBase):
 
     @property
     def answers_from_one_modality(self) -> bool:
-        """Whether speech alone or text alone is enough: in a multimodal model a branch answers, where it can."""
+        """Whether speech alone or text alone is enough. A multimodal model answers by a branch, if it has one."""
         has_branches = getattr(self, "use_label_embeddings", False) or getattr(self, "branch_loss_weight", 0) > 0
         return self.modality != "multimodal" or has_branches
 
@@ -171,7 +171,7 @@ class TowersAndLabels(ConfigBase):
         return (self.temperatures or {}).get(modality, 1.0)
 
     def scores_are_flat(self, modality: str) -> bool:
-        """Whether the scores of an answer are a softmax of bare cosines, of which the order counts and not the size."""
+        """Whether the scores of an answer are a softmax of bare cosines. Only their order counts then."""
         of_label_branch = modality != self.modality and not getattr(self, "branch_loss_weight", 0)
         return of_label_branch and modality not in (self.temperatures or {})
 
@@ -229,71 +229,71 @@ class TowersAndLabels(ConfigBase):
 @strict
 class LemerConfig(TowersAndLabels, PreTrainedConfig):
     r"""
-    Configuration of [`LemerModel`]; section and equation numbers are those of the LE-MER paper (arXiv 2309.02106).
+    Configuration of `LemerModel`; section and equation numbers are those of the LE-MER paper (arXiv 2309.02106).
 
     Args:
-        speech_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a wav2vec 2.0 conformer):
+        speech_config (dict or PreTrainedConfig, optional, defaults to a wav2vec 2.0 conformer):
             The speech tower: `wav2vec2-conformer`, `wav2vec2` or another encoder of that family.
             Its own field `front_end="log_mel"` (see `speech_encoder_lemer.py`) makes it read a log-Mel of the waveform. Then
             its field `mel_normalization` says what gets mean 0 and variance 1: all values of an `"utterance"`, as in the
             paper, each `"band"` of it (where the field is missing), or nothing (`"none"`).
-        text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to BERT):
+        text_config (dict or PreTrainedConfig, optional, defaults to BERT):
             The text tower: `bert` or another bidirectional encoder. Its width may differ from the speech tower's.
-        modality (`str`, defaults to `"multimodal"`):
+        modality (str, defaults to "multimodal"):
             `"multimodal"`, `"speech"` or `"text"`. A unimodal model has no tower for the other modality.
-        fusion (`str`, defaults to `"constraint"`):
+        fusion (str, defaults to "constraint"):
             What weights the speech frames of each token: `"constraint"` A_r, pulled towards A_l by a loss (row C1),
             `"sum"` A_r + A_l (C2), `"label"` A_l alone (C3), `"cross"` A_r alone (C4). Unused by a unimodal model.
-        use_label_embeddings (`bool`, defaults to `True`):
+        use_label_embeddings (bool, defaults to True):
             Compare tokens and frames with label embeddings (sections 2.1 and 2.2).
-        train_label_embeddings (`bool`, defaults to `False`):
+        train_label_embeddings (bool, defaults to False):
             Label embeddings are parameters instead of buffers, under the same names.
-        speech_label_space (`str`, defaults to `"projected"`):
+        speech_label_space (str, defaults to "projected"):
             Where frames meet tonal labels: `"projected"`, in the space of wav2vec 2.0's contrastive loss
             (`proj_codevector_dim` wide), `"codebook"`, among the code vectors themselves, which needs
             `codevector_dim` equal to the speech tower's width, or `"semantic"`, among BERT's hidden states, where the
             semantic labels serve as tonal ones (row B4); the projection into it is new.
-        semantic_size (`int`, *optional*, defaults to the text tower's width):
+        semantic_size (int, optional, defaults to the text tower's width):
             Width of the semantic space, to be given where `speech_label_space="semantic"` and there is no text tower.
-        label_centering (`str`, defaults to `"none"`):
+        label_centering (str, defaults to "none"):
             What is subtracted from the label embeddings before anything is compared with them: `"none"`, as the paper
             prints it, or `"labels"`, the mean of the labels of the branch. Means of many code vectors are nearly one
             vector, and what they share says nothing about the class.
-        keep_quantizer (`bool`, defaults to `True`):
+        keep_quantizer (bool, defaults to True):
             The model carries the codebook that the speech tower was pre-trained with, so that label embeddings and key
             frames can be made with any checkpoint. `False` where the tower has none.
-        padding_safe (`bool`, defaults to `True`):
+        padding_safe (bool, defaults to True):
             Keep padding out of every speech frame (see `speech_encoder_lemer.py`). `False` restores the stock encoder,
             in which an utterance's answer depends on the batch it is in.
-        speech_encoder (`str`, defaults to `"tower"`):
+        speech_encoder (str, defaults to "tower"):
             What reads the speech: `"tower"`, or `"functionals"`, fixed statistics of the log-Mel (`functionals_lemer.py`)
             for corpora too small for a tower, in a model of `modality="speech"` without label embeddings.
-        pooled_tokens (`str`, defaults to `"all"`):
+        pooled_tokens (str, defaults to "all"):
             Which tokens are compared with the labels, aligned and pooled: `"all"`, the paper's, or `"current"`, those of the
             current utterance, which earlier turns reach through BERT's attention alone.
-        classification_loss_weight (`float`, defaults to 1.0): Weight of loss_m (eq. 11, 12).
-        constraint_loss_weight (`float`, defaults to 0.5): Weight of loss_c (eq. 10, 12).
-        text_label_loss_weight (`float`, defaults to 0.2): Weight of loss_gt (eq. 3, 12).
-        speech_label_loss_weight (`float`, defaults to 0.2): Weight of loss_gs (eq. 6, 12).
-        class_weights (`list[float]`, *optional*):
+        classification_loss_weight (float, defaults to 1.0): Weight of loss_m (eq. 11, 12).
+        constraint_loss_weight (float, defaults to 0.5): Weight of loss_c (eq. 10, 12).
+        text_label_loss_weight (float, defaults to 0.2): Weight of loss_gt (eq. 3, 12).
+        speech_label_loss_weight (float, defaults to 0.2): Weight of loss_gs (eq. 6, 12).
+        class_weights (list[float], optional):
             How often an utterance of each class counts in the losses, in the order of the classes; None: once.
-        attributes (`dict[str, list[float]]`, *optional*):
+        attributes (dict[str, list[float]], optional):
             Attributes that a head on the classifier's input predicts beside the classes, such as valence: name -> mean and
             deviation of the training split, which its outputs are scaled by. They come in alphabetical order. None: no head.
-        attribute_loss_weight (`float`, defaults to 1.0): Weight of 1 - CCC of the attributes.
-        branch_loss_weight (`float`, defaults to 0.0):
+        attribute_loss_weight (float, defaults to 1.0): Weight of 1 - CCC of the attributes.
+        branch_loss_weight (float, defaults to 0.0):
             Weight of the cross-entropies of two classifiers that a multimodal model has then beside its own, one for each
             modality alone: the maximum of the tower's hidden states, classified as in a unimodal model. They answer where a
             modality is not given. The paper has none.
-        temperatures (`dict[str, float]`, *optional*):
+        temperatures (dict[str, float], optional):
             For "multimodal", "speech" and "text" the number that the logits of such an answer are divided by before their
             softmax is shown as scores. Fitted on validation utterances by `train.py`; the order of the scores stays.
-        label_words (`dict[str, list[str]]`, *optional*):
+        label_words (dict[str, list[str]], optional):
             For every label its key words, best first. Written when the label embeddings are built.
-        label_codes (`dict[str, list[list[int]]]`, *optional*):
+        label_codes (dict[str, list[list[int]]], optional):
             For every label its key frames' codes, best first; a code is one index for each group of the codebook.
-        checksums (`dict`, *optional*): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
-        id2label, label2id (`dict`, *optional*, default to `ang, hap, neu, sad`): The classes, in the order of the logits.
+        checksums (dict, optional): Of the files of a saved checkpoint; see `integrity_lemer.py`. None in a loaded model.
+        id2label, label2id (dict, optional, default to ang, hap, neu, sad): The classes, in the order of the logits.
     """
 
     model_type = "lemer"

@@ -170,7 +170,7 @@ def main(argv=None) -> int:
 
 
 def write(checkpoint: str, output: Path) -> None:
-    """Open a checkpoint, write it as ONNX, and say how well the file answers; errors as in [`export`] and of opening."""
+    """Open a checkpoint, write it as ONNX, and say how well the file answers; errors as in `export` and of opening."""
     with hold(output):
         from transformers import AutoModel
         from transformers.utils import logging

@@ -20,12 +20,12 @@ from .speech_encoder_lemer import extract_features
 
 logger = logging.get_logger(__name__)
 
-SHOWN_CODES = 100  # of a label made from recordings, written to the configuration
+SHOWN_CODES = 100  # how many codes of a label made from recordings are written to the configuration
 
 
 @contextmanager
 def _in_evaluation(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode for a while. One that is in it is not written to: other threads may be using it."""
+    """Put a module into evaluation mode for a while. Nothing is written to one that is: other threads may use it."""
     was_training = module.training
     if was_training:
         module.eval()
@@ -68,7 +68,7 @@ def frame_codes(model, input_values: torch.Tensor, input_values_mask: torch.Tens
 
 @torch.no_grad()
 def tonal_label_embeddings(model, codes: Mapping[str, Sequence | np.ndarray], label_names: Sequence[str]) -> torch.Tensor:
-    """L_s (C, d_q): for each label the mean of its K code vectors, projected if the model compares projected frames."""
+    """L_s (C, d_q): the mean of each label's K code vectors, projected where the model compares projected frames."""
     check_quantizer(model)
     quantizer = model.speech_quantizer
     vectors = quantizer.codevectors[0].unflatten(0, (quantizer.num_groups, quantizer.num_vars))  # (G, V, d / G)
@@ -120,7 +120,7 @@ def set_labels(model, labels: Sequence[str], words: Mapping, recordings: Mapping
     before = list(config.id2label.values())
     kept = [before.index(name) if name in before else None for name in labels]
 
-    # What can fail is computed first: a model is changed as a whole or not at all.
+    # Everything that can fail is computed first, so that a model is changed as a whole or not at all.
     tonal_from_words = config.uses_speech and config.speech_label_space == "semantic"
     new_rows = {"semantic_label_embeddings": {}, "tonal_label_embeddings": {}}
     if words:
@@ -142,10 +142,10 @@ def set_labels(model, labels: Sequence[str], words: Mapping, recordings: Mapping
             _new_classifier(model, classifier, len(labels))
         else:
             _select_classes(getattr(model, classifier), rows_kept)
-    config.temperatures = None  # fitted to the labels of before
-    described = {"label_words": words, "label_codes": {name: _commonest(found) for name, found in codes.items()}}
+    config.temperatures = None  # they were fitted to the old labels
+    described = {"label_words": words, "label_codes": {name: _commonest(frames) for name, frames in codes.items()}}
     described = {field: {**(getattr(config, field) or {}), **new} for field, new in described.items()}
-    config.label_words = config.label_codes = None  # of other labels than the next line names
+    config.label_words = config.label_codes = None  # they describe the old labels, which the next line replaces
     config.id2label, config.label2id = dict(enumerate(labels)), {name: index for index, name in enumerate(labels)}
     for field, lists in described.items():
         if any(lists.get(name) for name in labels):

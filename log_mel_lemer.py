@@ -14,23 +14,23 @@ MEL_RATE = 16_000  # Hz
 MEL_BANDS = 80
 MEL_WINDOW = 400  # samples, 25 ms
 MEL_STEP = 160  # samples, 10 ms
-MEL_FFT = 512  # points; at 400 the narrowest bands would fall between two bins
-MEL_FLOOR = 1e-5  # of a band's energy, before the logarithm; samples have unit variance
+MEL_FFT = 512  # points; with 400 the narrowest bands would fall between two frequencies of the transform
+MEL_FLOOR = 1e-5  # the least energy of a band, before the logarithm; samples have unit variance
 MEL_MASKS = 2  # SpecAugment's masks in time, and as many in frequency
 
 
 @cache
 def _mel_filters() -> np.ndarray:
-    """Triangular filters from 0 Hz to half the rate, (bins, 80)."""
+    """Triangular filters (frequencies, 80) from 0 Hz to half the sampling rate."""
     filters = mel_filter_bank(MEL_FFT // 2 + 1, MEL_BANDS, 0.0, MEL_RATE / 2, MEL_RATE, mel_scale="slaney")
     return filters.astype(np.float32)
 
 
 def log_mel(samples: torch.Tensor) -> torch.Tensor:
-    """Natural logarithm of the energy in 80 Mel bands of 16 kHz samples (B, S), Hann window, in float32: (B, 80, P)."""
+    """Natural logarithm of the energy in 80 Mel bands, (B, 80, P) in float32, of samples (B, S) at 16 kHz; Hann window."""
     with torch.autocast(samples.device.type, enabled=False):
         window = torch.hann_window(MEL_WINDOW, device=samples.device)
-        spectrum = torch.fft.rfft(samples.float().unfold(-1, MEL_WINDOW, MEL_STEP) * window, MEL_FFT)  # (B, P, bins)
+        spectrum = torch.fft.rfft(samples.float().unfold(-1, MEL_WINDOW, MEL_STEP) * window, MEL_FFT)  # (B, P, frequencies)
         power = torch.view_as_real(spectrum).square().sum(-1)
         filters = torch.from_numpy(_mel_filters()).to(samples.device)
         return (power @ filters).clamp(min=MEL_FLOOR).log().transpose(1, 2)
@@ -39,13 +39,13 @@ def log_mel(samples: torch.Tensor) -> torch.Tensor:
 class LogMelLayer(nn.Module):
     """First layer of a CNN encoder: log-Mel, normalised over the real positions of each utterance, SpecAugment in training.
 
-    It has no parameters. Those of the convolution that stood here are kept, unused, so that a checkpoint has the keys that
-    transformers' own classes look for.
+    The layer stands in the place of a convolution. It keeps that convolution's parameters without using them, so that a
+    checkpoint has all the keys that transformers' own classes look for.
     """
 
-    normalization: str  # over what the values get mean 0 and variance 1: "utterance", "band" of an utterance, or "none"
-    mask_bands: int  # bands that a mask hides at most
-    mask_share: float  # share of the utterance that a mask hides at most
+    normalization: str  # what gets mean 0 and variance 1: a whole "utterance", each "band" of it, or "none"
+    mask_bands: int  # the most bands that a mask hides
+    mask_share: float  # the largest share of the utterance that a mask hides
 
     @torch.no_grad()
     def forward(self, samples: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:

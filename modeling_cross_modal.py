@@ -1,7 +1,7 @@
 """Cross-modal attention with statistics pooling for emotion recognition, after Krishna 2021 (arXiv 2108.09669).
 
 Only that paper's abstract was at hand: two pre-trained towers, attention in both directions between speech and words,
-statistics pooling, early fusion, and unimodal models beside it. Everything finer is this package's choice.
+statistics pooling, early fusion, and unimodal models to compare with. All details are this package's choice.
 
 This file travels with every checkpoint.
 
@@ -28,16 +28,18 @@ logger = logging.get_logger(__name__)
 @dataclass
 class CrossModalOutput(ModelOutput):
     """
-    What [`CrossModalModel`] returns. Values at padded tokens or frames mean nothing; no softmax and no statistic saw them.
+    What `CrossModalModel` returns.
+
+    Values at padded tokens and frames mean nothing, and no softmax or statistic reads them.
 
     Attributes:
         loss: the cross-entropy, and the weighted attribute loss if there is one; with `labels`.
         logits (B, C): classification scores.
         classification_loss: the cross-entropy alone.
-        attributes (B, A), attribute_loss: predicted attributes on the scale of the corpus, and 1 - CCC of them, unweighted;
-            with `attributes` in the configuration.
+        attributes (B, A): predicted attributes on the scale of the corpus; with `attributes` in the configuration.
+        attribute_loss: 1 - CCC of them, unweighted.
         pooler_output (B, 4 D): mean and standard deviation over tokens, then over frames; (B, 2 D) in a unimodal model.
-        frame_mask (B, F): True where a frame is real; `attention_mask` says it of tokens.
+        frame_mask (B, F): True where a frame is real. For tokens `attention_mask` says so.
         text_attentions (B, h, T, M), speech_attentions (B, h, F, M): what tokens and frames attend to; each row sums to 1
             over real positions. M is F and T with cross-modal attention, T and F with self-attention. With
             `output_attentions`.
@@ -64,8 +66,8 @@ def statistics_pooling(values: torch.Tensor, mask: torch.Tensor, eps: float = 1e
     """
     Mean and standard deviation of (B, N, D) over the positions where `mask` (B, N) is True, (B, 2 D).
 
-    The deviation is the square root of the variance (divided by N, not N - 1) plus `eps`: one position has one, and its
-    gradient is finite where all positions are equal. Sums run in float32.
+    The deviation is the square root of `eps` plus the variance, which is the mean square (divided by N, not by N - 1). So it
+    exists for a single position, and its gradient is finite where all positions are equal. Sums run in float32.
     """
     padding, count = ~mask[..., None], mask.sum(1, keepdim=True)  # (B, N, 1), (B, 1)
     hidden = values.float().masked_fill(padding, 0.0)
@@ -157,7 +159,7 @@ class CrossModalModel(TwoTowerModel):
         Args:
             speech: Folder or Hub name of a wav2vec 2.0 checkpoint or of a finished model; None for `modality="text"`.
             text: Folder or Hub name of a BERT checkpoint or of a finished model; None for `modality="speech"`.
-            **config: Fields of [`CrossModalConfig`]; `speech_config` and `text_config` are dicts of changes to the towers'
+            **config: Fields of `CrossModalConfig`; `speech_config` and `text_config` are dicts of changes to the towers'
                 own.
         """
         towers = load_towers(speech, text, config)
@@ -182,7 +184,7 @@ class CrossModalModel(TwoTowerModel):
     ) -> CrossModalOutput:
         r"""
         Args:
-            input_values (B, S): samples at 16 kHz, normalised per utterance as [`LemerProcessor`] does.
+            input_values (B, S): samples at 16 kHz, normalised per utterance as `LemerProcessor` does.
             input_ids (B, T): tokens of the earlier turns and the current one.
             input_values_mask (B, S): nonzero where a sample is real. None: all are.
             attention_mask (B, T): nonzero where a token is real. None: all are.

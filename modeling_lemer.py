@@ -31,21 +31,22 @@ logger = logging.get_logger(__name__)
 @dataclass
 class LemerOutput(ModelOutput):
     """
-    What [`LemerModel`] returns. Values at padded tokens or frames mean nothing; no mean, maximum, softmax or loss saw them.
+    What `LemerModel` returns.
+
+    Values at padded tokens and frames mean nothing, and no mean, maximum, softmax or loss reads them.
 
     Attributes:
         loss: eq. 12, the weighted sum of the losses below; with `labels`.
-        logits (B, C): classification scores; of the one branch that could answer where a modality was not given.
+        logits (B, C): classification scores. Where one modality was not given, those of the other one's branch.
         text_label_logits, speech_label_logits (B, C): mean of G_t over tokens, of G_s over frames (eq. 2 and 5),
             cosines from -1 to 1.
-        text_branch_logits, speech_branch_logits (B, C): scores of each modality alone, of the branch classifiers.
+        text_branch_logits, speech_branch_logits (B, C): scores of the branch classifiers, each from one modality alone.
         classification_loss, constraint_loss, text_label_loss, speech_label_loss: eq. 11, 10, 3 and 6, unweighted.
-        attributes (B, A), attribute_loss: predicted attributes on the scale of the corpus, and 1 - CCC of them, unweighted;
-            with `attributes` in the configuration.
-        pooler_output (B, d_t + d_s): the vector v that is classified; (B, d_t) or (B, d_s) in a unimodal model, the
-            standardised functionals (B, 840) where they read the speech.
+        attributes (B, A): predicted attributes on the scale of the corpus; with `attributes` in the configuration.
+        attribute_loss: 1 - CCC of them, unweighted.
         branch_loss: the cross-entropies of the branch classifiers, added up, unweighted.
-        pooler_output (B, d_t + d_s): the vector v that is classified; (B, d_t) or (B, d_s) in a unimodal model.
+        pooler_output (B, d_t + d_s): the vector v that is classified; (B, d_t) or (B, d_s) in a unimodal model, and the
+            standardised functionals (B, 840) of a model that reads speech by them.
         label_token_attentions (B, T, C): G_t, eq. 1.
         label_frame_attentions (B, F, C): G_s, eq. 4.
         token_mask (B, T), frame_mask (B, F): True where a token is pooled (see `pooled_tokens`), where a frame is real.
@@ -102,7 +103,7 @@ def label_attention(hidden_states: torch.Tensor, label_embeddings: torch.Tensor)
     return hidden_states @ label_embeddings.T  # (B, N, C)
 
 
-def centred_labels(label_embeddings: torch.Tensor) -> torch.Tensor:
+def centered_labels(label_embeddings: torch.Tensor) -> torch.Tensor:
     """Label embeddings (C, d) without the mean of those that are set; a label that is not set stays 0."""
     is_set = label_embeddings.any(1, keepdim=True)  # (C, 1)
     mean = label_embeddings.sum(0) / is_set.sum().clamp(min=1)  # (d,)
@@ -133,7 +134,7 @@ class BilinearAlignment(nn.Module):
     """
     Cross-modal attention of tokens to frames (eq. 7), A_r = softmax over frames of H_t W^T H_s^T with W (d_s, d_t).
 
-    As printed, H_t H_s^T W, the shapes do not multiply; this is the bilinear form that the text describes.
+    The paper prints H_t H_s^T W, whose shapes do not multiply. This is the bilinear form that its text describes.
     """
 
     def __init__(self, speech_size: int, text_size: int):
@@ -165,7 +166,7 @@ class LemerModel(TwoTowerModel):
         speech_label_projection: Linear d_s -> d_q, the pre-training checkpoint's `project_hid`; trainable.
         speech_quantizer, speech_code_projection: the checkpoint's codebook and `project_q`; frozen, not run by `forward`,
             kept so that label embeddings and key frames can be made with any checkpoint.
-        speech_functionals: with `speech_encoder="functionals"`, what reads the speech in the place of a tower.
+        speech_functionals: reads the speech in the place of a tower, with `speech_encoder="functionals"`.
         cross_attention: W of eq. 7, (d_s, d_t).
         classifier: Linear to the C classes.
         attribute_head: Linear to the attributes, with `attributes` in the configuration.
@@ -233,7 +234,7 @@ class LemerModel(TwoTowerModel):
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
         if isinstance(module, LemerModel):
-            # Those that are trained start at random (rows A3 and B3), those that are not are 0 until they are set.
+            # Label embeddings that are trained start at random (rows A3 and B3). The others are 0 until they are set.
             start = init.normal_ if module.config.train_label_embeddings else init.zeros_
             for embeddings in module._label_embeddings().values():
                 start(embeddings)
@@ -241,7 +242,8 @@ class LemerModel(TwoTowerModel):
             init.zeros_(module.mean)
             init.ones_(module.scale)
         elif isinstance(module, BilinearAlignment):
-            # Scores of unit variance for layer-normed towers of any width: neither uniform nor saturated at the start.
+            # Scores have unit variance over towers of any width that end in a layer norm. So the attention is neither
+            # uniform nor saturated at the start.
             init.normal_(module.weight, std=module.weight.numel() ** -0.5)
         elif isinstance(module, Wav2Vec2GumbelVectorQuantizer):
             init.normal_(module.weight_proj.weight, mean=0.0, std=1.0)
@@ -323,9 +325,9 @@ class LemerModel(TwoTowerModel):
         set_labels(self, labels, words or {}, recordings or {}, processor)
 
     def compared_labels(self, name: str) -> torch.Tensor:
-        """The label embeddings (C, d) of that name as tokens or frames are compared with them: centred, if so configured."""
+        """The label embeddings (C, d) of that name as tokens or frames meet them: centered, if so configured."""
         embeddings = getattr(self, name)
-        return centred_labels(embeddings) if self.config.label_centering == "labels" else embeddings
+        return centered_labels(embeddings) if self.config.label_centering == "labels" else embeddings
 
     def _register_labels(self, name: str, labels: int, size: int):
         if size == 0:
@@ -347,7 +349,7 @@ class LemerModel(TwoTowerModel):
             speech: Folder or Hub name of a wav2vec 2.0 checkpoint, best a `...ForPreTraining` one, or of a finished model
                 whose speech tower, codebook and projections are taken; None for `modality="text"`.
             text: Folder or Hub name of a BERT checkpoint, or of a finished model; None for `modality="speech"`.
-            **config: Fields of [`LemerConfig`]; `speech_config` and `text_config` are dicts of changes to the towers' own.
+            **config: Fields of `LemerConfig`; `speech_config` and `text_config` are dicts of changes to the towers' own.
         """
         towers = load_towers(speech, text, config)
         with_codes = config.get("use_label_embeddings", True) and config.get("speech_label_space") != "semantic"
@@ -391,7 +393,7 @@ class LemerModel(TwoTowerModel):
     ) -> LemerOutput:
         r"""
         Args:
-            input_values (B, S): samples at 16 kHz, normalised per utterance as [`LemerProcessor`] does.
+            input_values (B, S): samples at 16 kHz, normalised per utterance as `LemerProcessor` does.
             input_ids (B, T): tokens of the earlier turns and the current one.
             input_values_mask (B, S): nonzero where a sample is real. None: all are.
             attention_mask (B, T): nonzero where a token is real. None: all are.
@@ -463,7 +465,7 @@ class LemerModel(TwoTowerModel):
     def _fuse_and_classify(self, out: Any, with_constraint: bool, with_attentions: bool) -> None:
         """Section 2.3: the vector v of both modalities and its classification; of one modality, what it can answer alone."""
         if out.pooler_output is not None:
-            pass  # the functionals
+            pass  # the functionals are classified as they are
         elif out.text_model_output is not None and out.speech_model_output is not None:
             out.pooler_output = self._fuse(out, with_constraint, with_attentions)  # v (B, d_t + d_s)
         elif self.config.modality == "text":

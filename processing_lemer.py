@@ -244,7 +244,7 @@ class LemerProcessor(ProcessorMixin):
         Process one utterance or several into one padded batch.
 
         Args:
-            audio: One clip in any form that [`load_audio`] takes, or a list of clips. An array is always one clip.
+            audio: One clip in any form that `load_audio` takes, or a list of clips. An array is always one clip.
             text (`str` or `list[str]`): The current turn of every utterance. An empty text becomes its special tokens alone.
             history (`list[str]` or `list[list[str]]`):
                 Earlier turns of the dialog, oldest first. Tuples, arrays and columns of strings are taken as lists are.

@@ -66,7 +66,7 @@ def words_of_tokens(tokenizer, text: str, ids: list[int]) -> tuple[np.ndarray, n
 
 
 def _of_text(tokenizer, text: str, batch, attentions: torch.Tensor) -> dict[str, np.ndarray]:
-    """The arrays of [`label_attentions`] that are of the words, from G_t (1, T, C)."""
+    """The arrays of `label_attentions` that are of the words, from G_t (1, T, C)."""
     ids = batch["input_ids"][0].tolist()
     segments = batch["token_type_ids"][0].cpu().numpy() if "token_type_ids" in batch else np.zeros(len(ids))
     attention = attentions[0].float().cpu().numpy()  # (T, C)
@@ -95,7 +95,7 @@ def label_attentions(model, processor, audio=None, text: str | None = None, hist
         history: the earlier turns, oldest first, or None.
 
     Returns:
-        arrays by name: `labels` (C,), and those of [`occlusion`]. With audio also `samples` (S,), `sampling_rate` in Hz,
+        arrays by name: `labels` (C,), and those of `occlusion`. With audio also `samples` (S,), `sampling_rate` in Hz,
         `frame_times` (F,) in seconds of the recording and `label_frame_attentions` (F, C). With text also `tokens` (T,),
         `is_current` (T,), which is False in the history, `label_token_attentions` (T, C), and `label_word_attentions`
         (W, C), the mean over the pieces of each word; NaN for a word that did not fit into the model.
@@ -137,7 +137,7 @@ def label_attentions(model, processor, audio=None, text: str | None = None, hist
 
 def draw_label_attentions(arrays: dict, label: str | None = None):
     """
-    Draw the arrays of [`label_attentions`].
+    Draw the arrays of `label_attentions`.
 
     Args:
         label: the label whose score the bars are of; None for the one that was answered.
@@ -222,10 +222,10 @@ def label_attention_figure(model, processor, audio=None, text=None, history=None
     """
     Draw what decided the answer for one utterance.
 
-    The arguments are those of [`label_attentions`] and [`draw_label_attentions`].
+    The arguments are those of `label_attentions` and `draw_label_attentions`.
 
     Returns:
-        the figure, and the arrays of [`label_attentions`].
+        the figure, and the arrays of `label_attentions`.
     """
     arrays = label_attentions(model, processor, audio, text, history)
     return draw_label_attentions(arrays, label)[0], arrays

@@ -93,7 +93,7 @@ def key_frame_sounds(model, processor, recordings: Iterable) -> dict[str, KeyFra
             first is taken.
 
     Returns:
-        label -> [`KeyFrameSound`], without samples if none of its codes occurs.
+        label -> `KeyFrameSound`, without samples if none of its codes occurs.
 
     Raises:
         ValueError: the model's labels have no key frames, or there is no recording.
@@ -143,7 +143,7 @@ def label_figure(
 
     Args:
         words: label -> key words, best first; or None.
-        sounds: label -> [`KeyFrameSound`], or None.
+        sounds: label -> `KeyFrameSound`, or None.
         max_frequency: the highest frequency of the spectrograms, in Hz.
 
     Returns:

@@ -22,7 +22,7 @@ def answering_modality(model, audio, text) -> str:
 
 
 def parts_of(length: int, rate: int) -> np.ndarray:
-    """Bounds (P + 1,), in samples, of equal parts of about [`PART_SECONDS`], or of more where there would be too many."""
+    """Bounds (P + 1,), in samples, of equal parts of about `PART_SECONDS`, or of more where there would be too many."""
     count = min(MOST, max(1, round(length / rate / PART_SECONDS)))
     return np.linspace(0, length, count + 1).round().astype(int)
 
@@ -37,7 +37,7 @@ def occlusion(
     Seconds are left out in steps of half a second, and each half second gets the mean of the two seconds that it lies in:
     one half of a sound may decide as well as both. A second is cut out, so that no silence takes its place, after the
     recording is normalised, so that what is left stays as it was. Where nothing would be left there is silence. There are
-    at most [`MOST`] parts, which are longer in a long recording, and as many groups of words, which share their effect.
+    at most `MOST` parts, which are longer in a long recording, and as many groups of words, which share their effect.
 
     Args:
         samples: (S,) at the processor's rate, or None.

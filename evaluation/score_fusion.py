@@ -35,7 +35,7 @@ def fuse_runs(first: Path, second: Path, output: Path) -> dict:
         output: folder of the fused run.
 
     Returns:
-        the row, as [`summarise`] gives it.
+        the row, as `summarise` gives it.
 
     Raises:
         ValueError: a run is unfinished or damaged; the runs differ in corpus, transcripts, split, rule of selection, folds,

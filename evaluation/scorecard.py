@@ -19,7 +19,7 @@ def score_logits(logits: np.ndarray, labels: np.ndarray, names: Sequence[str]) -
         names: of the C classes.
 
     Returns:
-        What [`emotion_scores`] gives, `intervals` (95 %, see [`bootstrap_intervals`]) and `calibration_error` of the softmax
+        What `emotion_scores` gives, `intervals` (95 %, see `bootstrap_intervals`) and `calibration_error` of the softmax
         of the logits.
     """
     scores = emotion_scores(labels, logits.argmax(1), names)

@@ -108,7 +108,7 @@ def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool
     Args:
         title: heading of the table.
         runs: the results of every fold and seed.
-        summary: as [`summarise`] gives it.
+        summary: as `summarise` gives it.
         comparable: whether the run was scored on the same utterances as the paper.
     """
     lines = [f"## {title}", "", "| | WA | UA | macro-F1 | utterances |", "|---|---|---|---|---|"]

@@ -84,9 +84,9 @@ def key_words(
     dialogs: Sequence[str] | None = None,
 ) -> dict[str, list[str]]:
     """
-    The k words of every class with the highest TF-IDF ([`class_tfidf`]), best first.
+    The k words of every class with the highest TF-IDF (`class_tfidf`), best first.
 
-    A word of a single dialog tells that dialog's topic and no emotion, so a key word occurs in at least [`LEAST_DIALOGS`]
+    A word of a single dialog tells that dialog's topic and no emotion, so a key word occurs in at least `LEAST_DIALOGS`
     dialogs of its class. Where the class has fewer than 61 dialogs, a twentieth of them is enough.
 
     Args:
@@ -146,7 +146,7 @@ def key_codes(
     codes: Iterable[tuple[int, np.ndarray]], label_names: Sequence[str], k: int = 100
 ) -> dict[str, list[list[int]]]:
     """
-    The k codes of every class with the highest TF-IDF ([`class_tfidf`]), best first.
+    The k codes of every class with the highest TF-IDF (`class_tfidf`), best first.
 
     Args:
         codes: the class index and the codes (F, G) of every training utterance, in any order.

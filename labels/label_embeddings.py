@@ -108,7 +108,7 @@ def label_cosines(model) -> dict[str, list[list[float]]]:
 
 
 def format_cosines(cosines: dict[str, list[list[float]]], names: list[str]) -> str:
-    """The result of [`label_cosines`] as lines of text, each pair of labels once."""
+    """The result of `label_cosines` as lines of text, each pair of labels once."""
     lines = []
     for kind, rows in cosines.items():
         pairs = [f"{names[a]}-{names[b]} {rows[a][b]:.3f}" for a in range(len(names)) for b in range(a + 1, len(names))]

@@ -48,7 +48,7 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
 
 def replace_files(contents: Mapping[str | Path, str | bytes]) -> None:
     """
-    Write several files like [`write_atomically`]: if one of them cannot be written, all of them keep their old content.
+    Write several files like `write_atomically`: if one of them cannot be written, all of them keep their old content.
 
     Every file is first written under a temporary name in its own folder. Only a kill while these are renamed can leave some
     files new and others old.
@@ -81,7 +81,7 @@ FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def format_csv(header: Iterable[str], rows: Iterable[Iterable], quoting: Literal[0, 2] = csv.QUOTE_MINIMAL) -> str:
-    """The text of a CSV file; every text in it, which a number is not, is written by [`as_cell`]."""
+    """The text of a CSV file; every text in it, which a number is not, is written by `as_cell`."""
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n", quoting=quoting)
     for row in (header, *rows):
@@ -91,7 +91,7 @@ def format_csv(header: Iterable[str], rows: Iterable[Iterable], quoting: Literal
 
 def as_cell(text: str) -> str:
     """
-    Text for a cell of a CSV file that no spreadsheet computes; [`from_cell`] gives it back.
+    Text for a cell of a CSV file that no spreadsheet computes; `from_cell` gives it back.
 
     What would be taken for a formula gets an apostrophe before it, which a spreadsheet hides.
     """
@@ -99,7 +99,7 @@ def as_cell(text: str) -> str:
 
 
 def from_cell(text: str) -> str:
-    """The text that [`as_cell`] was given."""
+    """The text that `as_cell` was given."""
     return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULAS) else text
 
 

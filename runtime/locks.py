@@ -61,13 +61,13 @@ def hold(path: str | Path, patience: float = 0) -> Iterator[None]:
 @contextmanager
 def hold_for_all(path: str | Path, is_main_process: bool, wait: bool = False) -> Iterator[None]:
     """
-    [`hold`] for a run of several processes, all of which call this; the main process takes the lock for all of them.
+    `hold` for a run of several processes, all of which call this; the main process takes the lock for all of them.
 
     Args:
         wait: wait for another run that holds the lock, however long that takes.
 
     Raises:
-        InUse, OSError: in every process, as [`hold`].
+        InUse, OSError: in every process, as `hold`.
     """
     from accelerate.utils import broadcast_object_list  # loads torch, which a command of one process need not wait for
 

@@ -22,7 +22,7 @@ def keep_freed_memory(largest: int = 2**26) -> bool:
     process keeps the memory that it holds at its peak until it ends.
 
     Args:
-        largest: keep blocks of up to this many bytes. [`EVERYTHING`] is faster for long recordings, but the gaps between
+        largest: keep blocks of up to this many bytes. `EVERYTHING` is faster for long recordings, but the gaps between
             blocks can take half as much memory again in a training step, and as much again in a forward pass over minutes
             of speech. With the default of 64 MiB they take a hundredth.
 
@@ -68,7 +68,7 @@ def set_up_process(largest: int | None = 2**26) -> None:
     Set up a process that runs models: it keeps freed memory, and on a GPU it does not use the attention of cuDNN.
 
     Args:
-        largest: keep blocks of up to this many bytes, see [`keep_freed_memory`]; None leaves the C library as it is.
+        largest: keep blocks of up to this many bytes, see `keep_freed_memory`; None leaves the C library as it is.
     """
     if largest is not None:
         keep_freed_memory(largest)

@@ -55,10 +55,10 @@ def run_command(
         work: what the command does; it returns the status, or None for 0.
         safe: a sentence for a command that was stopped: what is kept, and how to continue.
         failure: the status after an error that is the user's to mend.
-        describe: what the line says of such an error; by default [`describe_error`].
+        describe: what the line says of such an error; by default `describe_error`.
 
     Returns:
-        0, `failure` after an error that [`is_user_error`], 130 after Ctrl-C, 143 after SIGTERM. All other errors keep their
+        0, `failure` after an error that `is_user_error`, 130 after Ctrl-C, 143 after SIGTERM. All other errors keep their
         traceback.
     """
     try:
@@ -110,7 +110,7 @@ def say(line: str) -> None:
 @contextmanager
 def terminating(request: Callable[[], None] | None = None) -> Iterator[None]:
     """
-    Within the block, SIGTERM raises [`Terminated`], or calls `request` where there is one.
+    Within the block, SIGTERM raises `Terminated`, or calls `request` where there is one.
 
     Nothing changes in other threads than the main one, where Python handles no signals, and in forked processes.
     """

@@ -47,7 +47,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
 
     Args:
         args: options of train.py, with the defaults filled in.
-        protocol: settings of the run, see [`prepare_model`].
+        protocol: settings of the run, see `prepare_model`.
         dataset: labelled utterances of all sessions, rows of the corpus schema.
         fold: the session held out.
         speech, text: folders or names of the towers.
@@ -212,7 +212,7 @@ class FineTuning(Task):
     def settings(self) -> dict:
         return self.shown
 
-    def describe_update(self, gradient_norm: torch.Tensor) -> dict[str, float]:
+    def describe_update(self) -> dict[str, float]:
         return {f"lr_{group['name']}": group["lr"] for group in self.optimizer.param_groups}
 
 

@@ -172,7 +172,7 @@ class MaskedPrediction(nn.Module):
         """
         Args:
             input_values, input_values_mask (B, S): samples, and 1 where they are real.
-            masked (B, F), negatives (M, K): as [`draw_batch`] makes them.
+            masked (B, F), negatives (M, K): as `draw_batch` makes them.
         """
         model = self.model
         output, _ = encode_speech(model.base_model, input_values, input_values_mask, mask_time_indices=masked)

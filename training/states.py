@@ -197,7 +197,7 @@ def save_generators(path: Path) -> None:
 
 
 def load_generators(path: Path) -> None:
-    """Set this process's random generators as [`save_generators`] found them."""
+    """Set this process's random generators as `save_generators` found them."""
     with safe_open(path, framework="pt") as file:
         tensors, others = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
     version, gauss = json.loads(others["python"])

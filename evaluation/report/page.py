@@ -189,7 +189,7 @@ def figure_paths(sections: list[Section]) -> dict[str, Figure]:
 
 
 def render_markdown(page: Page) -> str:
-    """The report as Markdown: all tables first, then the figures, as links to [`figure_paths`], then the commands."""
+    """The report as Markdown: all tables first, then the figures, as links to `figure_paths`, then the commands."""
     lines = [f"# {_plain(page.title)}", ""]
     for note in page.notes:
         lines += [_plain(note), ""]

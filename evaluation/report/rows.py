@@ -29,7 +29,7 @@ class Row:
         description: of the recipe.
         changes: settings that differ from those of the recipe.
         paper: the paper's WA and UA in per cent, if the run is a row of the paper with nothing changed.
-        summary: as [`summarise`] gives it.
+        summary: as `summarise` gives it.
         pooled: scores, recalls, confusion matrix and number of utterances of all folds as one test set.
         styles: "improvised" and "scripted" -> WA, UA and number of utterances.
     """

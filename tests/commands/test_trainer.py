@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from hub_server import Account, HubServer
+from strangers import run_stranger
 from tiny import perturb, tiny_batch, tiny_model, tiny_processor
 from transformers import AutoModel, AutoProcessor, Trainer, TrainingArguments
 
@@ -47,14 +48,18 @@ def folder(tmp_path_factory):
     return folder
 
 
-def finetune(folder, output, *options, launcher=("-c", WITHOUT_PACKAGE), **environment) -> subprocess.CompletedProcess:
-    command = [sys.executable, *launcher, str(SCRIPT), "--checkpoint", str(folder / "checkpoint")]
-    command += ["--dataset", str(folder / "data"), "--output_dir", str(output), "--num_train_epochs", "2", "--use_cpu"]
-    command += ["--per_device_train_batch_size", "2", "--report_to", "none", "--disable_tqdm", "true", *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=180)
+def finetune(folder, output, *options, launcher=None, **environment) -> None:
+    """Run the script, as a stranger or by a launcher with variables that are read at import."""
+    command = [str(SCRIPT), "--checkpoint", str(folder / "checkpoint"), "--dataset", str(folder / "data"), "--use_cpu"]
+    command += ["--output_dir", str(output), "--num_train_epochs", "2", "--per_device_train_batch_size", "2"]
+    command += ["--report_to", "none", "--disable_tqdm", "true", *options]
+    if launcher is None:
+        done = run_stranger(WITHOUT_PACKAGE, command, folder)
+    else:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        command = [sys.executable, *launcher, *command]
+        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +135,7 @@ def test_the_script_reads_folders_of_recordings_without_torchcodec(tmp_path):
             (tmp_path / "data" / split / emotion).mkdir(parents=True)
             for number in range(count):
                 soundfile.write(tmp_path / "data" / split / emotion / f"{number}.wav", noise[: 2000 + 100 * number], 16_000)
-    caches = {"HF_DATASETS_CACHE": str(tmp_path / "cache")}
-    finetune(tmp_path, tmp_path / "tuned", "--num_train_epochs", "1", **caches)
+    finetune(tmp_path, tmp_path / "tuned", "--num_train_epochs", "1")
     assert LemerModel.from_pretrained(tmp_path / "tuned").config.id2label == {0: "joy", 1: "rage"}
 
 
@@ -140,7 +144,7 @@ def test_what_the_script_pushes_without_the_package_is_whole(folder):
         client = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_ann", "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
         client["HF_HOME"] = str(folder / "hub_home")
         push = ("--push_to_hub", "--hub_model_id", "ann/tuned", "--num_train_epochs", "1")
-        finetune(folder, folder / "pushed", *push, **client)
+        finetune(folder, folder / "pushed", *push, launcher=("-c", WITHOUT_PACKAGE), **client)
         files = hub.repositories["ann/tuned"].files
     code = {"configuration", "modeling", "processing", "pipeline", "speech_encoder", "labels", "towers"}
     assert {f"{part}_lemer.py" for part in code} <= set(files)
@@ -161,7 +165,7 @@ def test_the_script_reads_a_plain_folder_of_recordings_without_torchcodec(folder
                 path = folder / "recordings" / split / name / f"{number}.wav"
                 soundfile.write(path, rng.normal(0, 0.1, 1600 + 100 * number), 16_000)
     options = ("--dataset", str(folder / "recordings"), "--num_train_epochs", "1")
-    finetune(folder, folder / "of_recordings", *options, HF_HOME=str(folder / "folder_home"))
+    finetune(folder, folder / "of_recordings", *options)
     assert LemerModel.from_pretrained(folder / "of_recordings").config.id2label == {0: "ang", 1: "joy"}
 
 

@@ -19,6 +19,7 @@ from tiny import alone, tiny_batch, tiny_model, tower_folders
 import lemer.train
 from lemer import convolutions_lemer
 
+ONE_LAYER = {"text": {"num_hidden_layers": 1}, "speech": {"num_hidden_layers": 1, "feat_extract_norm": "layer"}}
 LENGTHS = (((9000, 2500), (9, 4)), ((4000, 12000), (3, 14)), ((700, 8123), (6, 5)))  # samples and tokens of each row
 
 
@@ -38,7 +39,7 @@ def assert_answers_as(model, compiled, batch):
 
 
 def test_a_compiled_model_answers_each_row_as_alone_and_new_lengths_need_no_new_graph():
-    model = tiny_model(speech={"feat_extract_norm": "layer"})
+    model = tiny_model(**ONE_LAYER)
     lengths: list[set[str]] = []
 
     def note(graph, inputs):
@@ -59,7 +60,7 @@ def test_a_compiled_model_answers_each_row_as_alone_and_new_lengths_need_no_new_
 
 def test_no_convolution_is_compiled():
     """Inductor compiles the backward pass of one for a single length, and every other length then needs a new graph."""
-    model = tiny_model(speech={"feat_extract_norm": "layer"}).train()
+    model = tiny_model(**ONE_LAYER).train()
     compiled: set[str] = set()
 
     def note(graph, inputs):

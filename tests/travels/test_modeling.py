@@ -13,7 +13,7 @@ from lemer import LemerOutput
 from lemer.modeling_lemer import (
     BilinearAlignment,
     attention_constraint,
-    centred_labels,
+    centered_labels,
     current_tokens,
     label_attention,
     masked_max,
@@ -37,14 +37,14 @@ def test_label_attention_of_a_zero_vector_is_zero():
     assert label_attention(torch.zeros(1, 1, 2), torch.eye(2)).tolist() == [[[0.0, 0.0]]]
 
 
-def test_centred_labels_are_those_that_are_set_without_their_mean():
+def test_centered_labels_are_those_that_are_set_without_their_mean():
     labels = torch.tensor([[1.0, 5.0], [0.0, 0.0], [3.0, 1.0]])
-    assert centred_labels(labels).tolist() == [[-1.0, 2.0], [0.0, 0.0], [1.0, -2.0]]
-    assert centred_labels(torch.zeros(2, 3)).tolist() == [[0.0] * 3] * 2
+    assert centered_labels(labels).tolist() == [[-1.0, 2.0], [0.0, 0.0], [1.0, -2.0]]
+    assert centered_labels(torch.zeros(2, 3)).tolist() == [[0.0] * 3] * 2
 
 
 def test_a_vector_that_all_labels_share_changes_nothing_once_they_are_centred():
-    model, batch = tiny_variant("C1 centred branches", labels=True)
+    model, batch = tiny_variant("C1 centered branches", labels=True)
     before = model(**batch)
     model.tonal_label_embeddings += 100 * torch.randn(10, generator=torch.Generator().manual_seed(3))
     after = model(**batch)
@@ -54,7 +54,7 @@ def test_a_vector_that_all_labels_share_changes_nothing_once_they_are_centred():
 
 @pytest.mark.parametrize(("modality", "dropped"), [("speech", "input_ids"), ("text", "input_values")])
 def test_branch_classifiers_answer_where_a_modality_is_missing(modality, dropped):
-    model, batch = tiny_variant("C1 centred branches", labels=True)
+    model, batch = tiny_variant("C1 centered branches", labels=True)
     both = model(**batch)
     masks = {"input_ids": ("attention_mask", "token_type_ids"), "input_values": ("input_values_mask",)}[dropped]
     alone = model(**{name: values for name, values in batch.items() if name not in (dropped, *masks)})

@@ -2,9 +2,6 @@
 
 import gc
 import json
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +12,7 @@ import torch
 from datasets import Audio, Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strangers import run_stranger
 from tiny import WORDS, tiny_config, tiny_cross_modal, tiny_model, tiny_processor
 from tiny_asr import write_tiny_asr
 from transformers import pipeline
@@ -464,13 +462,7 @@ def test_a_checkpoint_and_a_saved_pipeline_open_in_a_process_that_knows_transfor
     pipe.processor.save_pretrained(tmp_path / "first")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", STRANGER, tmp_path / "first", tmp_path / "again"],
-        cwd=elsewhere,
-        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-    )
+    done = run_stranger(STRANGER, [tmp_path / "first", tmp_path / "again"], elsewhere)
     assert done.returncode == 0, done.stderr[-4000:]
     clip = audio(np.sin(np.arange(5000, dtype=np.float32)))
     expected = [pipe({"audio": clip, "text": "you won", "history": ["hello"]}), pipe(clip)]

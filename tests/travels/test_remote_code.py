@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from strangers import run_stranger
 from tiny import tiny_batch, tiny_model, tiny_processor
 from transformers import (
     AutoConfig,
@@ -87,20 +88,23 @@ def write_checkpoints(folder: Path) -> dict:
     return expected
 
 
-def run_stranger(folder: Path, again: Path) -> dict:
-    """Facts found by a fresh process in `folder`, which saves what it opened in `again`."""
+def open_all(folder: Path, again: Path, in_fresh_process: bool) -> dict:
+    """What a process that knows transformers alone reads in `folder`. It saves what it opened in `again`."""
     again.mkdir()
     for file in folder.glob("*.*"):
         (again / file.name).write_bytes(file.read_bytes())
     elsewhere = again / "elsewhere"
     elsewhere.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", STRANGER, folder, again],
-        cwd=elsewhere,
-        env={**os.environ, "HF_HOME": str(again / "home"), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-    )
+    if in_fresh_process:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", STRANGER, folder, again],
+            cwd=elsewhere,
+            env={**os.environ, "HF_HOME": str(again / "home"), "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+        )
+    else:
+        done = run_stranger(STRANGER, [folder, again], elsewhere)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -116,7 +120,7 @@ def checkpoints(tmp_path_factory):
 def found_first(checkpoints):
     """What a stranger found in the checkpoints as they were saved, and the folder in which it saved them again."""
     second = checkpoints[0].with_name("second")
-    return run_stranger(checkpoints[0], second), second
+    return open_all(checkpoints[0], second, in_fresh_process=True), second
 
 
 @pytest.fixture(scope="module", params=["saved here", "saved again there"])
@@ -126,7 +130,7 @@ def opened(request, checkpoints, found_first):
     facts, second = found_first
     if request.param == "saved here":
         return first, facts, expected
-    return second, run_stranger(second, first.with_name("third")), expected
+    return second, open_all(second, first.with_name("third"), in_fresh_process=False), expected
 
 
 @pytest.mark.parametrize("modality", MODALITIES)

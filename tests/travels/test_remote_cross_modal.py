@@ -1,14 +1,13 @@
 """A saved CrossModalModel opens with transformers alone, in a process that has never heard of the package."""
 
 import json
-import os
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from strangers import run_stranger
 from tiny import tiny_batch, tiny_cross_modal, tiny_processor
 from transformers import AutoConfig, AutoProcessor
 
@@ -66,13 +65,7 @@ def opened(tmp_path_factory):
         save_file(tiny_batch(modality=modality), folder / f"{modality}.safetensors")
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", STRANGER, folder, json.dumps(INPUTS)],
-        cwd=elsewhere,
-        env={**os.environ, "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-    )
+    done = run_stranger(STRANGER, [folder, json.dumps(INPUTS)], elsewhere)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder, json.loads(done.stdout.splitlines()[-1]), models
 

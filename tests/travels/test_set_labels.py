@@ -1,11 +1,9 @@
 """Labels set from words and recordings: embeddings by hand, what stays of the others, files, remote code, bad input."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
+from strangers import run_stranger
 from tiny import tiny_batch, tiny_model, tiny_processor
 
 from lemer import LemerModel
@@ -192,9 +190,7 @@ print("as it should be")
 def test_a_checkpoint_sets_labels_by_its_remote_code_alone(tmp_path):
     tiny_model().save_pretrained(tmp_path)
     PROCESSOR.save_pretrained(tmp_path)
-    stranger = subprocess.run(
-        [sys.executable, "-c", STRANGER, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
+    stranger = run_stranger(STRANGER, [tmp_path], tmp_path)
     assert stranger.stdout.strip() == "as it should be", stranger.stderr
 
 
