@@ -209,7 +209,7 @@ class FineTuning(Task):
         share_pairs(output, self.config, self.accelerator)
         return output.loss, {name: value.detach().float() for name, value in output.items() if name.endswith("loss")}
 
-    def settings(self) -> dict:
+    def tracked_settings(self) -> dict:
         return self.shown
 
     def describe_update(self) -> dict[str, float]:

@@ -94,7 +94,7 @@ class Task:
         """What the task has to remember within an epoch, as JSON values."""
         return {}
 
-    def settings(self) -> dict:
+    def tracked_settings(self) -> dict:
         """What trackers show beside the run: numbers and words."""
         return {}
 
@@ -176,7 +176,7 @@ def train(
     progress |= states.load() or {}
     progress.pop("sizes", None)  # of the state's files
     task.load_state(progress.pop("task", {}))
-    start_trackers(accelerator, folder, progress["step"], task.settings())
+    start_trackers(accelerator, folder, progress["step"], task.tracked_settings())
     if validation_loader is not None:
         validation_loader = accelerator.prepare(validation_loader)
 
