@@ -101,6 +101,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="corpus that the run was trained and scored on (default: the one of train.py --corpus; IEMOCAP where its "
         "5,531 utterances are the standard ones, else it is called a corpus in its layout)",
     )
+    card.add_argument(
+        "--left_out",
+        type=Path,
+        metavar="RUN",
+        help="a run of the same settings with --protocol corpus: the card says what each corpus has when it is left out",
+    )
     card.add_argument("--language", metavar="CODE", help="of the corpus (default: en of IEMOCAP's layout, else not said)")
     card.add_argument(
         "--figure_audio",
@@ -350,6 +356,7 @@ def evaluations_of(run: FinishedRun, task: str, corpus: dict, of_the_row: str, o
 
 def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figure: dict | None) -> ModelCard:
     """The model card: model_card.md with the run's numbers, in per cent."""
+    from lemer.evaluation.left_out import left_out_section
     from lemer.evaluation.report.page import escape_markdown
     from lemer.evaluation.summary import MODALITIES, paper_figures, recipe_changes
     from lemer.versions_lemer import OLDEST_TRANSFORMERS
@@ -397,6 +404,7 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
         row=row,
         results=results,
         percent=percent,
+        left_out=left_out_section(args.left_out, protocol, results) if args.left_out else "",
         modalities=MODALITIES,
         choice=run.choice,
         corpus=corpus,

@@ -7,7 +7,7 @@ Each fold and seed ends as OUTPUT_DIR/fold<k>/seed<s>/:
     checkpoint/        opens with `AutoModel.from_pretrained(..., trust_remote_code=True)`
     predictions.csv    id, label, prediction and one logit per class, for every test utterance
     results.json       the scores, the split, and how the epoch was selected
-    log.jsonl          losses and learning rates of every update; TensorBoard's files too where it is installed
+    log.jsonl          losses and learning rates of every update; --report_to shows them in TensorBoard and others too
 OUTPUT_DIR itself gets protocol.json (the settings), results.json and results.md (means, deviation, pooled scores).
 A run that was stopped goes on with the same command, which leaves alone what is finished.
 """

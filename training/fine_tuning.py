@@ -36,7 +36,8 @@ from .loop import (
 )
 from .lora import add_lora
 from .memory_estimate import describe_memory, estimate_memory, free_memory
-from .options import SCORES
+from .options import FREE, SCORES
+from .trackers import scalar_settings
 
 
 # long: the steps of a fold in their order
@@ -52,7 +53,7 @@ def train_fold(args, protocol: dict, dataset, fold: int, seed: int, folder: Path
         speech, text: folders or names of the towers.
     """
     begin = time.monotonic()
-    accelerator = make_accelerator(folder, args.mixed_precision, args.gradient_accumulation_steps, tensorboard=True)
+    accelerator = make_accelerator(folder, args.mixed_precision, args.gradient_accumulation_steps, args.report_to)
     check_batch_size(args.batch_size, accelerator)
     split = split_rows(dataset, fold, args.validation_share, seed, args.validation_by)
     if accelerator.is_main_process:
@@ -199,6 +200,7 @@ class FineTuning(Task):
         if accelerator.is_main_process and args.warmup_steps >= updates:
             print(f"note: the warm-up of {args.warmup_steps} updates is not over at the end of training, after {updates}")
         self.name, self.model, self.config, self.accelerator = name, model, model.config, accelerator
+        self.shown = {**scalar_settings(args, FREE), "name": name}
         self.optimizer = torch.optim.Adam(optimizer_groups(model, args.speech_lr, args.text_lr, args.new_lr), fused=True)
         self.scheduler = get_scheduler(args.schedule, self.optimizer, args.warmup_steps, updates)
 
@@ -206,6 +208,9 @@ class FineTuning(Task):
         output = self.model(**batch)
         share_pairs(output, self.config, self.accelerator)
         return output.loss, {name: value.detach().float() for name, value in output.items() if name.endswith("loss")}
+
+    def tracked_settings(self) -> dict:
+        return self.shown
 
     def describe_update(self) -> dict[str, float]:
         return {f"lr_{group['name']}": group["lr"] for group in self.optimizer.param_groups}

@@ -29,6 +29,7 @@ from .batches import Collator, evaluation_loader
 from .fine_tuning import save_fold, score_rows
 from .folds import rows_to_train_on, split_rows
 from .loop import predict
+from .settings import LOG_ALONE
 from .small_towers import make_tokenizer
 
 # Chosen on speakers of the training sessions that were left out in turn (benchmarks/LOG.md).
@@ -45,6 +46,7 @@ OTHER_TARGETS = {
     "attributes": [],
     "lora": None,
     "gradient_checkpointing": False,
+    "report_to": [LOG_ALONE],
 }
 
 

@@ -9,7 +9,7 @@ and the choice of the best epoch, and states from which a killed run goes on and
 
 import math
 import threading
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -17,7 +17,7 @@ from typing import cast
 import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.utils import TorchDynamoPlugin, is_tensorboard_available, set_seed
+from accelerate.utils import ProjectConfiguration, TorchDynamoPlugin, set_seed
 from safetensors.torch import load_model, save_model
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -27,7 +27,8 @@ from ..evaluation.ser_metrics import emotion_scores
 from ..runtime.files import whole_folder, writing
 from ..runtime.stopping import Terminated, terminating
 from .batches import LengthBuckets
-from .states import JsonLinesTracker, States
+from .states import States
+from .trackers import start_trackers, trackers_of
 from .update_log import UpdateLog
 
 WEIGHTS = "model.safetensors"  # in the folder of the best weights
@@ -93,12 +94,16 @@ class Task:
         """What the task has to remember within an epoch, as JSON values."""
         return {}
 
+    def tracked_settings(self) -> dict:
+        """What trackers show beside the run: numbers and words."""
+        return {}
+
     def load_state(self, state: dict) -> None:
         """Go on from what `state()` returned; from {} at the beginning of an epoch."""
 
 
 def make_accelerator(
-    folder: Path, mixed_precision: str | None = None, accumulation_steps: int = 1, tensorboard: bool = False
+    folder: Path, mixed_precision: str | None = None, accumulation_steps: int = 1, report_to: Sequence[str] = ()
 ) -> Accelerator:
     """
     The `Accelerator` of a training that logs to `folder`.
@@ -106,16 +111,15 @@ def make_accelerator(
     Args:
         mixed_precision: "no", "bf16", "fp16"; None for what the launcher says.
         accumulation_steps: batches of an update.
-        tensorboard: also log for TensorBoard, where it is installed.
+        report_to: names of `TRACKERS` in settings.py that log beside log.jsonl.
     """
-    tracker = JsonLinesTracker(folder / "log.jsonl")
     return Accelerator(
         cpu=not torch.accelerator.is_available(),
         gradient_accumulation_steps=accumulation_steps,
         mixed_precision=mixed_precision,
         dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
-        log_with=[tracker, "tensorboard"] if tensorboard and is_tensorboard_available() else [tracker],
-        project_dir=folder,
+        log_with=trackers_of(folder, report_to),
+        project_config=ProjectConfiguration(str(folder), str(folder / "tensorboard")),
         step_scheduler_with_optimizer=True,
         dynamo_plugin=TorchDynamoPlugin(dynamic=True),  # lengths differ from batch to batch
     )
@@ -166,14 +170,13 @@ def train(
     total = count_updates(loader, settings.epochs, accelerator.gradient_accumulation_steps)
     prepared = accelerator.prepare(task.model, task.optimizer, loader, task.scheduler)
     task.model, task.optimizer, loader, task.scheduler = prepared
-    accelerator.init_trackers("tensorboard")
     states = States(folder / "states", accelerator, task.model, task.optimizer, task.scheduler)
     set_seed(settings.seed)
     progress = {"step": 0, "epoch": 0, "batches": 0, "best_score": None, "best_step": None, "learned": False}
     progress |= states.load() or {}
     progress.pop("sizes", None)  # of the state's files
     task.load_state(progress.pop("task", {}))
-    JsonLinesTracker(folder / "log.jsonl").rewind(progress["step"])
+    start_trackers(accelerator, folder, progress["step"], task.tracked_settings())
     if validation_loader is not None:
         validation_loader = accelerator.prepare(validation_loader)
 

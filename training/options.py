@@ -10,11 +10,13 @@ from pathlib import Path
 from ..corpora import options as corpus_options
 from ..recipes import SEMANTIC, TONAL
 from ..runtime.command import command_parser
-from .settings import FINE_TUNING, MAX_SILENCE, SMALL_SPEECH_TOWERS
+from .settings import FINE_TUNING, LOG_ALONE, MAX_SILENCE, SMALL_SPEECH_TOWERS, TRACKERS
 
 SCORES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}  # what may choose the epoch
 # Options that do not change the results. They are not compared when a run goes on.
-FREE = corpus_options.FREE | {"output_dir", "fuse", "second_stage", "seeds", "num_workers", "checkpoint_steps", "list"}
+FREE = corpus_options.FREE | {
+    *("output_dir", "fuse", "second_stage", "seeds", "num_workers", "checkpoint_steps", "report_to", "list")
+}
 
 
 def parse_args(argv=None, description: str | None = None) -> argparse.Namespace:
@@ -185,6 +187,14 @@ def _add_training_options(group) -> None:
         default=200,
         metavar="N",
         help="updates between two states that a killed run goes on from; there is one after every epoch too (default: 200)",
+    )
+    group.add_argument(
+        "--report_to",
+        nargs="+",
+        default=[LOG_ALONE],
+        choices=TRACKERS,
+        help="trackers of accelerate that show losses and scores while the training runs; each needs its package. log.jsonl "
+        "is always written (default: jsonl, that file alone)",
     )
 
 

@@ -21,6 +21,7 @@ from .functional_fit import check_options, fit_runs
 from .options import FREE, SCORES, changed_settings, set_defaults, towers_of_fold
 from .processes import check_same_corpus, start_processes
 from .second_stage import second_stage
+from .trackers import check_trackers
 
 # Of a run that was stopped.
 CONTINUE = "What is finished and the last state are safe, and the same command goes on from there"
@@ -39,6 +40,7 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
     """
     logging.disable_progress_bar()  # those of loading and saving weights, which takes moments
     recipe = get_recipe(args.recipe)
+    check_trackers(args.report_to)
     if recipe.fuses:
         _fuse(args, recipe)
         return

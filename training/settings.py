@@ -24,6 +24,10 @@ FINE_TUNING = {
     },
 }
 
+# Where a training logs: log.jsonl alone, or that and trackers of accelerate.
+LOG_ALONE = "jsonl"
+TRACKERS = (LOG_ALONE, "tensorboard", "trackio", "wandb", "mlflow")
+
 # Seconds that are left of a silence in every recording, see `LemerProcessor`; chosen on the demo corpus of seed 1.
 MAX_SILENCE = 0.06
 

@@ -35,7 +35,7 @@ SNIPPETS = [
     if language == "python"
 ]
 # Run by other tests: of the Makefile by CI, the others by those in tests/commands.
-ELSEWHERE = ("make", "pip", "lemer app", "lemer export", "python examples/finetune_with_trainer.py")
+ELSEWHERE = ("make", "pip", "lemer app", "lemer export", "python examples/")
 # The sub-commands of `lemer` and the modules whose `main` they run.
 MODULES = {
     ("train",): "lemer.train",
@@ -102,7 +102,9 @@ def things(tmp_path_factory):
     )
     shutil.copy(speech / "preprocessor_config.json", folder / "HUBERT")
     demo = write_release(folder / "demo" / "corpus", sessions=5, dialogs_per_session=1)
-    shutil.copy(folder / "recording.wav", wav_file(demo, "Ses05F_impro01_F005"))
+    answered = demo / "Session5/sentences/wav/Ses05F_impro02/Ses05F_impro02_M005.wav"
+    answered.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder / "recording.wav", answered)
     shutil.copytree(folder / "CHECKPOINT", folder / "demo/runs/speech_and_words/fold5/seed0/checkpoint")
     return folder
 
@@ -166,7 +168,7 @@ def test_a_snippet_names_what_it_imports():
 
 def test_options_that_the_text_names_exist(capsys):
     text = re.sub(r"```.*?```", "", UNION, flags=re.DOTALL)
-    others = {"--nproc_per_node", "--num_processes", "--dynamo_backend", "--cpu"}  # of launchers
+    others = {"--nproc_per_node", "--num_processes", "--dynamo_backend", "--cpu", "--logdir"}  # of launchers
     others |= {"--gradient_checkpointing", "--workers", "--rows"}  # of examples and benchmarks
     options = set(re.findall(r"`[^`\n]*?(--[a-z]\w*)", text)) - others
     for name in ("train", "pretrain", "predict", "publish"):
