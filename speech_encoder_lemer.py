@@ -338,7 +338,8 @@ def prepare_samples(
     else:
         mask = input_values_mask.bool()
         lengths, padded, late = mask.sum(-1), True, True
-        if not is_tracing(mask):  # a traced graph has to fit any mask
+        # A traced graph has to fit any mask. A mask on a GPU is not read: to read it is to wait until the GPU is idle.
+        if mask.device.type == "cpu" and not is_tracing(mask):
             padded, late = (~torch.stack([mask.all(), mask[:, 0].all()])).tolist()
         positions = torch.arange(samples, device=input_values.device)
         if late:  # left padding: roll each row to its first real sample
@@ -412,11 +413,12 @@ def encode_speech(
             samples = (samples, lengths)
         if any(getattr(layer, "takes_padding", False) for layer in tower.encoder.layers):
             kwargs["padding"] = ~frame_mask
-            # A traced graph has to fit any batch, so it cannot depend on how many frames are real.
-            if not is_tracing(frame_mask):
+            # A traced graph has to fit any batch, so it cannot depend on how many frames are real. On a GPU it is not read,
+            # as above; there to leave out padded frames is slower, too (benchmarks/LOG.md).
+            if frame_mask.device.type == "cpu" and not is_tracing(frame_mask):
                 if frame_mask.all():
                     attention_mask = kwargs["padding"] = None
-                elif frame_mask.device.type == "cpu":  # on a GPU it is slower (benchmarks/LOG.md)
+                else:
                     real_frames = frame_mask.flatten().nonzero()[:, 0]  # (N,)
                     if len(real_frames) <= (1 - PACKED_FROM) * frame_mask.numel():
                         kwargs["real_frames"] = real_frames

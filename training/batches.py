@@ -60,7 +60,8 @@ class LengthBuckets(Sampler[list[int]]):
 
 class Collator:
     """
-    Makes a batch of rows of the corpus schema: the processor's inputs, `labels`, and `rows`, the rows' indices in the split.
+    Makes a batch of rows of the corpus schema: the processor's inputs, `labels`, and `rows`, a list of the rows' indices in
+    the split.
 
     Args:
         processor: a `LemerProcessor`.
@@ -93,7 +94,7 @@ class Collator:
             batch["labels"] = distributions(rows, self.votes)
         if self.attributes:
             batch["attribute_values"] = attribute_rows(rows, self.attributes)
-        batch["rows"] = torch.tensor([row["row"] for row in rows])
+        batch["rows"] = [row["row"] for row in rows]  # a list stays on the CPU, so that no step waits for it
         return batch
 
 

@@ -207,7 +207,7 @@ class FineTuning(Task):
         share_pairs(output, self.config, self.accelerator)
         return output.loss, {name: value.detach().float() for name, value in output.items() if name.endswith("loss")}
 
-    def describe_update(self, gradient_norm: torch.Tensor) -> dict[str, float]:
+    def describe_update(self) -> dict[str, float]:
         return {f"lr_{group['name']}": group["lr"] for group in self.optimizer.param_groups}
 
 

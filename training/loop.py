@@ -28,6 +28,7 @@ from ..runtime.files import whole_folder, writing
 from ..runtime.stopping import Terminated, terminating
 from .batches import LengthBuckets
 from .states import JsonLinesTracker, States
+from .update_log import UpdateLog
 
 WEIGHTS = "model.safetensors"  # in the folder of the best weights
 
@@ -81,8 +82,8 @@ class Task:
         """
         raise NotImplementedError
 
-    def describe_update(self, gradient_norm: torch.Tensor) -> dict[str, float]:
-        """Further numbers to log, called after every update; `gradient_norm` is the one before clipping."""
+    def describe_update(self) -> dict[str, float]:
+        """Further numbers to log, called after every update."""
         return {}
 
     def end_epoch(self, epoch: int, update: int) -> None:
@@ -214,14 +215,12 @@ def _train_epoch(
     """
     batches, epoch = len(loader.batch_sampler), progress["epoch"]
     task.model.train()
-    logged: dict[str, list[torch.Tensor]] = {}
+    log = UpdateLog(task.name, accelerator, loader.dataset.dataset["id"], bar)
     norm = torch.tensor(torch.nan)  # of the gradients, set in the last batch of every update
     for batch in loader:
-        rows = batch.pop("rows").tolist()
+        rows = batch.pop("rows")
         with accelerator.accumulate(task.model):
             loss, values = task.step(batch, rows, epoch, progress["step"])
-            if not torch.isfinite(loss):
-                _stop_on_loss(task, values, loader, rows, progress["step"])
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 # The first update of a warm-up has the learning rate 0, and leaves the model as it was.
@@ -230,23 +229,20 @@ def _train_epoch(
             task.optimizer.step()
             task.scheduler.step()
             task.optimizer.zero_grad()
-        for name, value in values.items():
-            logged.setdefault(name, []).append(value)
+        log.add_batch(loss, values, rows)
         progress["batches"] += 1
         if not accelerator.sync_gradients:
             continue
         progress["step"] += 1
-        means = torch.stack([torch.stack(parts).mean() for parts in logged.values()])
-        means = dict(zip(logged, reduce(means, accelerator, "mean").tolist(), strict=True))
-        logged.clear()
-        accelerator.log({"epoch": epoch, **means, **task.describe_update(norm)}, step=progress["step"])
+        log.end_update(progress["step"], epoch, norm, task.describe_update())
         bar.update()
-        bar.set_postfix(loss=f"{means['loss']:.3f}")
         stopping = _any_process(stop.is_set(), accelerator)
         if (stopping or progress["step"] % settings.state_steps == 0) and progress["batches"] < batches:
+            log.flush()  # a state is only saved of a training whose losses are finite
             states.save({**progress, "task": task.state()})
             if stopping:
                 raise Terminated
+    log.flush()
 
 
 def reduce(tensor: torch.Tensor, accelerator: Accelerator, reduction: str = "sum") -> torch.Tensor:
@@ -259,15 +255,6 @@ def _any_process(condition: bool, accelerator: Accelerator) -> bool:
     if accelerator.num_processes == 1:
         return condition
     return bool(reduce(torch.tensor(float(condition), device=accelerator.device), accelerator).item())
-
-
-def _stop_on_loss(task: Task, values: dict, loader, rows: list[int], step: int):
-    losses = {name: value.item() for name, value in values.items() if name.endswith("loss")}
-    ids = ", ".join(loader.dataset.dataset[row]["id"] for row in rows)
-    raise FloatingPointError(
-        f"{task.name}: the loss is not finite after {step} updates: {losses}; utterances of the batch: {ids}. "
-        "Try a lower learning rate, or --mixed_precision no"
-    )
 
 
 def _validate(task: Task, accelerator: Accelerator, loader, folder: Path, epoch: int, progress: dict, select_by: str):
@@ -311,8 +298,8 @@ def predict(model, loader: DataLoader, accelerator: Accelerator) -> tuple[np.nda
     model.eval()
     gathered = []
     for batch in loader:
-        rows = batch.pop("rows")
         labels = batch.pop("labels")
+        rows = torch.tensor(batch.pop("rows"), device=labels.device)
         output = model(**batch)
         answers = [part.float() for part in (output.logits, output.get("attributes")) if part is not None]
         gathered.append([part.cpu() for part in accelerator.gather_for_metrics((rows, labels, *answers))])

@@ -7,7 +7,7 @@ What a forward pass keeps for the backward pass is counted tensor by tensor, on 
 carried over to the longest one by a parabola: convolutions and layers grow with the length, attention with its square.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -74,7 +74,14 @@ class Memory(NamedTuple):
         return {**parts, "activations": (batch_size or self.batch_size) * each}
 
 
-def estimate_memory(model, collator, rows, batch_size: int, mixed_precision: str = "no") -> Memory:
+def estimate_memory(
+    model: torch.nn.Module,
+    collator,
+    rows,
+    batch_size: int,
+    mixed_precision: str = "no",
+    complete: Callable[[dict], dict] = dict,
+) -> Memory:
     """
     Estimate the memory of a training with Adam in float32. The model is left as it was; SpecAugment draws from numpy's
     generator, which the loop sets before a training.
@@ -85,12 +92,14 @@ def estimate_memory(model, collator, rows, batch_size: int, mixed_precision: str
         rows: the training split, rows of the corpus schema.
         batch_size: utterances of a batch in one process.
         mixed_precision: "no", "bf16" or "fp16".
+        complete: makes the arguments of `forward` of a batch of the collator, where these are not the same.
     """
+    device = next(model.parameters()).device
     longest = int(np.argmax(rows["num_frames"]))
     batch = collator([{**rows[longest], "row": 0}])
     batch.pop("rows")
-    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    kept = np.array([_kept(model, part, mixed_precision) for part in _shorter(batch)])  # (lengths, fields of Kept)
+    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    kept = np.array([_kept(model, complete(part), mixed_precision) for part in _shorter(batch)])  # (lengths, fields of Kept)
     samples = batch["input_values"].shape[1] if "input_values" in batch else 0
     if len(kept) > 1:
         curves = np.polyfit(np.array(SECONDS) * 16_000, kept, len(SECONDS) - 1)  # (3, fields)
@@ -118,7 +127,7 @@ def _shorter(batch: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]
         yield {**batch, **cut}
 
 
-def _kept(model, batch: dict[str, torch.Tensor], mixed_precision: str) -> Kept:
+def _kept(model: torch.nn.Module, batch: dict[str, torch.Tensor], mixed_precision: str) -> Kept:
     """What the forward pass of a batch keeps for the backward pass, without the weights."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     storages: dict[int, int] = {}
@@ -143,7 +152,8 @@ def _kept(model, batch: dict[str, torch.Tensor], mixed_precision: str) -> Kept:
         if isinstance(module, GradientCheckpointingLayer):
             hooks += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
     precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision, torch.float32)
-    autocast = torch.autocast(model.device.type, dtype=precision, enabled=precision != torch.float32)
+    device = next(model.parameters()).device
+    autocast = torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
     try:
         with _unchanged(model), autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             output = model(**batch)  # held until all is counted, so that no storage is used twice
@@ -156,11 +166,12 @@ def _kept(model, batch: dict[str, torch.Tensor], mixed_precision: str) -> Kept:
 
 
 @contextmanager
-def _unchanged(model) -> Iterator[None]:
+def _unchanged(model: torch.nn.Module) -> Iterator[None]:
     """Train the model for a while, and leave it, its statistics and torch's random numbers as they were."""
     training = model.training
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    devices = [model.device] if model.device.type == "cuda" else []
+    device = next(model.parameters()).device
+    devices = [device] if device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=devices):
             model.train()
@@ -194,7 +205,8 @@ def describe_memory(memory: Memory, free: float, checkpointing: bool = False) ->
     if total <= free:
         return f"{line}: fits"
     ways = what_would_fit(memory, free, checkpointing)
-    return f"{line}: does not fit. {'What would: ' + '; or '.join(ways) if ways else 'Take smaller towers, or --lora 8'}"
+    advice = "What would: " + "; or ".join(ways) if ways else "Take smaller towers, or lemer train --lora 8"
+    return f"{line}: does not fit. {advice}"
 
 
 def what_would_fit(memory: Memory, free: float, checkpointing: bool = False) -> Sequence[str]:

@@ -9,7 +9,7 @@ import shutil
 import time
 from pathlib import Path
 from statistics import fmean
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from .batches import NUM_WORKERS, PAD_TO_MULTIPLE_OF, training_loader
 from .folds import rows_to_train_on
 from .loop import LoopSettings, Task, check_batch_size, count_updates, make_accelerator, reduce, train
 from .masked_prediction import SEED, MaskedPrediction, PretrainingModel, draw_batch, usage_perplexity
+from .memory_estimate import describe_memory, estimate_memory, free_memory
 from .settings import SMALL_SPEECH_TOWERS, second_stage_defaults
 from .small_towers import make_small_speech_tower
 
@@ -151,19 +152,17 @@ def load_for_pretraining(speech: str, settings: dict) -> tuple[MaskedPrediction,
         model.freeze_codes()
     elif settings["freeze_feature_encoder"]:
         model.model.freeze_feature_encoder()
-    if settings.get("gradient_checkpointing"):
-        model.model.activation_checkpointing_enable()
     return model, {name: getattr(config, name) for name in changes}
 
 
 class SpeechCollator:
-    """Make a batch of rows: samples, their mask, and `rows`, the indices of the utterances in the training split."""
+    """Make a batch of rows: samples, their mask, and `rows`, a list of the utterances' indices in the training split."""
 
     def __init__(self, feature_extractor, max_seconds: float, max_silence: float | None = None):
         self.feature_extractor, self.max_silence = feature_extractor, max_silence
         self.max_samples = int(max_seconds * feature_extractor.sampling_rate)
 
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: list[dict]) -> dict[str, Any]:
         rate = self.feature_extractor.sampling_rate
         clips = [load_audio(row["audio"], target_rate=rate) for row in rows]
         if self.max_silence is not None:
@@ -171,7 +170,7 @@ class SpeechCollator:
         clips = [clip[: self.max_samples] for clip in clips]
         batch = pad_clips(self.feature_extractor, clips, PAD_TO_MULTIPLE_OF)
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
-        return {**tensors, "rows": torch.tensor([row["row"] for row in rows])}
+        return {**tensors, "rows": [row["row"] for row in rows]}
 
 
 def _train(target: Path, train_rows, fold: int, start: str, settings: dict, accelerator: Accelerator):
@@ -185,6 +184,9 @@ def _train(target: Path, train_rows, fold: int, start: str, settings: dict, acce
         feature_extractor = AutoFeatureExtractor.from_pretrained(start)
     # A stage that an earlier version began leaves silences as they are.
     collator = SpeechCollator(feature_extractor, settings["max_seconds"], settings.get("max_silence"))
+    _say_memory(model, collator, train_rows, fold, settings, accelerator)
+    if settings.get("gradient_checkpointing"):
+        model.model.activation_checkpointing_enable()
     loader = training_loader(train_rows, collator, settings["batch_size"], SEED, NUM_WORKERS)
     updates_per_epoch = count_updates(loader, 1, accelerator.gradient_accumulation_steps)
     task = SecondStage(f"second stage {fold}", model, settings, updates_per_epoch * settings["epochs"], accelerator)
@@ -222,6 +224,33 @@ def _train(target: Path, train_rows, fold: int, start: str, settings: dict, acce
     accelerator.free_memory(task.model, task.optimizer, task.scheduler)
 
 
+def with_masks(config, batch: dict, rows: list[int], epoch: int, settings: dict) -> dict[str, torch.Tensor]:
+    """The batch with `masked` (B, F) and `negatives` (M, K) of these rows in this epoch, see `draw_batch`."""
+    frame_counts = cast(torch.Tensor, count_frames(config, batch["input_values_mask"].sum(1))).tolist()
+    frames = int(count_frames(config, batch["input_values"].shape[1]))
+    masked, negatives = draw_batch(rows, frame_counts, frames, epoch, settings)
+    device = batch["input_values"].device
+    return {**batch, "masked": masked.to(device), "negatives": negatives.to(device)}
+
+
+def _say_memory(model: MaskedPrediction, collator, rows, fold: int, settings: dict, accelerator: Accelerator) -> None:
+    """Print the estimate of this training's memory, in one line of the main process."""
+    if not accelerator.is_main_process:
+        return
+    batch_size = min(settings["batch_size"] // accelerator.num_processes, len(rows))
+    memory = estimate_memory(
+        model,
+        collator,
+        rows,
+        batch_size,
+        accelerator.mixed_precision,
+        complete=lambda batch: with_masks(model.model.config, batch, [0], 0, settings),
+    )
+    checkpointing = bool(settings.get("gradient_checkpointing"))
+    estimate = describe_memory(memory, free_memory(accelerator.device), checkpointing)
+    print(f"second stage {fold}, {estimate}", flush=True)
+
+
 class SecondStage(Task):
     """
     wav2vec 2.0's own training, continued on the corpus.
@@ -253,20 +282,16 @@ class SecondStage(Task):
         decay = settings["gumbel_end"] / settings["gumbel_start"]
         self.pretraining.set_gumbel_temperature(settings["gumbel_start"] * decay ** (update / self.updates))
         self.learning_rate = self.optimizer.param_groups[0]["lr"]
-        frame_counts = cast(torch.Tensor, count_frames(config, batch["input_values_mask"].sum(1))).tolist()
-        frames = int(count_frames(config, batch["input_values"].shape[1]))
-        masked, negatives = draw_batch(rows, frame_counts, frames, epoch, settings)
-        masked, negatives = masked.to(accelerator.device), negatives.to(accelerator.device)
-        count = reduce(masked.sum(), accelerator).clamp(min=1)
-        output = self.model(**batch, masked=masked, negatives=negatives)
+        batch = with_masks(config, batch, rows, epoch, settings)
+        count = reduce(batch["masked"].sum(), accelerator).clamp(min=1)
+        output = self.model(**batch)
         self.code_counts = self.code_counts + reduce(output.best_codes, accelerator)
         sums = reduce(torch.stack([output[name].detach().float() for name in LOGGED]), accelerator)
         # Means over the masked frames of all processes. Their number is in the loss, since gradients are averaged over them.
         return output.loss * accelerator.num_processes / count, dict(zip(LOGGED.values(), sums / count, strict=True))
 
-    def describe_update(self, gradient_norm: torch.Tensor) -> dict[str, float]:
+    def describe_update(self) -> dict[str, float]:
         return {
-            "gradient_norm": float(gradient_norm),
             "learning_rate": self.learning_rate,
             "gumbel_temperature": self.pretraining.quantizer.temperature,
         }

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 from releases import write_release
@@ -39,7 +40,13 @@ from lemer.training.masked_prediction import (
     quantize,
     usage_perplexity,
 )
-from lemer.training.second_stage import second_stage, second_stage_settings
+from lemer.training.second_stage import (
+    SpeechCollator,
+    _say_memory,
+    load_for_pretraining,
+    second_stage,
+    second_stage_settings,
+)
 from lemer.training.settings import SECOND_STAGE, second_stage_defaults
 from lemer.training.small_towers import make_small_speech_tower
 
@@ -264,6 +271,18 @@ def test_the_session_held_out_and_the_labels_are_not_read(dataset, tower, tmp_pa
     assert seen == {1, 2}
 
 
+def test_the_memory_is_estimated_and_nothing_is_changed(dataset, tower, capsys):
+    settings = {**SECOND_STAGE["small"], **DRAWS, "batch_size": 4}
+    model, _ = load_for_pretraining(tower, settings)
+    before, drawn = {name: tensor.clone() for name, tensor in model.state_dict().items()}, torch.get_rng_state()
+    collator = SpeechCollator(Wav2Vec2FeatureExtractor.from_pretrained(tower), max_seconds=5)
+    _say_memory(model, collator, dataset[0], 3, settings, Accelerator(cpu=True))
+    assert "second stage 3, memory: about" in (said := capsys.readouterr().out)
+    assert "batches of 4 utterances of up to" in said and "activations" in said
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
 def test_batches_of_a_gpu_differ_in_padding_alone(dataset, tower, tmp_path, monkeypatch):
     widths, losses = [], []
 
@@ -324,6 +343,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(finished, arguments, tm
         return draw(*args)
 
     monkeypatch.setattr(lemer.training.second_stage, "draw_batch", interrupted)
+    monkeypatch.setattr(lemer.training.second_stage, "_say_memory", lambda *arguments: None)  # it draws too
     for _ in range(2):
         assert lemer.pretrain.main([*arguments, "--output_dir", str(tmp_path)]) == 130
         torch.manual_seed(99)
@@ -343,6 +363,7 @@ def test_a_run_interrupted_within_an_epoch_goes_on_from_there(finished, argument
         return draw(*args)
 
     monkeypatch.setattr(lemer.training.second_stage, "draw_batch", interrupted)
+    monkeypatch.setattr(lemer.training.second_stage, "_say_memory", lambda *arguments: None)  # it draws too
     monkeypatch.setattr(lemer.training.second_stage, "STATE_STEPS", 1)
     assert lemer.pretrain.main([*arguments, "--output_dir", str(tmp_path)]) == 130
     torch.manual_seed(99)
