@@ -6,6 +6,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, get_available_trackers
+from accelerate.utils import LoggerType
 
 from .settings import LOG_ALONE
 from .states import JsonLinesTracker
@@ -21,7 +22,7 @@ def check_trackers(names: Sequence[str]) -> None:
             raise ValueError(f"--report_to {name}: the package {name} is not installed. Try `pip install {name}`")
 
 
-def trackers_of(folder: Path, names: Sequence[str]) -> list[str | GeneralTracker]:
+def trackers_of(folder: Path, names: Sequence[str]) -> list[str | LoggerType | GeneralTracker]:
     """What `Accelerator(log_with=...)` takes: the log of `folder`, which the reports read, and the named trackers."""
     return [JsonLinesTracker(folder / "log.jsonl"), *(name for name in names if name != LOG_ALONE)]
 
