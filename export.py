@@ -20,6 +20,7 @@ import os
 import sys
 import tempfile
 import warnings
+from contextlib import contextmanager
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ from lemer.runtime.locks import hold
 from lemer.runtime.stopping import run_command
 
 if TYPE_CHECKING:  # imported where they are used, since that takes seconds: `--help` answers at once
+    from collections.abc import Iterator
+
     import torch
 
 TOLERANCE = 1e-4
@@ -99,6 +102,26 @@ def to_onnx(model, processor, outputs: list[str], least: int):
     return exported
 
 
+@contextmanager
+def only_errors() -> "Iterator[None]":
+    """Leave out what libraries say below an error, for a while: the exporters warn about their own code."""
+    from transformers.utils import logging
+
+    loggers = [getLogger(name) for name in ("", "torch.onnx", "onnxscript", "onnx_ir")]
+    levels, verbosity = [logger.level for logger in loggers], logging.get_verbosity()
+    try:
+        for logger in loggers:
+            logger.setLevel(ERROR)
+        logging.set_verbosity_error()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        logging.set_verbosity(verbosity)
+
+
 def settings_of(model, processor) -> dict[str, str]:
     """Contents of a checkpoint's files that are no weights, by their names, so that an ONNX file can be used by itself."""
     from lemer.integrity_lemer import PROCESSOR_FILES
@@ -115,7 +138,6 @@ def round_weights(path: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    getLogger().setLevel(ERROR)  # it advises a step that torch's exporter has done already
     rounded = path.with_name("rounded.onnx")
     large = path.with_name(f"{path.name}.data").exists()
     model = onnx.load(path)
@@ -123,16 +145,17 @@ def round_weights(path: Path) -> None:
     # The filters of a log-Mel multiply a power spectrum, whose quiet bands 8 bits would round to nothing. Since they are no
     # weights of the model, they are called lifted tensors.
     filters = [node.name for node in model.graph.node if any("lifted_tensor" in name for name in node.input)]
-    quantize_dynamic(
-        model,
-        rounded,
-        nodes_to_exclude=filters,
-        op_types_to_quantize=["MatMul", "Gemm"],
-        per_channel=True,
-        reduce_range=True,  # processors without instructions for 8 bits would overflow
-        weight_type=QuantType.QInt8,
-        use_external_data_format=large,
-    )
+    with only_errors():  # it advises a step that torch's exporter has done already
+        quantize_dynamic(
+            model,
+            rounded,
+            nodes_to_exclude=filters,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            reduce_range=True,  # processors without instructions for 8 bits would overflow
+            weight_type=QuantType.QInt8,
+            use_external_data_format=large,
+        )
     for file in path.parent.glob(f"{path.name}*"):
         file.unlink()
     os.replace(rounded, path)
@@ -223,15 +246,12 @@ def write(checkpoint: str, output: Path, int8: bool) -> None:
         from lemer import LemerProcessor
         from lemer.integrity_lemer import opening
 
-        logging.set_verbosity_error()
         logging.disable_progress_bar()
-        for library in ("torch.onnx", "onnxscript", "onnx_ir"):
-            getLogger(library).setLevel(ERROR)
-        warnings.simplefilter("ignore")  # the exporter warns about its own code
-        with opening(checkpoint):
-            model = AutoModel.from_pretrained(checkpoint)
-            processor = LemerProcessor.from_pretrained(checkpoint)
-        worst = export(model, processor, output, int8)
+        with only_errors():
+            with opening(checkpoint):
+                model = AutoModel.from_pretrained(checkpoint)
+                processor = LemerProcessor.from_pretrained(checkpoint)
+            worst = export(model, processor, output, int8)
     differences = ", ".join(f"{name} {value:.1e}" for name, value in worst.items())
     size = output.stat().st_size / 2**20
     print(f"{output}: {size:.1f} MiB; largest difference from the checkpoint: {differences}")

@@ -1,5 +1,6 @@
 """What all tests share: no network, no progress bars, caches of their own, no deadlines, and no GPU but for test_gpu.py."""
 
+import logging
 import os
 import tempfile
 
@@ -30,6 +31,15 @@ transformers.utils.logging.disable_progress_bar()
 # The same examples in every run, so that a failure is one for everybody, and none for a slow machine.
 settings.register_profile("lemer", deadline=None, derandomize=True)
 settings.load_profile("lemer")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was():
+    """Commands say less than libraries do, and their processes end; here they are functions, and the next test goes on."""
+    verbosity, level = transformers.utils.logging.get_verbosity(), logging.getLogger().level
+    yield
+    transformers.utils.logging.set_verbosity(verbosity)
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture
