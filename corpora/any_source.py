@@ -13,6 +13,8 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
@@ -132,7 +134,8 @@ class _ShardWriter:
     def __init__(self, name: str, wanted: dict, folder: Path):
         self.name, self.wanted, self.folder = name, wanted, folder
         self.state_file = folder / "state.json"
-        self.pool, self.stack = None, ExitStack()  # of processes, which are ended when all is written
+        self.pool: ProcessPoolExecutor | None = None
+        self.stack = ExitStack()  # which ends the processes when all is written
         # Of the split being read: its rows so far, and the reader's position after them.
         self.state = {"split": 0, "shards": 0, "rows": 0, "split_rows": 0, "position": None, "facts": None, "remarks": []}
 
@@ -195,14 +198,21 @@ class _ShardWriter:
     def _map(self, prepare: Callable, rows: Iterator[SourceRow]) -> Iterator:
         """The built-in `map`; from the second shard on, when the corpus is known to be large, in several processes."""
         if self.state["shards"] == 0 or PROCESSES == 1:
-            return map(prepare, rows)
+            yield from map(prepare, rows)
+            return
         if self.pool is None:
             # Forked, since a new process would load all libraries. The rows need no thread that a fork would lose.
             # Ctrl-C is for the process that reads, which then ends the others.
             ignore_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
-            context = multiprocessing.get_context("fork")
-            self.pool = self.stack.enter_context(context.Pool(PROCESSES, ignore_interrupts))
-        return self.pool.imap(prepare, rows, chunksize=CHUNK)
+            self.pool = ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("fork"), ignore_interrupts)
+            self.stack.callback(self.pool.shutdown, cancel_futures=True)
+        try:
+            yield from self.pool.map(prepare, rows, chunksize=CHUNK)
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a process that decodes recordings was killed, most likely since the memory is full: the same command "
+                "goes on from the last shard"
+            ) from error
 
 
 def _prepare_or_error(row: SourceRow, columns: Columns, label_names: list[str] | None) -> tuple[dict, str | None]:

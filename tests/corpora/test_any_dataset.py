@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import datasets
@@ -349,6 +350,23 @@ def test_a_row_that_several_processes_cannot_read_is_named(rows, load, tmp_path,
     monkeypatch.setattr(any_source, "PROCESSES", 2)
     with pytest.raises(ValueError, match=r"row .*-000013 \(set.jsonl, line 14\)"):
         load(tmp_path / "set.jsonl")
+
+
+def test_a_killed_process_of_several_ends_the_read_which_then_goes_on(rows, load, tmp_path, monkeypatch):
+    source, options = write("csv of paths", tmp_path, rows)
+    monkeypatch.setattr(any_source, "SHARD", 5)
+    monkeypatch.setattr(any_source, "PROCESSES", 2)
+    reader = os.getpid()
+
+    def hear(audio):
+        if os.getpid() != reader:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return load_and_check_audio(audio)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="killed, most likely since the memory is full"):
+        patch.setattr(any_source, "load_and_check_audio", hear)
+        load(source, **options)
+    assert len(load(source, **options)[0]) == 32
 
 
 @pytest.mark.parametrize("form", ["audiofolder metadata.csv", "save_to_disk of splits", "csv of paths"])

@@ -221,6 +221,7 @@ def test_parts_survive_a_kill(tmp_path, train, monkeypatch):
     lines = [f"call.wav,{index / 10},{(index + 1) / 10},{'xy'[index % 2]}" for index in range(30)]
     (tmp_path / "m.csv").write_text("\n".join(["file,start,end,label", *lines]))
     monkeypatch.setattr(any_source, "SHARD", 4)
+    monkeypatch.setattr(any_source, "PROCESSES", 1)  # all parts are cut by this one
     cut, count = any_source.cut_part, []
 
     def stop(samples, part):
