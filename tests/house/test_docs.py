@@ -169,7 +169,7 @@ def test_options_that_the_text_names_exist(capsys):
     others = {"--nproc_per_node", "--num_processes", "--dynamo_backend", "--cpu"}  # of launchers
     others |= {"--gradient_checkpointing", "--workers", "--rows"}  # of examples and benchmarks
     options = set(re.findall(r"`[^`\n]*?(--[a-z]\w*)", text)) - others
-    for name in ("train", "pretrain", "predict", "publish"):
+    for name in ("train", "pretrain", "predict", "publish", "export"):
         with pytest.raises(SystemExit):
             run(["lemer", name, "--help"])
     helps = set(re.findall(r"--[a-z]\w*", capsys.readouterr().out))
