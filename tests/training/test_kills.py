@@ -120,7 +120,8 @@ def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(begun, argu
 def test_a_stopped_training_says_how_it_goes_on_and_does(number, status, arguments, whole, tmp_path):
     output = tmp_path / "run"
     # States are written at the ends of epochs only, but SIGTERM brings one of the update that was running.
-    seldom = ["--checkpoint_steps", "1000", "--second_stage", "none", "--recipe", "A1"]
+    # It has to run for a while, so that it is still running when it gets the signal.
+    seldom = ["--checkpoint_steps", "1000", "--second_stage", "none", "--recipe", "A1", "--epochs", "12"]
     undisturbed = start([*arguments, *seldom, "--output_dir", str(tmp_path / "undisturbed")])
     undisturbed.join(100)
     process = start([*arguments, *seldom, "--output_dir", str(output)], LOGGED)
