@@ -17,13 +17,14 @@ pytest.importorskip("onnxscript")
 from lemer import LemerConfig, LemerModel, LemerPipeline, export, predict  # noqa: E402
 from lemer.prediction.onnx_model import OnnxModel  # noqa: E402
 
+ONE_LAYER = {"num_hidden_layers": 1}
 # A conversion takes long, so each model has several things that the others have not, and none is converted twice.
 MODELS = {
     "functionals": lambda: tiny_model(
         LemerConfig(modality="speech", use_label_embeddings=False, speech_encoder="functionals")
     ),
     "cross-modal, rotary, layer norm": lambda: tiny_cross_modal(
-        speech={"feat_extract_norm": "layer", "position_embeddings_type": "rotary"}
+        speech={"feat_extract_norm": "layer", "position_embeddings_type": "rotary", **ONE_LAYER}, text=ONE_LAYER
     ),
 }
 
@@ -47,7 +48,7 @@ def multimodal(tmp_path_factory):
     """A model with branch classifiers, its processor, and the folder of its ONNX file. A_r + A_l has the way of A_r too."""
     folder = tmp_path_factory.mktemp("onnx")
     settings = {"fusion": "sum", "pooled_tokens": "current", "branch_loss_weight": 0.5, "temperatures": {"speech": 0.5}}
-    model, processor = tiny_model(**settings), tiny_processor()
+    model, processor = tiny_model(**settings, speech=ONE_LAYER, text=ONE_LAYER), tiny_processor()
     export.export(model, processor, folder / "model.onnx")
     model.set_attn_implementation("sdpa")
     return model, processor, folder

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from releases import write_release
 from safetensors.torch import load_file, save_file
 from tiny import tower_folders
 from transformers import AutoConfig, AutoModel, AutoProcessor
+from warm import run_two
 
 import lemer.train
 import lemer.training.folds
@@ -24,7 +24,6 @@ from lemer.corpora.iemocap import load_iemocap
 from lemer.evaluation.protocol import check_protocol
 from lemer.runtime.stopping import Terminated
 
-TRAIN = Path(lemer.train.__file__)
 NO_DROPOUT = [
     f"--set={tower}.{name}=0"
     for tower, names in {
@@ -152,16 +151,10 @@ def test_a_run_of_other_settings_is_refused(finished, arguments, capsys):
     assert "words was 3, is 4" in capsys.readouterr().err
 
 
-def run_script(*arguments, launcher=(sys.executable,), **kwargs) -> subprocess.Popen:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*launcher, str(TRAIN), *arguments], env=environment, stderr=subprocess.DEVNULL, **kwargs)
-
-
 def test_two_processes_go_on_from_a_state_of_one_and_score_like_it(arguments, tmp_path, monkeypatch):
     # 12 test utterances in batches of 10: the last batch does not fill both processes.
     options = ["--folds", "2", "--epochs", "3", "--batch_size", "10", "--validation_share", "0"]
     arguments = [*arguments, *options, *NO_DROPOUT]
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     assert lemer.train.main([*arguments, "--output_dir", str(tmp_path / "one")]) == 0
 
     def save_and_stop(states, progress, save=lemer.training.loop.States.save):
@@ -172,7 +165,7 @@ def test_two_processes_go_on_from_a_state_of_one_and_score_like_it(arguments, tm
         patch.setattr(lemer.training.loop.States, "save", save_and_stop)
         assert lemer.train.main([*arguments, "--checkpoint_steps", "1", "--output_dir", str(tmp_path / "two")]) == 143
     assert len((tmp_path / "two/fold2/seed0/log.jsonl").read_text().splitlines()) == 1
-    assert run_script(*arguments, "--output_dir", str(tmp_path / "two"), launcher=torchrun).wait(120) == 0
+    assert run_two("lemer.train", [*arguments, "--output_dir", str(tmp_path / "two")]) == [0, 0]
     logs = [(tmp_path / run / "fold2/seed0/log.jsonl").read_text().splitlines() for run in ("one", "two")]
     losses = [[json.loads(line).get("loss") for line in log] for log in logs]
     assert len(losses[0]) == len(losses[1]) == 6
@@ -184,7 +177,7 @@ def test_two_processes_go_on_from_a_state_of_one_and_score_like_it(arguments, tm
 
 def test_processes_that_load_audio_change_nothing(arguments, tmp_path):
     for workers in ("0", "2"):
-        options = ["--folds", "2", "--num_workers", workers]
+        options = ["--folds", "2", "--num_workers", workers, "--epochs", "2"]
         assert lemer.train.main([*arguments, *options, "--output_dir", str(tmp_path / workers)]) == 0
     for name in ("predictions.csv", "log.jsonl"):
         alone, helped = ((tmp_path / workers / "fold2/seed0" / name).read_text() for workers in ("0", "2"))

@@ -60,7 +60,7 @@ def test_a_compiled_model_answers_each_row_as_alone_and_new_lengths_need_no_new_
 
 def test_no_convolution_is_compiled():
     """Inductor compiles the backward pass of one for a single length, and every other length then needs a new graph."""
-    model = tiny_model(**ONE_LAYER).train()
+    model = tiny_model(modality="speech", speech=ONE_LAYER["speech"]).train()
     compiled: set[str] = set()
 
     def note(graph, inputs):
@@ -68,7 +68,7 @@ def test_no_convolution_is_compiled():
         compiled.update(type(graph.get_submodule(node.target)).__name__ for node in graph.graph.find_nodes(op="call_module"))
         return graph.forward
 
-    torch.compile(model, backend=note, dynamic=True)(**tiny_batch(labels=True)).loss.backward()
+    torch.compile(model, backend=note, dynamic=True)(**tiny_batch(labels=True, modality="speech")).loss.backward()
     assert any("depthwise" in name for name in compiled)
     assert not [name for name in compiled if "conv1d" in name.lower() or "conv2d" in name.lower()]
 
