@@ -129,6 +129,12 @@ for argv in [["--help"], ["--version"], ["predcit"], *([name, "--help"] for name
     subprocess.run([sys.executable, "-c", light], check=True)
 
 
+def test_train_runs_as_a_file_from_any_folder(tmp_path):
+    """torchrun starts a file."""
+    done = subprocess.run([sys.executable, ROOT / "train.py", "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "usage: python train.py" in done.stdout
+
+
 # -------------------------------------------------------------------------------------------------------------- old names
 
 
