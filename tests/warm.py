@@ -8,6 +8,7 @@ import importlib
 import multiprocessing
 import os
 import resource
+import signal
 import socket
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -18,6 +19,8 @@ LOGGED = 2**40  # bytes: a disk that never fills, with the messages in a file
 def run(module: str, arguments: list[str], largest_file: int | None, environment: dict[str, str]):
     """The body of the process; see `start`."""
     os.environ.update(environment)
+    # As in a terminal: a shell starts background jobs, such as a whole suite of tests, with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     if largest_file is not None:
