@@ -16,7 +16,7 @@ from typing import Any
 from transformers import pipeline
 
 BATCH_SIZE = 8  # inputs of one request that are answered together
-KEYS = {"audio", "text", "history", "segments", "turns"}  # of an input; the pipeline would also take a path
+KEYS = {"audio", "text", "history", "segments", "turns", "speaker"}  # of an input; the pipeline would also take a path
 PARAMETERS = ("top_k", "window_seconds")
 
 

@@ -18,7 +18,7 @@ import ray.data
 from transformers import pipeline
 
 from lemer import LemerProcessor
-from lemer.corpora.manifest import Utterance, read_inputs
+from lemer.corpora.manifest import Stored, Utterance, read_inputs
 from lemer.processing_lemer import newest_turns
 
 UTTERANCES, BATCH = 64, 8  # utterances that a worker gets at once, and those of one forward pass
@@ -30,6 +30,8 @@ def with_history(dialogs: list[list[Utterance]], max_history: int) -> Iterator[d
         history: list[str] = []
         for turn in dialog:
             given = turn._replace(history=history) if turn.history is None else turn
+            if isinstance(given.audio, Stored):  # only this process can read it again
+                given = given._replace(audio=given.audio.read())
             yield {"utterance": pickle.dumps(given)}
             if isinstance(turn.text, str) and turn.text.strip():
                 history = newest_turns([*history, turn.text], max_history)
@@ -69,12 +71,15 @@ class Recogniser:
         if isinstance(answer, str):
             yield {**empty, "error": answer}
             return
+        # Windows have times of the part that was heard, and the part begins at a time of its recording.
+        begin = utterance.start or 0.0
         windows = answer if "scores" in answer[0] else [{"scores": answer, "modality": answer[0]["modality"]}]
         for window in windows:
             scores = {score["label"]: round(score["score"], 6) for score in window["scores"]}
             yield {
                 **empty,
-                **{name: window.get(name) for name in ("start", "end", "modality")},
+                **{name: None if window.get(name) is None else begin + window[name] for name in ("start", "end")},
+                "modality": window.get("modality"),
                 "prediction": window["scores"][0]["label"],
                 "scores": json.dumps(scores, sort_keys=True),
                 "error": None,
