@@ -21,10 +21,10 @@ as its history.
 A recording without words that is longer than --window_seconds is cut into windows, and each window is a row of the output.
 A row has: id; start and end in seconds; window and windows, its number and how many the recording has; text, the words that
 were read; modality, which is multimodal, or the one branch that answered (speech or text); prediction; one score for each
-class, which sum to 1; and checkpoint, dtype, asr and window_seconds, which say how it was made. Where the checkpoint leaves
-out long silences, heard names the parts that were heard, in seconds. Where one branch of a multimodal model answered, a
-sentence at the end says what its scores mean: without a temperature of the training they are flat, and only their order
-counts.
+class, which sum to 1, or with --top_k the highest alone; and checkpoint, dtype, asr and window_seconds, which say how it was
+made. Where the checkpoint leaves out long silences, heard names the parts that were heard, in seconds. Where one branch of a
+multimodal model answered, a sentence at the end says what its scores mean: without a temperature of the training they are
+flat, and only their order counts.
 
 A command that was stopped goes on when it is given again: rows that are in --output already are not computed again. An
 input that cannot be answered is left out and named at the end with the reason. Exit status: 0 for success, 1 if an input
@@ -354,10 +354,9 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
 
     skipped: list[str] = []
     wanted = {use: getattr(args, f"{use}_column") for use in ("audio", "text") if getattr(args, f"{use}_column") is not None}
-    if args.text is None:
-        dialogs = read_inputs(args.inputs, args.dialog, wanted, skipped, args.subset)
-    else:
-        dialogs = [[one_utterance(args, read_inputs(args.inputs, args.dialog))]]
+    dialogs = read_inputs(args.inputs, args.dialog, wanted, skipped, args.subset)
+    if args.text is not None:
+        dialogs = [[one_utterance(args, dialogs)]]
     utterances = [turn for dialog in dialogs for turn in dialog]
     if args.shard is not None:
         dialogs, args.output = share_of(dialogs, *args.shard), args.shard.name(args.output)
@@ -370,6 +369,8 @@ def prepare(args: argparse.Namespace, locks: ExitStack) -> Job:
 
     window = args.window_seconds or min(WINDOW_SECONDS, pipe.processor.max_audio_seconds)
     made = {"checkpoint": args.checkpoint, "dtype": args.dtype, "asr": args.asr or "none", "window_seconds": f"{window:g}"}
+    if args.top_k is not None:  # rows of another number of scores are not joined to a file
+        made["top_k"] = str(args.top_k)
     output = make_output(args, utterances, pipe, made)
     if args.figure and args.figure.suffix not in FIGURES and args.checkpoint.endswith(".onnx"):
         raise ValueError("an ONNX file gives no attention to draw: give the checkpoint, or a .png for the scores over time")

@@ -135,6 +135,10 @@ def test_the_highest_scores_alone(tmp_path, capsys):
     for form in ("csv", "jsonl"):
         assert predict(*arguments[:2], "--output", tmp_path / f"all.{form}") == 0
         assert predict(*arguments, "--output", tmp_path / f"two.{form}") == 0
+        before = (tmp_path / f"two.{form}").read_bytes()  # rows of another number of scores are not joined to it
+        assert predict(*arguments[:2], "--top_k", "3", "--output", tmp_path / f"two.{form}") == 2
+        assert "was not written by this command" in capsys.readouterr().err
+        assert (tmp_path / f"two.{form}").read_bytes() == before
     whole, two = read(tmp_path / "all.jsonl")[0]["scores"], read(tmp_path / "two.jsonl")[0]["scores"]
     assert list(two.items()) == sorted(whole.items(), key=lambda score: -score[1])[:2]
     with open(tmp_path / "two.csv", newline="") as file:
