@@ -323,7 +323,7 @@ def _json_lines(text: str) -> Callable[[], Iterator[tuple[str, dict]]]:
 
 def _good_lines(path: Path, text: str, skipped: list[str]) -> Callable[[], Iterator[tuple[str, dict]]]:
     """The rows of a file of JSON lines, without the lines that are none; `skipped` gets a sentence for each of those."""
-    rows = []
+    rows, told = [], set(skipped)  # a table may be read twice
     for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
         if not line.strip():
             continue
@@ -334,7 +334,7 @@ def _good_lines(path: Path, text: str, skipped: list[str]) -> Callable[[], Itera
             rows.append((f"line {number}", row))
         except ValueError as error:
             sentence = f"{path}, line {number}: {error}"
-            skipped += [sentence] if sentence not in skipped else []
+            skipped += [sentence] if sentence not in told else []
     if not rows:
         raise ValueError(f"no line of it is a JSON object: {skipped[0]}")
     return lambda: iter(rows)
