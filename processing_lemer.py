@@ -412,9 +412,9 @@ class LemerProcessor(ProcessorMixin):
         if options.padding is None:
             return {name: [row[name] for row in rows] for name in rows[0]}
         padding, length = options.padding, options.max_length or self.max_text_length
-        own = self.tokenizer.init_kwargs  # as transformers' processors do, one that was loaded to pad so does it here too
-        if own.get("padding") == "max_length" and options.max_length is None:
-            padding, length = "max_length", own.get("max_length") or length
+        loaded = self.tokenizer.init_kwargs  # as transformers' processors do, one that was loaded to pad so does it here too
+        if loaded.get("padding") == "max_length" and options.max_length is None:
+            padding, length = "max_length", loaded.get("max_length") or length
         most = self.tokenizer.model_max_length
         if padding == "max_length" and length > most:
             raise ValueError(f"max_length={length} is above the {most} tokens that the tokenizer is for: lower it")

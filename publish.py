@@ -217,7 +217,7 @@ def endpoint_requirements() -> list[str]:
     return sorted(line for line in required if re.split(r"[<>=!~; \[]", line)[0] in wanted and "extra" not in line)
 
 
-def spelled_out(label: str) -> str:
+def in_both_forms(label: str) -> str:
     """A class in words, with its name in the model where that is an abbreviation, as IEMOCAP's labels are."""
     from lemer.labels.descriptions import LABEL_NAMES
 
@@ -392,7 +392,7 @@ def make_card(run: FinishedRun, args: argparse.Namespace, model, processor, figu
         of_this=of_this,
         config=config,
         plain=escape_markdown,
-        spelled=lambda label: escape_markdown(spelled_out(label)).replace(r"\(", "(").replace(r"\)", ")"),
+        spelled=lambda label: escape_markdown(in_both_forms(label)).replace(r"\(", "(").replace(r"\)", ")"),
         several=several_parts(run),
         worth=worth_of_modalities(results),
         processor=processor,

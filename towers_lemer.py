@@ -394,14 +394,14 @@ def _check_tower(checkpoint: str, tower: Any, info: dict) -> None:
     Args:
         info: transformers' loading report, perhaps of a larger model that has the tower within it.
     """
-    own, within = set(tower.state_dict()), f"{tower.base_model_prefix}."
+    names, within = set(tower.state_dict()), f"{tower.base_model_prefix}."
     # A recogniser that was trained without masks has no vector for them, which starts anew. BERT's pooler is not used.
-    missing = {key.removeprefix(within) for key in info["missing_keys"]} & own - {"masked_spec_embed"}
+    missing = {key.removeprefix(within) for key in info["missing_keys"]} & names - {"masked_spec_embed"}
     wrong = {
         "its weights lack": sorted(key for key in missing if not key.startswith("pooler.")),
         "NaN or infinity stands in": sorted(not_finite(tower)),
     }
-    damage = [f"{what} {_some(names)}" for what, names in wrong.items() if names]
+    damage = [f"{what} {_some(keys)}" for what, keys in wrong.items() if keys]
     if damage:
         raise ValueError(
             f"{checkpoint} is not whole, so nothing can be learnt from it: {'; '.join(damage)}. Get it again from where it "

@@ -68,5 +68,5 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
     def loss(log_temperature: float) -> float:
         return -log_softmax(values / np.exp(log_temperature), axis=1)[rows, labels].mean()
 
-    found: Any = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
-    return float(np.exp(found.x))
+    best: Any = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
+    return float(np.exp(best.x))

@@ -52,16 +52,16 @@ class Answers:
             it answers from WA, UA, macro-F1, the expected calibration error, and where there are temperatures the
             temperature and the error with it.
         """
-        own: Any = None
+        answer: Any = None
         scores = {}
         for name in modalities_of(self.config):
             labels, logits, attributes = self.predict(test_rows, name)
-            own = own or (labels, logits, attributes)
-            found = emotion_scores(labels, logits.argmax(1), list(self.config.id2label.values()))
-            scores[name] = {figure: found[figure] for figure in ("wa", "ua", "macro_f1")}
+            answer = answer or (labels, logits, attributes)
+            figures = emotion_scores(labels, logits.argmax(1), list(self.config.id2label.values()))
+            scores[name] = {figure: figures[figure] for figure in ("wa", "ua", "macro_f1")}
             scores[name]["calibration_error"] = expected_calibration_error(softmax(logits, axis=1), labels)
             if temperatures is not None:
                 scores[name]["temperature"] = temperatures[name]
                 error = expected_calibration_error(softmax(logits / temperatures[name], axis=1), labels)
                 scores[name]["calibration_error_with_temperature"] = error
-        return *own, scores
+        return *answer, scores

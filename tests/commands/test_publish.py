@@ -190,7 +190,7 @@ def test_the_table_has_the_row_with_its_deviation_the_checkpoint_and_the_paper(r
 
 def test_the_card_tells_every_labels_key_words(card):
     for label, words in KEY_WORDS.items():
-        assert f"| {publish.spelled_out(label)} | {', '.join(words)} |" in card.text
+        assert f"| {publish.in_both_forms(label)} | {', '.join(words)} |" in card.text
 
 
 def test_names_of_labels_are_text_in_the_card_and_nothing_else(tmp_path):
