@@ -184,9 +184,9 @@ def _draw_map(fig, ax, attention: np.ndarray, names: list[str], shown: int, exte
     fig.colorbar(image, ax=ax, label="nearer than\nto the others", pad=0.01)
 
 
-def _draw_bars(ax, places, widths, effects: np.ndarray, name: str):
+def _draw_bars(ax, places, widths, effects: np.ndarray, name: str, opacity: float = 1.0):
     colours = [ORANGE if effect > 0 else BLUE for effect in effects]
-    ax.bar(places, 100 * effects, width=widths, color=colours, edgecolor="white", zorder=2)
+    ax.bar(places, 100 * effects, width=widths, color=colours, edgecolor="white", alpha=opacity, zorder=2)
     ax.axhline(0, color="black", linewidth=0.6)
     reach = max(100 * float(np.abs(effects).max(initial=0.0)), 1.0) * 1.1
     ax.set_ylim(-reach, reach)
@@ -195,7 +195,8 @@ def _draw_bars(ax, places, widths, effects: np.ndarray, name: str):
 
 def _draw_parts(ax, arrays: dict, names: list[str], shown: int):
     samples, rate, bounds = arrays["samples"], int(arrays["sampling_rate"]), arrays["part_bounds"]
-    _draw_bars(ax, (bounds[:-1] + bounds[1:]) / 2, np.diff(bounds), arrays["part_effects"][:, shown], names[shown])
+    places, effects = (bounds[:-1] + bounds[1:]) / 2, arrays["part_effects"][:, shown]
+    _draw_bars(ax, places, np.diff(bounds), effects, names[shown], opacity=0.6)  # the waveform is seen through the bars
     under = ax.twinx()
     under.plot(np.arange(len(samples)) / rate, samples, color=GREY, linewidth=0.4, alpha=0.7)
     peak = max(float(np.abs(samples).max()), 1e-6)
