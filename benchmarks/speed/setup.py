@@ -13,14 +13,14 @@ import numpy as np
 import soundfile
 import torch
 from torch import nn
-from transformers import AutoTokenizer, Wav2Vec2FeatureExtractor
+from transformers import BertTokenizer, Wav2Vec2FeatureExtractor
 
 from lemer import LemerConfig, LemerModel, LemerProcessor
 from lemer.export import export
 from lemer.prediction.answering import LARGEST
 from lemer.runtime.onednn import multiply_by_onednn
 from lemer.speech_encoder_lemer import encode_speech
-from lemer.training.small_towers import make_small_text_tower
+from lemer.training.small_towers import make_tokenizer
 
 from .timing import DEVICE, precision
 
@@ -233,10 +233,11 @@ def write_recordings(folder: Path, seconds, rate: int = RATE, channels: int = 1)
 
 def write_checkpoint(folder: Path, size: str) -> None:
     """Write a checkpoint to `whole`, and its towers as transformers' own classes to `speech` and `text` beside it."""
-    tokenizer = make_small_text_tower(folder / "tokenizer", [" ".join(WORDS)] * 2)
-    processor = LemerProcessor(
-        Wav2Vec2FeatureExtractor(return_attention_mask=True), AutoTokenizer.from_pretrained(tokenizer)
-    )
+    vocabulary = make_tokenizer([" ".join(WORDS)] * 2).get_vocab()
+    unused = range(len(vocabulary), SIZES[size][1]["vocab_size"])  # a checkpoint whose tokenizer knows too few is refused
+    vocabulary.update((f"[unused{index}]", index) for index in unused)
+    tokenizer = BertTokenizer(vocab=vocabulary, model_max_length=512)
+    processor = LemerProcessor(Wav2Vec2FeatureExtractor(return_attention_mask=True), tokenizer)
     model = make_model(size).cpu()
     for part, name in ((model, "whole"), (model.speech_model, "speech"), (model.text_model, "text")):
         part.save_pretrained(folder / name)
