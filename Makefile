@@ -101,7 +101,7 @@ os.symlink(os.getcwd(), link)
 endef
 export LINK_THE_PACKAGE
 
-EXTRAS = test demo media plot app onnx
+EXTRAS = test demo media plot app onnx serve
 TORCH = $(shell grep -o "^torch==[^ ]*" torch.lock)
 
 # Which torch pip finds here, as requirements with hashes. That of PyPI, with its CUDA libraries, is in torch.lock. A build

@@ -38,7 +38,7 @@ BELOW = {
     "prediction": {"travels", "leaf", "corpora", "evaluation"},
     "command": {"travels", "leaf", "corpora", "labels", "evaluation", "training", "prediction"},
     "benchmarks": {"travels", "leaf", "corpora", "labels", "evaluation", "training", "prediction", "command"},
-    "examples": {"travels", "leaf", "corpora"},
+    "examples": {"travels", "leaf", "corpora", "prediction"},
 }
 MAX_LINES = 600
 MAX_FUNCTION_LINES = 60
