@@ -8,11 +8,11 @@
 
 CHECKPOINT is a folder that train.py wrote, an ONNX file of export.py, or a name on the Hub. INPUT is any number of
     audio files and folders     the words are not known, unless --asr hears them, so the speech branch answers alone
-    tables                      .csv, .tsv, .json, .jsonl or .parquet with a row for each utterance. Columns are known by
-                                name: audio (path, file ...), text (transcript ...), id, start and end in seconds, dialog
-                                and order, history (a list of earlier turns, oldest first). --audio_column and
-                                --text_column name others. Any other columns go into the output. A line of JSON that is no
-                                row is left out and named
+    tables                      .csv, .tsv, .json, .jsonl, .parquet or .tar (WebDataset) with a row for each utterance.
+                                Columns are known by name: audio (path, file ...), text (transcript ...), id, start and
+                                end in seconds, dialog and order, history (a list of earlier turns, oldest first).
+                                --audio_column and --text_column name others. Any other columns go into the output. A line
+                                of JSON that is no row is left out and named
     datasets                    a folder that `save_to_disk` wrote, a folder of parquet files, or a name on the Hub, with
                                 such columns; all splits are answered, of one --subset where there are several
 Paths in a table are relative to it. Rows with the same dialog are its turns, and each is answered with the turns before it

@@ -44,6 +44,7 @@ from .columns import (
     choose_columns,
     read_times,
 )
+from .in_place import AudioInPlace
 from .recordings import SILENCE, as_recording, choose_part, cut_part, file_stamp, load_kept, missing_hint, printable
 from .sources import DatasetSplit, Source, SourceRow, TableSplit, open_source
 
@@ -96,7 +97,7 @@ def prepare_rows(
         FileNotFoundError, ValueError: as `load_any_dataset`.
     """
     opened = source if isinstance(source, Source) else open_source(source, wanted, subset, splits, streaming)
-    key = json.dumps([SCHEMA_VERSION, opened.content, list(opened.splits), wanted])
+    key = json.dumps([SCHEMA_VERSION, opened.content, list(opened.splits), wanted, *(["in place"] if streaming else [])])
     folder = Path(cache_dir or HF_DATASETS_CACHE).expanduser() / "lemer_corpora"
     folder /= hashlib.sha256(key.encode()).hexdigest()[:32]
     done = folder / "corpus.json"
@@ -104,14 +105,15 @@ def prepare_rows(
     for _ in (1, 2):
         with FileLock(f"{folder}.lock"):  # several trainings may begin at once
             if not done.exists():
-                _ShardWriter(opened.name, wanted, folder).write(opened.splits, progress)
+                _ShardWriter(opened.name, wanted, folder, streaming).write(opened.splits, progress)
         facts = json.loads(done.read_text())
         files = [str(folder / f"{shard:05d}.arrow") for shard in range(facts["shards"])]
         if not files:
             raise ValueError(f"{opened.name} has no rows in {', '.join(opened.splits)}")
         table = concat_tables([MemoryMappedTable.from_file(file) for file in files])
         # With a fingerprint, since `datasets` would compute one of all files.
-        prepared = datasets.Dataset(table, info=datasets.DatasetInfo(features=PREPARED), fingerprint=folder.name)
+        features = datasets.Features({**PREPARED, "audio": AudioInPlace()}) if streaming else PREPARED
+        prepared = datasets.Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint=folder.name)
         # Recordings may lie outside of what the key is made of, and those that were not there in another current folder.
         stamped = list(zip(prepared["path"][:], prepared["stamp"][:], strict=True))
         moved = facts["current_folder"] != os.getcwd() and any(path is not None and stamp == "" for path, stamp in stamped)
@@ -131,8 +133,8 @@ def prepare_rows(
 class _ShardWriter:
     """Writes the prepared rows of a corpus into shards; state.json tells how far it is, corpus.json that all is there."""
 
-    def __init__(self, name: str, wanted: dict, folder: Path):
-        self.name, self.wanted, self.folder = name, wanted, folder
+    def __init__(self, name: str, wanted: dict, folder: Path, in_place: bool):
+        self.name, self.wanted, self.folder, self.in_place = name, wanted, folder, in_place
         self.state_file = folder / "state.json"
         self.pool: ProcessPoolExecutor | None = None
         self.stack = ExitStack()  # which ends the processes when all is written
@@ -181,7 +183,7 @@ class _ShardWriter:
         temporary = shard.with_suffix(".tmp")
         written = 0
         with ArrowWriter(features=PREPARED, path=str(temporary)) as writer:
-            prepare = partial(_prepare_or_error, columns=columns, label_names=label_names)
+            prepare = partial(_prepare_or_error, columns=columns, label_names=label_names, in_place=self.in_place)
             for written, (prepared, wrong) in enumerate(self._map(prepare, rows), start=1):
                 if wrong is not None:
                     at = f"{split}-{self.state['split_rows'] + written - 1:06d}"
@@ -215,12 +217,27 @@ class _ShardWriter:
             ) from error
 
 
-def _prepare_or_error(row: SourceRow, columns: Columns, label_names: list[str] | None) -> tuple[dict, str | None]:
+def _prepare_or_error(
+    row: SourceRow, columns: Columns, label_names: list[str] | None, in_place: bool
+) -> tuple[dict, str | None]:
     """`prepare_row` with the row's group, or the place of the row and what is wrong with it."""
     try:
-        return {"group": row.group, **prepare_row(row, columns, label_names)}, None
+        prepared = prepare_row(row, columns, label_names)
+        if in_place:
+            _leave_in_place(prepared, row, columns.names["audio"])
+        return {"group": row.group, **prepared}, None
     except ValueError as error:
         return {}, f"({row.place}): {error}"
+
+
+def _leave_in_place(prepared: dict, row: SourceRow, column: str | None) -> None:
+    """Put the address of a recording into the place of its content, where it is the whole content of a cell of a shard."""
+    if column is None or row.address is None or prepared["part"] == PART_CUT:
+        return
+    cell = row.cells[column]
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    if isinstance(content, (bytes, bytearray)) and prepared["audio"]["bytes"] is not None:
+        prepared["audio"] = {"path": row.address(column), "bytes": None}
 
 
 def resolve_columns(split: TableSplit | DatasetSplit, wanted: dict[str, str | None], name: str) -> Columns:

@@ -72,7 +72,11 @@ def add_source_options(group) -> None:
         group.add_argument(f"--{name}_column", metavar="COLUMN", help=f"of any dataset, column of {text}")
     group.add_argument("--subset", help="of a Hub dataset that has several (its configuration)")
     group.add_argument("--split", dest="splits", nargs="+", metavar="SPLIT", help="splits to read (default: all)")
-    group.add_argument("--streaming", action="store_true", help="of a Hub dataset, keep the prepared rows alone")
+    group.add_argument(
+        "--streaming",
+        action="store_true",
+        help="read recordings where they lie, in parquet and .tar shards; of a Hub dataset, keep the prepared rows alone",
+    )
 
 
 def _add_split_options(group) -> None:

@@ -28,6 +28,7 @@ from huggingface_hub import HfFileSystem, hf_hub_download
 
 from .columns import choose_columns
 from .emotions import EMOTION_WORDS
+from .in_place import read_in_place
 from .known import KNOWN
 from .known_files import named_beside_folders
 from .recordings import AUDIO_SUFFIXES, file_stamp, is_hidden, printable, walk
@@ -60,6 +61,7 @@ class SourceRow(NamedTuple):
         group: the table or split in which its id and the name of its dialog mean one thing.
         name: what it is called without an id or a recording.
         again: gives the cell of a column again; None where the source is read once, from its beginning to its end.
+        address: gives the address of the cell of a column, by which it is read again in another process; else None.
     """
 
     place: str
@@ -68,6 +70,7 @@ class SourceRow(NamedTuple):
     group: str
     name: str
     again: Callable[[str], Any] | None = None
+    address: Callable[[str], str] | None = None
 
 
 class TableSplit:
@@ -113,12 +116,17 @@ class TableSplit:
             for number, (place, cells) in enumerate(table.rows()):
                 self._read += 1
                 if self._read > (position or 0):
-                    again = None if table.cell is None else partial(table.cell, number)
+                    address = None if table.address is None else table.address(number)
+                    again = None if address is None else partial(_read_again, address)
                     name = f"{table.path}:{number + 1}"
-                    yield SourceRow(f"{table.path.name}, {place}", cells, folder, group, name, again)
+                    yield SourceRow(f"{table.path.name}, {place}", cells, folder, group, name, again, address)
 
     def position(self) -> int:
         return self._read
+
+
+def _read_again(address: Callable[[str], str], column: str):
+    return read_in_place(address(column))
 
 
 class DatasetSplit:
@@ -271,7 +279,7 @@ def open_source(
         if path.is_dir() and not is_saved and _has_configs(path):
             builder = _open_builder(str(path), subset)
             content += f"\n{subset}"
-            found = _text_tables(builder) or {
+            found = _tables(builder, streaming) or {
                 str(name): DatasetSplit(str(name), split, path)
                 for name, split in _split_items(builder.as_streaming_dataset())
             }
@@ -341,7 +349,7 @@ def _open_hub(source, subset, streaming: bool) -> tuple[dict[str, TableSplit | D
             f"{text} is no file or folder here, and no dataset on the Hub could be opened under this name: {error}"
         ) from error
     content = f"{builder.dataset_name} {builder.config_id} {builder.hash}"
-    if tables := _text_tables(builder):
+    if tables := _tables(builder, streaming):
         return dict(tables), content
     # Of audio, only tables can be built without torchcodec.
     if streaming or not isinstance(builder, datasets.ArrowBasedBuilder):
@@ -357,16 +365,18 @@ def _split_items(loaded) -> Iterable[tuple]:
     return loaded.items()
 
 
-def _text_tables(builder: datasets.DatasetBuilder) -> dict[str, TableSplit] | None:
-    """Splits of a repository of .csv or .json files, read here, since `datasets` guesses types; None for other builders."""
-    if type(builder.config).__name__ not in ("CsvConfig", "JsonConfig"):
-        return None
+def _tables(builder: datasets.DatasetBuilder, streaming: bool) -> dict[str, TableSplit] | None:
+    """
+    Splits of a repository that is read here: of .csv or .json files, since `datasets` guesses types, and with `streaming` of
+    shards that lie on this machine, since recordings can stay in them. None for other builders.
+    """
     files = {str(name): [str(file) for file in names] for name, names in (builder.config.data_files or {}).items()}
-    if not all(
-        is_table(Path(file)) and ("://" not in file or file.startswith("hf://"))
-        for names in files.values()
-        for file in names
-    ):
+    every = [file for names in files.values() for file in names]
+    if type(builder.config).__name__ in ("CsvConfig", "JsonConfig"):
+        is_read_here = all(is_table(Path(file)) and ("://" not in file or file.startswith("hf://")) for file in every)
+    else:
+        is_read_here = streaming and all("://" not in file and Path(file).suffix in (".parquet", ".tar") for file in every)
+    if not files or not is_read_here:
         return None
     return {name: _table_split(name, [_local_copy(file) for file in names]) for name, names in files.items()}
 

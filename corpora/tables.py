@@ -1,4 +1,4 @@
-"""Reads a table file row by row: .csv, .tsv, .json, .jsonl (.ndjson) and .parquet.
+"""Reads a table file row by row: .csv, .tsv, .json, .jsonl (.ndjson), .parquet, and .tar as of WebDataset.
 
     table = read_table("utterances.csv")
     table.columns                    # names, in the order of the file
@@ -19,18 +19,25 @@ Rules of text files (.csv and .tsv):
 Rules of JSON: .jsonl has an object a line. .json has that, or a list of objects, or an object of columns (as pandas writes
 it), or an object with a row under every id or path (SpeechBrain), or an object in which one field is the list of objects.
 Values keep their types. Parquet keeps its types, and the names of a ClassLabel.
+
+Rules of .tar: files that follow one another and are called alike up to the first dot after their folders are a row. The
+fields of its .json are columns. A recording is the column audio, a .txt the column text, a .cls the column label, and the
+name is the column id, where the .json has none of these. Other files are left out, which is said.
 """
 
 import csv
 import io
 import json
+import os
 import re
+import tarfile
+from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import accumulate, chain
+from functools import partial
+from itertools import accumulate, chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +45,11 @@ import datasets
 import pyarrow.parquet
 
 from .columns import ALIASES, plain_name
+from .in_place import address_in_parquet, address_in_tar
 from .recordings import AUDIO_SUFFIXES
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".tar")
+ARCHIVE_SUFFIXES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 SEPARATORS = ",;\t|"
 KNOWN_NAMES = {alias for aliases in ALIASES.values() for alias in aliases}
 EXAMPLES = 3  # lines named in an error
@@ -52,6 +60,7 @@ RARE = set(range(0x80, 0xA0)) - {0x80, 0x85, 0x8C, *range(0x91, 0x98), 0x99, 0x9
 FOREIGN = re.compile(b"[%s]{4,}" % re.escape(bytes([*RARE, *range(0xA1, 0x100)])))  # nothing Western has four in a row
 UNQUOTED: dict[str, Any] = {"quoting": csv.QUOTE_NONE, "quotechar": None}
 PARQUET_ROWS = 64  # read at once: each may hold a recording
+_WEB_FIELDS = {".txt": "text", ".cls": "label"}
 csv.field_size_limit(2**31 - 1)  # a cell may hold samples
 
 
@@ -66,7 +75,8 @@ class Table:
         rows: yields (place, row): a name for the row's place such as "line 3", and its cells by column.
         class_names: names of the classes of columns that hold their indices.
         remarks: sentences on what was noticed.
-        cell: gives the cell of a row (counted from 0) and a column again; None where the file cannot be read at any row.
+        address: gives, for a row (counted from 0), what gives the address of its cell in a column (`corpora/in_place.py`);
+            None where the file cannot be read at any row.
     """
 
     path: Path
@@ -74,7 +84,7 @@ class Table:
     rows: Callable[[], Iterator[tuple[str, dict]]]
     class_names: dict[str, list[str]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
-    cell: Callable[[int, str], Any] | None = None
+    address: Callable[[int], Callable[[str], str]] | None = None
 
 
 def is_table(path: Path) -> bool:
@@ -101,6 +111,8 @@ def read_table(path: str | Path, skipped: list[str] | None = None) -> Table:
     try:
         if suffix == ".parquet":
             return _read_parquet(path)
+        if suffix == ".tar":
+            return _read_tar(path)
         with open(path, "rb") as file:
             data = file.read()
         text, remarks = decode_text(data)
@@ -392,31 +404,95 @@ def _read_parquet(path: Path) -> Table:
         for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), start=1):
             yield f"row {number}", row
 
-    return Table(path, schema.names, rows, class_names=names, cell=_ParquetCells(path))
+    where, metadata = os.path.abspath(path), file.metadata
+    sizes = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+    starts = [0, *accumulate(sizes)][:-1]
+
+    def address(row: int) -> Callable[[str], str]:
+        group = bisect_right(starts, row) - 1
+        return partial(address_in_parquet, where, group, row - starts[group])
+
+    return Table(path, schema.names, rows, class_names=names, address=address)
 
 
-class _ParquetCells:
-    """Cells of a parquet file at any row. A column of one row group is held at a time."""
+# ---------------------------------------------------------------------------------------------------------------- .tar
 
-    def __init__(self, path: Path):
-        self.path = path
-        self._kept: tuple[str, int] | None = None
-        self._cells: Any = None
 
-    def __call__(self, number: int, column: str):
-        group = bisect_right(self._starts, number) - 1
-        if self._kept != (column, group):
-            self._cells = self._file.read_row_group(group, columns=[column])[column]
-            self._kept = (column, group)
-        return self._cells[number - self._starts[group]].as_py()
+def _read_tar(path: Path) -> Table:
+    """Rows of an archive of WebDataset. Recordings are read when they are asked for."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no table {path}")
+    columns: dict[str, None] = {}
+    places = array("q")  # offset and size of every row's recording
+    other: Counter = Counter()
+    try:
+        for fields, recording in _samples(path, other):
+            columns.update(dict.fromkeys([*fields, *(["audio"] if recording else [])]))
+            places.extend((recording.offset_data, recording.size) if recording else (0, 0))
+    except tarfile.TarError as error:
+        raise ValueError(f"this is no tar archive: {error}") from error
+    if not places:
+        raise ValueError("it has no rows")
+    where = os.path.abspath(path)
 
-    @cached_property
-    def _file(self) -> pyarrow.parquet.ParquetFile:
-        return pyarrow.parquet.ParquetFile(self.path)
+    def rows() -> Iterator[tuple[str, dict]]:
+        with open(path, "rb") as file:
+            for number, (fields, recording) in enumerate(_samples(path, Counter()), start=1):
+                if recording is not None:
+                    file.seek(recording.offset_data)
+                    fields["audio"] = {"path": recording.name, "bytes": file.read(recording.size)}
+                yield f"row {number}", fields
 
-    @cached_property
-    def _starts(self) -> list[int]:
-        """The first row of every row group."""
-        metadata = self._file.metadata
-        sizes = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
-        return [0, *accumulate(sizes)][:-1]
+    def address(row: int) -> Callable[[str], str]:
+        return partial(address_in_tar, where, *places[2 * row : 2 * row + 2])
+
+    left = ", ".join(f"{kind} ({count})" for kind, count in other.items())
+    remarks = [f"{path.name}: files that are no recordings, .json, .txt or .cls were left out: {left}"] if other else []
+    return Table(path, list(columns), rows, remarks=remarks, address=address)
+
+
+def _samples(path: Path, other: Counter) -> Iterator[tuple[dict, tarfile.TarInfo | None]]:
+    """The fields and the recording of every row of an archive. `other` gets the endings of files that are left out."""
+    with tarfile.open(path, "r:") as archive:
+        members = (member for member in archive if member.isfile())
+        for name, files in groupby(members, key=lambda member: re.sub(r"(^|/)([^/.]*)[^/]*$", r"\1\2", member.name)):
+            yield _read_sample(archive, name, list(files), other)
+            archive.members = []  # tarfile would keep all headers
+
+
+def _read_sample(
+    archive: tarfile.TarFile, name: str, files: list[tarfile.TarInfo], other: Counter
+) -> tuple[dict, tarfile.TarInfo | None]:
+    """
+    The fields of a row of WebDataset, and its recording.
+
+    Args:
+        name: what its files are called without their endings.
+        other: gets the endings of files that are left out.
+
+    Raises:
+        ValueError: it has two recordings, or its .json is no object.
+    """
+    fields: dict[str, Any] = {}
+    recording = None
+    for member in files:
+        ending = Path(member.name).suffix.lower()
+        if ending in AUDIO_SUFFIXES:
+            if recording is not None:
+                raise ValueError(f"{name} has two recordings, {recording.name} and {member.name}: a row has one")
+            recording = member
+        elif ending in (".json", ".txt", ".cls"):
+            content = archive.extractfile(member)
+            assert content is not None  # it is a file
+            try:
+                text = content.read().decode("utf-8-sig")
+                given = json.loads(text, object_pairs_hook=_no_twins) if ending == ".json" else {_WEB_FIELDS[ending]: text}
+            except ValueError as error:
+                raise ValueError(f"{member.name}: {error}") from error
+            if not isinstance(given, dict):
+                raise ValueError(f"{member.name}: expected a JSON object, got {given!r:.80}")
+            fields = {**fields, **given} if ending == ".json" else {**given, **fields}
+        else:
+            other[ending] += 1
+    fields.setdefault("id", name)
+    return fields, recording

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ..audio_lemer import GPU_MULTIPLE
+from ..corpora.in_place import longest_first
 from ..labels_lemer import frame_codes, semantic_label_embeddings, tonal_label_embeddings
 from ..recipes import SEMANTIC, TONAL
 from ..towers_lemer import load_towers
@@ -133,7 +134,7 @@ def _warn_of_labels_alike(model) -> None:
 
 def _codes_of_corpus(model, processor, dataset, batch_size: int, progress: bool) -> Iterator[tuple[int, np.ndarray]]:
     """The class index and the codes (F, G) of every utterance; utterances of similar length share a batch."""
-    order = np.argsort(-np.asarray(dataset["num_frames"][:]), kind="stable")
+    order = longest_first(dataset)
     multiple = None if model.device.type == "cpu" else GPU_MULTIPLE
     with tqdm(total=len(order), desc="key frames", unit="utterance", disable=not progress) as bar:
         for start in range(0, len(order), batch_size):

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from ..audio_lemer import GPU_MULTIPLE
+from ..corpora.in_place import BUFFER, blocks_in_place, longest_first
 from .targets import attribute_rows, distributions
 
 # Processes that prepare batches. On a CPU they would take cores from the training; a GPU would wait for a single one.
@@ -28,15 +29,20 @@ class LengthBuckets(Sampler[list[int]]):
     Every epoch sorts by length times a random factor, so that an utterance meets others in every epoch, and shuffles the
     batches. All batches are full. The few utterances that are left over in an epoch are others in every epoch.
 
+    Utterances of shards are shuffled as far as a buffer goes, so that not every one needs a part of a shard of its own: the
+    blocks come in random order, and batches are made of about `BUFFER` utterances of blocks that follow one another.
+
     Args:
         lengths: of the utterances, in any unit.
         batch_size: utterances of a batch, of all processes together.
         seed: of the order.
+        blocks: the utterances in the blocks that are read together (`corpora/in_place.py`). None: any can be read alone.
     """
 
     drop_last = False  # read, like batch_size, by accelerate's sharding
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, blocks: Sequence[np.ndarray] | None = None):
+        self.blocks = blocks
         self.lengths = np.asarray(lengths, dtype=np.float64)
         self.batch_size = min(batch_size, len(self.lengths))
         self.seed = seed
@@ -51,11 +57,18 @@ class LengthBuckets(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
-        chosen = rng.permutation(len(self.lengths))[: len(self) * self.batch_size]
+        if self.blocks is None:
+            order, buffer = rng.permutation(len(self.lengths)), len(self)
+        else:
+            order = np.concatenate([self.blocks[block] for block in rng.permutation(len(self.blocks))])
+            buffer = max(1, BUFFER // self.batch_size)
+        chosen = order[: len(self) * self.batch_size]
         jittered = self.lengths[chosen] * np.exp(rng.normal(0.0, LENGTH_JITTER, len(chosen)))
-        batches = chosen[np.argsort(jittered, kind="stable")].reshape(len(self), self.batch_size)
-        for batch in batches[rng.permutation(len(batches))][self.first_batch :]:
-            yield batch.tolist()
+        for first in range(0, len(self), buffer):  # a number of batches
+            part = slice(first * self.batch_size, (first + buffer) * self.batch_size)
+            batches = chosen[part][np.argsort(jittered[part], kind="stable")].reshape(-1, self.batch_size)
+            for batch in batches[rng.permutation(len(batches))][max(0, self.first_batch - first) :]:
+                yield batch.tolist()
 
 
 class Collator:
@@ -115,7 +128,7 @@ def training_loader(dataset, collator, batch_size: int, seed: int, num_workers: 
     """A loader of `LengthBuckets`, its `batch_sampler`; `num_workers` processes prepare the batches ahead."""
     return DataLoader(
         IndexedRows(dataset),
-        batch_sampler=LengthBuckets(dataset["num_frames"][:], batch_size, seed),
+        batch_sampler=LengthBuckets(dataset["num_frames"][:], batch_size, seed, blocks_in_place(dataset)),
         collate_fn=collator,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
@@ -128,11 +141,10 @@ def training_loader(dataset, collator, batch_size: int, seed: int, num_workers: 
 
 def evaluation_loader(dataset, collator: Callable, batch_size: int, num_workers: int = 0) -> DataLoader:
     """A loader of every row once, longest first: lengths are alike, and a batch too large for the memory comes first."""
-    order = np.argsort(-np.asarray(dataset["num_frames"][:]), kind="stable").tolist()
     return DataLoader(
         IndexedRows(dataset),
         batch_size=batch_size,
-        sampler=order,
+        sampler=longest_first(dataset).tolist(),
         collate_fn=collator,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),

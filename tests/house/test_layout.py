@@ -32,7 +32,7 @@ BELOW = {
     "travels": set(),
     "leaf": set(),
     "corpora": {"travels", "leaf"},
-    "labels": {"travels", "leaf"},
+    "labels": {"travels", "leaf", "corpora"},
     "evaluation": {"travels", "leaf", "corpora", "labels"},
     "training": {"travels", "leaf", "corpora", "labels", "evaluation"},
     "prediction": {"travels", "leaf", "corpora", "evaluation"},
