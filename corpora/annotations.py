@@ -59,7 +59,7 @@ def votes_by_class(
     rows = []
     for name, written in zip(ids, votes, strict=True):
         counts: Counter = Counter()
-        for label, count in json.loads(written or "{}").items():
+        for label, count in json.loads(written).items() if written else ():
             counts[places.get(label.strip().casefold())] += count
         if counts.pop(None, 0):
             notes["other_vote"].append(name)

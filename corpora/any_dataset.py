@@ -34,12 +34,13 @@ import json
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 
 import datasets
 import numpy as np
 import pyarrow
+from datasets.fingerprint import generate_random_fingerprint
 from datasets.table import InMemoryTable
 
 from ..audio_lemer import SAMPLING_RATE
@@ -52,7 +53,9 @@ from .report import EXAMPLES, Kinds, Report
 from .sources import keep_apart, number_twins, refuse_twins, source_name
 from .splits import copies_across, groups_to_split, hold_named_out
 
-ROWS_AT_ONCE = 10_000  # rows that are copied out of a table for the fingerprint
+ROWS_AT_ONCE = 10_000  # rows that are copied out of a table, or whose histories are made
+# Columns of prepared rows in which many rows have the same texts.
+SHARED = ("split", "group", "label", "fold", "dialog", "order", "speaker", "votes", "part", "problem", *ATTRIBUTES)
 KINDS = Kinds(
     damaged={
         "audio_missing": "rows without a recording (history only)",
@@ -146,7 +149,7 @@ def load_any_dataset(
     prepared, facts = prepare_rows(
         source, read, subset=subset, splits=splits, streaming=streaming, cache_dir=cache_dir, progress=progress
     )
-    refuse_twins(source_name(source), prepared["id"], prepared["group"])
+    refuse_twins(source_name(source), prepared["id"][:], prepared["group"][:])
     folds = ([1] * len(prepared), {1: "all"}, "not split") if unsplit else None
     split = (test_share, test_split, pattern)
     dataset, report = make_corpus(
@@ -182,7 +185,7 @@ def make_corpus(
         made: the fold of every prepared row, the folds' names, and in words how they were made; None for those of `wanted`,
             `test_share` and `test_split`.
     """
-    columns = {**prepared.remove_columns(["audio", "stamp"])[:], **(changed or {})}
+    columns = {**_as_lists(prepared.remove_columns(["audio", "stamp"])), **(changed or {})}
     notes: dict[str, list[str]] = {kind: [] for kind in KINDS.all}
     remarks = list(facts["remarks"])
     columns["id"] = _ids(columns, notes, remarks)
@@ -228,6 +231,19 @@ def make_corpus(
     )
     notes["untrained_class"] += report.untrained_classes(report.held_out)
     return dataset, report
+
+
+def _as_lists(prepared: datasets.Dataset) -> dict[str, list]:
+    """Columns as lists. Names that many rows have in common are one object, since there may be millions of rows."""
+    table = prepared.with_format("arrow")[:]
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        names: dict = {}
+        shared = (lambda value: names.setdefault(value, value)) if name in SHARED else None  # noqa: B023  used here alone
+        columns[name] = [
+            value for chunk in column.chunks for value in (map(shared, chunk.to_pylist()) if shared else chunk.to_pylist())
+        ]
+    return columns
 
 
 def _count_samples(folds: list[int], labels: Sequence[int], fold_names: dict[int, str], classes: list[str]) -> dict:
@@ -481,18 +497,13 @@ def _describe(
     columns: dict, folds, order, classes, facts, votes, notes: dict[str, list[str]], max_history: int | None
 ) -> datasets.Dataset:
     """All columns but the recordings, in the order of the source; what is damaged or left out is noted."""
-    histories: list[list[str]] = [[] for _ in order]
-    told: defaultdict[str, list[str]] = defaultdict(list)
     labels, frames = [], []
-    for index in order:
-        history, text = told[columns["dialog"][index]], columns["text"][index]
-        histories[index] = list(history) if max_history is None else newest_turns(history, max_history)
-        if text:
-            history.append(text)
     if facts["history"]:
         histories = [history or [] for history in columns["history"]]
         if max_history is not None:
             histories = [newest_turns(history, max_history) for history in histories]
+    else:
+        histories = _histories(columns["dialog"], columns["text"], order, max_history)
     rows = zip(*(columns[name] for name in ("id", "text", "label", "problem", "num_frames")), votes, strict=True)
     for name, text, label, problem, samples, voted in rows:
         if label not in classes:
@@ -534,7 +545,39 @@ def _describe(
     features = datasets.Features({name: features[name] for name in rows})
     # Not Dataset.from_dict, which looks at every value: this takes a third of the time.
     table = InMemoryTable(pyarrow.Table.from_pydict(rows, schema=features.arrow_schema))
-    return datasets.Dataset(table, info=datasets.DatasetInfo(features=features))
+    # With a fingerprint, since `datasets` would compute one of a copy of all rows.
+    return datasets.Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint=generate_random_fingerprint())
+
+
+def _histories(
+    dialogs: list[str], texts: list[str | None], order: list[int], max_history: int | None
+) -> pyarrow.ChunkedArray:
+    """
+    The earlier turns of every row's dialog, as `newest_turns` gives them. A history is a part of the row of all texts in the
+    order of the dialogs, so that nothing is kept for a row but its two ends.
+    """
+    spoken: list[int] = []  # rows with a text
+    ends = np.zeros((2, len(order)), dtype=np.int64)  # of every row's history in `spoken`
+    dialog, begin, words = None, 0, deque[int](maxlen=max_history)  # where the newest turns with a letter or digit are
+    for index in order:
+        if dialogs[index] != dialog:
+            dialog, begin = dialogs[index], len(spoken)
+            words.clear()
+        text, now = texts[index], len(spoken)
+        oldest = words[0] if words and len(words) == max_history else begin
+        ends[:, index] = now if max_history == 0 else oldest, now
+        if text:
+            if any(map(str.isalnum, text)):
+                words.append(now)
+            spoken.append(index)
+    every, rows, parts = pyarrow.array(texts, pyarrow.large_string()), np.array(spoken, dtype=np.int64), []
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        begins, sizes = ends[0, start : start + ROWS_AT_ONCE], np.diff(ends[:, start : start + ROWS_AT_ONCE], axis=0)[0]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        places = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], sizes)
+        said = every.take(pyarrow.array(rows[places])).cast(pyarrow.string())
+        parts.append(pyarrow.ListArray.from_arrays(offsets.astype(np.int32), said))
+    return pyarrow.chunked_array(parts)
 
 
 def _shared_speakers(speakers: list[str | None], folds: list[int]) -> list[str]:

@@ -52,6 +52,7 @@ SCHEMA_VERSION = "3"  # in the cache's key: raise it with every change of what a
 SHARD = 1000  # rows written, and lost by a kill, at once
 PROCESSES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1  # that decode recordings
 CHUNK = 16  # rows that a process gets at once
+ROWS_AT_ONCE = 10_000  # of a column that are looked at
 # Found by the names of columns.
 USES = ("audio", "text", "label", "id", "speaker", "start", "end", "duration", "history", "votes", *ATTRIBUTES)
 PART_CUT, PART_WHOLE = "cut", "whole"  # a part of a recording; a whole one, whose times lie in something longer
@@ -114,20 +115,33 @@ def prepare_rows(
         # With a fingerprint, since `datasets` would compute one of all files.
         features = datasets.Features({**PREPARED, "audio": AudioInPlace()}) if streaming else PREPARED
         prepared = datasets.Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint=folder.name)
-        # Recordings may lie outside of what the key is made of, and those that were not there in another current folder.
-        stamped = list(zip(prepared["path"][:], prepared["stamp"][:], strict=True))
-        moved = facts["current_folder"] != os.getcwd() and any(path is not None and stamp == "" for path, stamp in stamped)
-        if not moved and all(path is None or stamp == file_stamp(path) for path, stamp in stamped):
+        if _is_current(prepared, moved=facts["current_folder"] != os.getcwd()):
             break
         done.unlink()
-    unnamed = sorted(
-        {os.path.abspath(path) for path in opened.recordings if printable(path) == path} - set(prepared["path"][:])
-    )
+    recordings = {os.path.abspath(path) for path in opened.recordings if printable(path) == path}
+    unnamed = sorted(recordings - set(prepared["path"][:] if recordings else ()))
     facts["remarks"] = opened.remarks + facts["remarks"]
     if unnamed:
         examples = ", ".join(printable(os.path.basename(path)) for path in unnamed[:3])
         facts["remarks"].append(f"{len(unnamed)} recordings in the folder have no row, such as {examples}")
     return prepared, facts
+
+
+def _is_current(prepared: datasets.Dataset, moved: bool) -> bool:
+    """
+    Whether the recordings are those that were read: they may lie outside of what the key of the cache is made of. Those that
+    were not there are looked for again where the current folder has `moved`.
+    """
+    columns = prepared.select_columns(["path", "stamp"])
+    stamps: dict[str, str] = {}  # of the recordings of a part of the rows: often several rows have one in common
+    for part in columns.iter(ROWS_AT_ONCE):
+        stamps.clear()
+        for path, stamp in zip(part["path"], part["stamp"], strict=True):
+            if path is not None and path not in stamps:
+                stamps[path] = file_stamp(path)
+            if path is not None and (stamp != stamps[path] or (moved and stamp == "")):
+                return False
+    return True
 
 
 class _ShardWriter:
