@@ -7,9 +7,9 @@ Tables and datasets are read as for training: `corpora/sources.py` says what a n
 tables are read, `corpora/columns.py` which columns are taken (recording, text, id, start and end, dialog and order,
 history), `corpora/recordings.py` where paths lead and which part of a recording is heard. Without an id a row is called by
 its recording as it is written, parts of one as a.wav[0-1], else by table and row; training calls it by the recording's path
-from the table's folder on, which is the same for paths that are written so. Ids and dialogs are local to their table or split. Rows
-that share a dialog are its turns, in the order of the column of that use, else of the rows. Other columns go into the
-output where their cells are a single value: text, a number, a date, the name of a class.
+from the table's folder on, which is the same for paths that are written so. Ids and dialogs are local to their table or
+split. Rows that share a dialog are its turns, in the order of the column of that use, else of the rows. Other columns go
+into the output where their cells are a single value: text, a number, a date, the name of a class.
 
 A folder stands for what it holds: a dataset that `save_to_disk` wrote, or a table metadata (.csv, .jsonl ...); else all
 recordings in it and below; without any, its tables. Another name is that of a dataset on the Hub, all splits of it.
