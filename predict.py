@@ -282,9 +282,9 @@ class Job:
             print(f"{path}: {self.answered} new of {count} utterances")
         for branch, missing in (("speech", "words (--text, a table or --asr gives them)"), ("text", "recordings")):
             if self.pipe.model.config.modality == "multimodal" and self.branches[branch]:
+                rows = f"{self.branches[branch]} {'row is' if self.branches[branch] == 1 else 'rows are'}"
                 print(
-                    f"{self.branches[branch]} rows are of the {branch} branch alone, for want of {missing}. "
-                    + self.pipe.meaning_of_scores(branch),
+                    f"{rows} of the {branch} branch alone, for want of {missing}. " + self.pipe.meaning_of_scores(branch),
                     file=sys.stderr,
                 )
         if self.skipped:

@@ -265,7 +265,10 @@ def _check_options(fold_column: str | None, test_share: float | None, test_split
     if test_split is not None and (fold_column is not None or test_share is not None):
         raise ValueError("test_split holds a split out: give neither fold_column nor test_share with it")
     if fold_column is None and test_share is None and test_split is None:
-        raise ValueError("say what is held out: fold_column (one value after the other), test_share, or test_split")
+        raise ValueError(
+            "say what is held out: --fold_column COLUMN, such as speaker (one value after the other), --test_share 0.2 (a "
+            "share of the rows), or --test_split NAME"
+        )
     if test_share is not None and not 0 < test_share < 1:
         raise ValueError(f"test_share must be between 0 and 1, got {test_share}")
 

@@ -22,6 +22,7 @@ import datetime
 import io
 import logging
 import os
+import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -286,11 +287,18 @@ def _columns_of(name: str, split: TableSplit | DatasetSplit, given: dict) -> Col
     except ValueError as error:
         raise ValueError(f"{name} has {error}") from error
     if columns.names["audio"] is None and columns.names["text"] is None:
+        first = next(iter(split.rows(split.plain_columns, None)), None)
+        likely = [column for column, cell in (first.cells.items() if first else ()) if _names_recording(cell)]
+        hint = f". Cells of {likely[0]!r} are names of recordings: --audio_column {shlex.quote(likely[0])}" if likely else ""
         raise ValueError(
             f"{name} has no column audio, path or text, but {', '.join(there)}: rename one, or say which it is with "
-            "--audio_column or --text_column"
+            f"--audio_column or --text_column{hint}"
         )
     return columns
+
+
+def _names_recording(cell) -> bool:
+    return isinstance(cell, str) and Path(cell.strip()).suffix.lower() in AUDIO_SUFFIXES
 
 
 def _read_row(row: SourceRow, columns: Columns, spool: Spool) -> dict:

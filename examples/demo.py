@@ -109,7 +109,12 @@ def main() -> None:
     checkpoint = results_file("speech and words", folder).with_name("checkpoint")
     print(f"\n{checkpoint} in a fresh process, with AutoModel and AutoProcessor:\n", flush=True)
     recognise(checkpoint, folder / "corpus", folder / "cache")
-    print(f"\n{time.monotonic() - begin:.0f} s in all")
+    activate = Path(sys.prefix, "bin", "activate")
+    print(f"\n{time.monotonic() - begin:.0f} s in all. To go on with recordings of your own:\n")
+    if sys.prefix != sys.base_prefix and activate.exists():
+        print(f"  . {os.path.relpath(activate)}   # so that this shell finds the command lemer")
+    print(f'  lemer predict {checkpoint} RECORDING --text "what is said in it"')
+    print(f"  lemer app {checkpoint}")
 
 
 if __name__ == "__main__":

@@ -173,3 +173,5 @@ def _summarise(output: Path, protocol: dict, recipe: Recipe, is_standard: bool) 
         row = {"recipe": name, "comparable": is_standard, **summary}
         replace_files({output / "results.json": json.dumps(row, indent=1), output / "results.md": text})
     print(f"\n{text}\n{output / 'results.md'}")
+    for checkpoint in sorted(output.glob("fold*/seed*/checkpoint"))[:1]:
+        print(f"`lemer predict {checkpoint} RECORDING` answers recordings of your own.")

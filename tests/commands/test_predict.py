@@ -232,7 +232,7 @@ def test_without_an_output_there_is_a_table(capsys):
     lines = out.splitlines()
     assert lines[0].split() == ["id", "seconds", "answer", "ang", "hap", "neu", "sad", "by", "text"]
     assert [line.split()[0] for line in lines[1:]] == ["u0", "u1", "u2", "u3", "u4"]
-    assert lines[2].endswith('i "hate" this day') and "1 rows are of the speech branch alone" in err
+    assert lines[2].endswith('i "hate" this day') and "1 row is of the speech branch alone" in err
 
 
 def test_figures_are_drawn_of_every_row(tmp_path):
@@ -288,6 +288,7 @@ def test_the_words_of_a_turn_that_failed_are_still_history(pipe, tmp_path):
         (["text", "clips"], "reads words only, and no input has any"),
         (["multimodal", "gone.csv"], "no file or folder gone.csv"),
         (["multimodal", "m.csv", "name,words\na,b\n"], "no column audio, path or text, but name, words"),
+        (["multimodal", "m.csv", "n,my clip\n1,a.WAV\n"], "names of recordings: --audio_column 'my clip'"),
         (["multimodal", "m.csv", "id,text\na,hello, you\n"], "m.csv, after 0 rows: not as many fields as the header has"),
         (["multimodal", "m.csv", "id,text\na\n"], "not as many fields"),
         (["multimodal", "m.csv", "id,text\n"], "has no rows"),
