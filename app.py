@@ -66,8 +66,9 @@ TASKS = {  # of the person at the page, by the model's modality
 }
 WAITING = "<p>The answer will stand here.</p>"
 DECIDED = """<h2>What decided</h2>
-<p>Each number says how many points of 100 the score of the answer loses when that word is left out. The bars over the
-recording say the same of each half second. Orange bars point up and speak for the answer, blue bars point down and speak
+<p>A bar says how much the log-odds of the answer, log<sub>2</sub>(score / (1 − score)), fall when that word or that part of
+the recording is left out: by 1 where the odds are half as high without it, by 2 where they are a quarter. The number under
+a word is the score without it, in per cent. Orange bars point up and speak for the answer, blue bars point down and speak
 against it.</p>"""
 LIMITS = """## What this is, and what it is not
 - The model tells how an utterance **sounds and reads**, among these emotions only. It does not know what anybody feels.

@@ -20,7 +20,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple, logging
 
 from .configuration_cross_modal import CrossModalConfig
 from .losses_lemer import class_loss, concordance_loss
-from .towers_lemer import TwoTowerModel, load_towers
+from .towers_lemer import TwoTowerModel, load_towers, mask_of_samples
 
 logger = logging.get_logger(__name__)
 
@@ -197,7 +197,8 @@ class CrossModalModel(TwoTowerModel):
 
         A unimodal model takes only its own modality, a multimodal one needs both.
         """
-        input_values_mask = self.check_inputs(input_values, input_ids, input_values_mask, attention_mask)
+        self.check_inputs(input_values, input_ids)
+        input_values_mask = mask_of_samples(input_ids, input_values_mask, attention_mask)
         output_attentions, output_hidden_states = self.resolve_outputs(output_attentions, output_hidden_states)
         out: Any = CrossModalOutput()
         out.text_model_output, token_mask, out.speech_model_output, out.frame_mask = self.run_towers(

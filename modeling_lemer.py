@@ -23,7 +23,7 @@ from .configuration_lemer import LemerConfig
 from .functionals_lemer import FUNCTIONALS, SpeechFunctionals
 from .labels_lemer import set_labels
 from .losses_lemer import class_loss, concordance_loss
-from .towers_lemer import TwoTowerModel, load_towers
+from .towers_lemer import TwoTowerModel, load_towers, mask_of_samples
 
 logger = logging.get_logger(__name__)
 
@@ -426,11 +426,9 @@ class LemerModel(TwoTowerModel):
 
         A unimodal model takes only its own modality. A multimodal one that gets one answers from that branch.
         """
-        input_values_mask = self.check_inputs(input_values, input_ids, input_values_mask, attention_mask)
-        if input_ids is not None and token_type_ids is None and self.config.pooled_tokens == "current":
-            raise ValueError(
-                'pooled_tokens="current" needs token_type_ids, 1 at the current utterance: pass what the processor returns'
-            )
+        self.check_inputs(input_values, input_ids)
+        self._check_token_types(input_ids, token_type_ids)
+        input_values_mask = mask_of_samples(input_ids, input_values_mask, attention_mask)
         output_attentions, output_hidden_states = self.resolve_outputs(output_attentions, output_hidden_states)
         out = LemerOutput()
         if self.speech_functionals is not None:
@@ -481,6 +479,13 @@ class LemerModel(TwoTowerModel):
                 frames, self.compared_labels("tonal_label_embeddings")
             )  # G_s (B, F, C)
             out.speech_label_logits = masked_mean(out.label_frame_attentions, frame_mask)  # (B, C)
+
+    def _check_token_types(self, input_ids: torch.Tensor | None, token_type_ids: torch.Tensor | None) -> None:
+        """Raise a `ValueError` where the tokens of the current utterance are pooled and nothing says which these are."""
+        if input_ids is not None and token_type_ids is None and self.config.pooled_tokens == "current":
+            raise ValueError(
+                'pooled_tokens="current" needs token_type_ids, 1 at the current utterance: pass what the processor returns'
+            )
 
     def _fuse_and_classify(self, out: Any, with_constraint: bool, with_attentions: bool) -> None:
         """Section 2.3: the vector v of both modalities and its classification; of one modality, what it can answer alone."""

@@ -11,10 +11,10 @@ CHECKPOINT is a folder that train.py wrote, an ONNX file of export.py, or a name
     tables                      .csv, .tsv, .json, .jsonl or .parquet with a row for each utterance. Columns are known by
                                 name: audio (path, file ...), text (transcript ...), id, start and end in seconds, dialog
                                 and order, history (a list of earlier turns, oldest first). --audio_column and
-                                --text_column name others. Any other columns go into the output. A line of JSON that is no
-                                row is left out and named
+                                --text_column name others. A line of JSON that is no row is left out and named
     datasets                    a folder that `save_to_disk` wrote, a folder of parquet files, or a name on the Hub, with
                                 such columns; all splits are answered, of one --subset where there are several
+Of both, other columns go into the output where their cells are text, numbers or dates; a ClassLabel as the class's name.
 Paths in a table are relative to it. Rows with the same dialog are its turns, and each is answered with the turns before it
 as its history.
 
@@ -37,6 +37,7 @@ import sys
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,7 +177,7 @@ class Job:
         timeline: file of the figure of all scores, or None.
         top_k: how many scores a row has; None: all.
         skipped: a sentence for each line of the inputs that is no row.
-        panels: rows of each dialog, by the place of the dialog, for the figure.
+        panels: rows of each dialog, by the name of the dialog, for the figure.
         failed: id of an input -> why it was left out.
         branches: how many rows each modality answered.
         answered: how many utterances were answered now.
@@ -198,6 +199,11 @@ class Job:
     branches: Counter = field(default_factory=Counter)
     answered: int = 0
     told: list[str] = field(default_factory=list)
+
+    @cached_property
+    def _dialog_names(self) -> dict[str, str]:
+        """Id of an utterance -> what its dialog is called, which is the id of its first turn."""
+        return {turn.id: dialog[0].id for dialog in self.dialogs for turn in dialog}
 
     def run(self) -> int:
         """Answer all inputs that are not in the output yet; returns 1 if one was left out, else 0."""
@@ -243,13 +249,12 @@ class Job:
         pieces, told = predict_shard(self.pipe, shard.dialogs, self.settings, self.batch_size, self.failed, bar, self.told)
         self.told = told if shard.goes_on else []
         labels, rows = list(self.pipe.model.config.id2label.values()), []
-        titles = {turn.id: dialog[0].id for dialog in self.dialogs for turn in dialog} if self.timeline else {}
         for place, turn in enumerate(turns, number + 1):
             if turn.id not in pieces:
                 continue
             if self.timeline is not None:
                 shown = rows_of(turn, pieces[turn.id], labels, self.made, None)
-                self.panels.setdefault(titles[turn.id], []).extend(shown)
+                self.panels.setdefault(self._dialog_names[turn.id], []).extend(shown)
             if turn.id in self.output.done:
                 continue
             self.answered += 1

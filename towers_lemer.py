@@ -30,6 +30,17 @@ from .speech_encoder_lemer import encode_speech, make_padding_safe
 logger = logging.get_logger(__name__)
 
 
+def mask_of_samples(
+    input_ids: torch.Tensor | None, input_values_mask: torch.Tensor | None, attention_mask: torch.Tensor | None
+) -> torch.Tensor | None:
+    """
+    The mask (B, S) of the samples, from the arguments of `forward`.
+
+    Where there are no tokens it may be given as `attention_mask`, as transformers' feature extractors call it.
+    """
+    return attention_mask if input_ids is None and input_values_mask is None else input_values_mask
+
+
 class TwoTowerModel(PreTrainedModel):
     """
     Base class of both papers' models: a speech tower and a text tower, and a classifier on top.
@@ -104,26 +115,14 @@ class TwoTowerModel(PreTrainedModel):
         """
         return None if self.untrained else "logits"
 
-    def check_inputs(
-        self,
-        input_values: torch.Tensor | None,
-        input_ids: torch.Tensor | None,
-        input_values_mask: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-    ) -> torch.Tensor | None:
-        """
-        Raise a `ValueError` where the model cannot answer from the inputs that were given.
-
-        Returns:
-            The mask of the samples. Where there are no tokens, it may be given as `attention_mask`, as transformers' feature
-            extractors call it.
-        """
+    def check_inputs(self, input_values: torch.Tensor | None, input_ids: torch.Tensor | None) -> None:
+        """Raise a `ValueError` where the model cannot answer from the inputs that were given."""
         config = self.config
         inputs = {"input_values": (input_values, config.uses_speech), "input_ids": (input_ids, config.uses_text)}
         given = [name for name, (values, _) in inputs.items() if values is not None]
         taken = [name for name, (_, used) in inputs.items() if used]
         if given == taken or (given and set(given) < set(taken) and config.answers_from_one_modality):
-            return attention_mask if input_ids is None and input_values_mask is None else input_values_mask
+            return
         message = (
             f"a model with modality={config.modality!r} takes {' and '.join(taken)}, got {' and '.join(given) or 'neither'}"
         )

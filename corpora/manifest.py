@@ -6,8 +6,10 @@
 Tables and datasets are read as for training: `corpora/sources.py` says what a name stands for, `corpora/tables.py` how
 tables are read, `corpora/columns.py` which columns are taken (recording, text, id, start and end, dialog and order,
 history), `corpora/recordings.py` where paths lead and which part of a recording is heard. Without an id a row is called by
-its recording, parts of one as a.wav[0-1], else by table and row. Ids and dialogs are local to their table or split. Rows
-that share a dialog are its turns, in the order of the column of that use, else of the rows.
+its recording as it is written, parts of one as a.wav[0-1], else by table and row; training calls it by the recording's path
+from the table's folder on, which is the same for paths that are written so. Ids and dialogs are local to their table or
+split. Rows that share a dialog are its turns, in the order of the column of that use, else of the rows. Other columns go
+into the output where their cells are a single value: text, a number, a date, the name of a class.
 
 A folder stands for what it holds: a dataset that `save_to_disk` wrote, or a table metadata (.csv, .jsonl ...); else all
 recordings in it and below; without any, its tables. Another name is that of a dataset on the Hub, all splits of it.
@@ -16,6 +18,7 @@ Recordings that a table or dataset holds are not kept in memory, but read again 
 is read once, such as a stream, lie in a temporary file until then.
 """
 
+import datetime
 import io
 import logging
 import os
@@ -32,7 +35,7 @@ import soundfile
 from datasets.config import HF_DATASETS_CACHE
 
 from ..audio_lemer import MAX_SECONDS, SAMPLING_RATE, load_audio
-from .columns import Columns, as_history, as_order, as_text, choose_columns, is_missing, order_keys, read_times
+from .columns import Columns, as_history, as_label, as_order, as_text, choose_columns, is_missing, order_keys, read_times
 from .recordings import (
     AUDIO_SUFFIXES,
     as_recording,
@@ -47,7 +50,7 @@ from .sources import DatasetSplit, Source, SourceRow, TableSplit, keep_apart, nu
 from .tables import ARCHIVE_SUFFIXES, is_table, read_table
 
 USES = ("audio", "text", "id", "start", "end", "duration", "dialog", "order", "history")
-PASSED_ON = (str, int, float, bool, type(None))  # cells of other columns that go into the output
+SINGLE = (str, int, float, bool, type(None))  # cells of other columns that go into the output as they are
 # Files that are given for tables, and are none.
 OTHER_TABLES = (".xlsx", ".xls", ".ods", ".txt", ".pkl", ".arrow", ".feather", ".xml", ".yaml", *ARCHIVE_SUFFIXES)
 logger = logging.getLogger(__name__)
@@ -248,16 +251,17 @@ def _read_rows(name: str, source: Source, wanted: dict) -> list[dict]:
     rows, remarks, spool = [], list(source.remarks), Spool()
     for split in source.splits.values():
         columns = _columns_of(name, split, wanted)
-        described = columns.describe()
-        if isinstance(split, TableSplit):  # a dataset's other columns are not read
-            described = [remark.replace("columns not used", "columns passed on to the output") for remark in described]
-        remarks += split.remarks + [f"{source.name}: {remark}" for remark in described]
-        used = [column for column in columns.names.values() if column is not None]
-        for number, row in enumerate(split.rows(used, None), start=1):
+        passed = [column for column in columns.unused if column in split.plain_columns]
+        used, lost = [column for column in columns.names.values() if column is not None], {}
+        for number, row in enumerate(split.rows([*used, *passed], None), start=1):
             try:
-                rows.append(_read_row(row, columns, spool))
+                rows.append({**_read_row(row, columns, spool), "extra": _other_cells(row, passed, split, lost)})
             except ValueError as error:
                 raise ValueError(f"{name}, row {number}: {error} ({row.place})") from error
+        described = columns._replace(unused=[column for column in columns.unused if column not in passed]).describe()
+        described += [f"columns passed on to the output: {', '.join(map(repr, passed))}"] if passed else []
+        described += [f"cells that are no single value stay out of it, in {', '.join(map(repr, lost))}"] if lost else []
+        remarks += split.remarks + [f"{source.name}: {remark}" for remark in described]
     named = {row["audio"] for row in rows if isinstance(row["audio"], str)}
     unnamed = sorted({os.path.abspath(path) for path in source.recordings} - named)
     if unnamed:
@@ -291,7 +295,7 @@ def _columns_of(name: str, split: TableSplit | DatasetSplit, given: dict) -> Col
 
 def _read_row(row: SourceRow, columns: Columns, spool: Spool) -> dict:
     """A row of the source -> one of `read_manifest`."""
-    cells, taken = columns.values(row.cells), set(columns.names.values())
+    cells = columns.values(row.cells)
     written = cells["audio"].get("path") if isinstance(cells["audio"], dict) else cells["audio"]
     audio = as_recording(cells["audio"], row.folder)
     if isinstance(audio, dict):
@@ -313,8 +317,25 @@ def _read_row(row: SourceRow, columns: Columns, spool: Spool) -> dict:
         "history": history,
         "folder": row.folder,
         "group": row.group,
-        "extra": {name: cell for name, cell in row.cells.items() if name not in taken and isinstance(cell, PASSED_ON)},
     }
+
+
+def _other_cells(row: SourceRow, names: list[str], split: TableSplit | DatasetSplit, lost: dict[str, None]) -> dict:
+    """The cells of other columns that go into the output; `lost` gets the names of columns with cells that cannot."""
+    cells = {}
+    for name in names:
+        cell = row.cells.get(name)
+        if name in split.class_names and not isinstance(cell, str):
+            cell = as_label(cell, split.class_names[name])
+        if isinstance(cell, (datetime.date, datetime.time)):
+            cell = cell.isoformat()
+        if isinstance(cell, float) and cell != cell:  # NaN, which JSON does not know
+            cell = None
+        if not isinstance(cell, SINGLE):
+            lost[name] = None
+        elif name in row.cells:
+            cells[name] = cell
+    return cells
 
 
 def _put_by(audio: dict, row: SourceRow, column: str, spool: Spool) -> Stored | dict:

@@ -94,6 +94,11 @@ class TableSplit:
         return self.tables[0][1].columns
 
     @property
+    def plain_columns(self) -> list[str]:
+        """Columns whose cells may be a single value; those of tables are known only when they are read."""
+        return self.columns
+
+    @property
     def class_names(self) -> dict[str, list[str]]:
         return self.tables[0][1].class_names
 
@@ -133,6 +138,17 @@ class DatasetSplit:
     @cached_property
     def columns(self) -> list[str]:
         return list(self._dataset.features or next(iter(self._dataset), {}))
+
+    @property
+    def plain_columns(self) -> list[str]:
+        """Columns whose cells may be a single value: neither lists nor bytes, nor recordings or pictures to be decoded."""
+        features = self._dataset.features
+        plain = {
+            name
+            for name, kind in (features or {}).items()
+            if isinstance(kind, datasets.ClassLabel) or (isinstance(kind, datasets.Value) and "binary" not in kind.dtype)
+        }
+        return self.columns if features is None else [name for name in self.columns if name in plain]
 
     @property
     def class_names(self) -> dict[str, list[str]]:

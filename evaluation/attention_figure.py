@@ -4,9 +4,10 @@
 
 It writes attention.png and the arrays that it shows, attention.npz. Two maps show which label each moment and each word is
 near to: the cosines G_s (equation 4 of the LE-MER paper) and G_t (equation 1), each without its mean over the labels. Bars
-below them show how much the score of the answer loses when a word or half a second is left out. The paper's figure 4 draws
-the cosines alone. The maps show what the label branches see, and the classifier need not follow it. The bars are of the
-answer.
+below them show how much the log-odds of the answer, log2(score / (1 - score)), lose when a word or half a second is left
+out: by 1 where the odds are half as high without it. The number at a bar is the score without the part, in per cent. The
+paper's figure 4 draws the cosines alone. The maps show what the label branches see, and the classifier need not follow it.
+The bars are of the answer.
 
 Shapes: S samples, F frames, T tokens, W words of the current utterance, P parts of the recording, C classes.
 """
@@ -31,7 +32,8 @@ from ..runtime.locks import hold
 from ..runtime.stopping import run_command
 from ..speech_encoder_lemer import receptive_field
 from .occlusion import occlusion
-from .plots import BLUE, GREY, ORANGE, new_figure, npz, plain, png
+from .occlusion_html import SMALLEST_REACH, percent, without
+from .plots import BLUE, GREY, ORANGE, OUTLINED, new_figure, npz, plain, png
 
 DIVERGING = "RdBu_r"  # of values around 0
 
@@ -140,7 +142,7 @@ def draw_label_attentions(arrays: dict, label: str | None = None):
     Draw the arrays of `label_attentions`.
 
     Args:
-        label: the label whose score the bars are of; None for the one that was answered.
+        label: the label whose log-odds the bars are of; None for the one that was answered.
 
     Returns:
         the figure, and its axes: a map and bars for the recording, for the words, or for both.
@@ -156,15 +158,15 @@ def draw_label_attentions(arrays: dict, label: str | None = None):
     ratios = {"height_ratios": [height, 1.7] * len(drawn)}
     fig, axes = new_figure(width, (height + 2.2) * len(drawn) + 0.4, 2 * len(drawn), 1, squeeze=False, gridspec_kw=ratios)
     axes = axes[:, 0]
-    axes[0].set_title(f"answer: {plain(names[answered])}, score {100 * arrays['scores'][answered]:.0f} %", fontsize=10)
+    axes[0].set_title(f"answer: {plain(names[answered])}, score {percent(arrays['scores'][answered])} %", fontsize=10)
     if "label_frame_attentions" in arrays:
         seconds = len(arrays["samples"]) / int(arrays["sampling_rate"])
         _draw_map(fig, axes[0], arrays["label_frame_attentions"], names, shown, (0.0, seconds))
-        _draw_parts(axes[1], arrays, names, shown)
+        _draw_parts(axes[1], arrays, shown)
     if "label_word_attentions" in arrays:
         words = len(arrays["words"])
         _draw_map(fig, axes[-2], arrays["label_word_attentions"], names, shown, (-0.5, words - 0.5))
-        _draw_words(axes[-1], arrays, names, shown)
+        _draw_words(axes[-1], arrays, shown)
         axes[-2].set_xlim(-0.5, words - 0.5)
     return fig, axes
 
@@ -184,19 +186,24 @@ def _draw_map(fig, ax, attention: np.ndarray, names: list[str], shown: int, exte
     fig.colorbar(image, ax=ax, label="nearer than\nto the others", pad=0.01)
 
 
-def _draw_bars(ax, places, widths, effects: np.ndarray, name: str, opacity: float = 1.0):
-    colours = [ORANGE if effect > 0 else BLUE for effect in effects]
-    ax.bar(places, 100 * effects, width=widths, color=colours, edgecolor="white", alpha=opacity, zorder=2)
+def _draw_bars(ax, places, widths, arrays: dict, kind: str, shown: int, opacity: float = 1.0) -> str:
+    """Bars of the weights of evidence of words or parts ("word" or "part"), and what the numbers at them are."""
+    evidence, name = arrays[f"{kind}_evidence"][:, shown], plain(arrays["labels"][shown])
+    colours = [ORANGE if weight > 0 else BLUE for weight in evidence]
+    bars = ax.bar(places, evidence, width=widths, color=colours, edgecolor="white", alpha=opacity, zorder=2)
+    scores = without(arrays["scores"][shown], arrays[f"{kind}_effects"][:, shown])
+    ax.bar_label(bars, scores, fontsize=7, padding=1, path_effects=OUTLINED)
     ax.axhline(0, color="black", linewidth=0.6)
-    reach = max(100 * float(np.abs(effects).max(initial=0.0)), 1.0) * 1.1
+    reach = max(float(np.abs(evidence).max(initial=0.0)), SMALLEST_REACH) * 1.3  # with room for the numbers
     ax.set_ylim(-reach, reach)
-    ax.set_ylabel(f"points that {plain(name)}\nloses without it")
+    ax.set_ylabel(f"log$_2$-odds that {name}\nloses without it")
+    return f"at each bar the score of {name} without it, in per cent"
 
 
-def _draw_parts(ax, arrays: dict, names: list[str], shown: int):
+def _draw_parts(ax, arrays: dict, shown: int):
     samples, rate, bounds = arrays["samples"], int(arrays["sampling_rate"]), arrays["part_bounds"]
-    places, effects = (bounds[:-1] + bounds[1:]) / 2, arrays["part_effects"][:, shown]
-    _draw_bars(ax, places, np.diff(bounds), effects, names[shown], opacity=0.6)  # the waveform is seen through the bars
+    places = (bounds[:-1] + bounds[1:]) / 2
+    numbers = _draw_bars(ax, places, np.diff(bounds), arrays, "part", shown, opacity=0.6)  # the waveform is seen through
     under = ax.twinx()
     under.plot(np.arange(len(samples)) / rate, samples, color=GREY, linewidth=0.4, alpha=0.7)
     peak = max(float(np.abs(samples).max()), 1e-6)
@@ -206,17 +213,17 @@ def _draw_parts(ax, arrays: dict, names: list[str], shown: int):
     ax.set_zorder(under.get_zorder() + 1)
     ax.patch.set_visible(False)
     ax.set_xlim(0, len(samples) / rate)
-    ax.set_xlabel("time (s)")
+    ax.set_xlabel(f"time (s); {numbers}")
 
 
-def _draw_words(ax, arrays: dict, names: list[str], shown: int):
+def _draw_words(ax, arrays: dict, shown: int):
     words = arrays["words"]
     places = np.arange(len(words))
-    _draw_bars(ax, places, 0.8, arrays["word_effects"][:, shown], names[shown])
+    numbers = _draw_bars(ax, places, 0.8, arrays, "word", shown)
     turned = {"rotation": 90} if len(words) > 20 else {}
     ax.set_xticks(places, [plain(word) for word in words], fontsize=9, **turned)
     ax.set_xlim(-0.5, len(words) - 0.5)
-    ax.set_xlabel("word")
+    ax.set_xlabel(f"word; {numbers}")
 
 
 def label_attention_figure(model, processor, audio=None, text=None, history=None, label: str | None = None):

@@ -1,7 +1,14 @@
 """What decides an answer: how its scores change when a word or a part of the recording is left out.
 
+A change is told in two ways. The effect is the score of a class minus that without the part. Scores near 1 hardly change,
+however much they rest on, so bars show the weight of evidence (Robnik-Sikonja and Kononenko, 2008): the same difference of
+the log-odds log2(score / (1 - score)). A weight of 1 means that the odds of the class are half as high without the part, a
+weight of 2 that they are a quarter.
+
 Shapes: S samples, N variants of an utterance, W words, P parts of the recording, C classes.
 """
+
+import math
 
 import numpy as np
 import torch
@@ -47,15 +54,15 @@ def occlusion(
     Returns:
         `scores` (C,) of the whole utterance, as the pipeline shows them. With a text, `words` (W,), split at blanks, and
         `word_effects` (W, C): the score of each class minus that without the word, so above 0 where the word speaks for the
-        class. With a recording, `part_bounds` (P + 1,) in seconds and `part_effects` (P, C).
+        class; and `word_evidence` (W, C), the same of the log-odds. With a recording, `part_bounds` (P + 1,) in seconds,
+        `part_effects` and `part_evidence` (P, C).
     """
     clips, texts, bounds = [], [], np.array([0])
     words = [] if text is None else text.split()
     groups = [group for group in np.array_split(np.arange(len(words)), min(MOST, max(1, len(words)))) if len(group)]
     texts = [" ".join([*words[: group[0]], *words[group[-1] + 1 :]]) for group in groups]
-    tokens, whole = {}, None
+    tokens, whole, rate = {}, None, processor.feature_extractor.sampling_rate
     if samples is not None:
-        rate = processor.feature_extractor.sampling_rate
         whole = processor(audio=samples, sampling_rate=rate, return_tensors="pt")["input_values"][0]  # (S,)
         bounds = parts_of(len(whole), rate)
         ends = [bounds[0], *bounds, bounds[-1]]
@@ -67,24 +74,42 @@ def occlusion(
         every = [text, *texts, *[text] * len(clips)]
         tokens = dict(processor(text=every, history=[history or []] * len(every), return_tensors="pt"))
     clips = [] if whole is None else [whole] * (1 + len(texts)) + clips
-    scores = _scores(model, clips, tokens, answering_modality(model, samples, text))
-    effects = scores[0] - scores[1:]
+    logits = _logits(model, clips, tokens, answering_modality(model, samples, text))
+    scores, odds = logits.softmax(-1).numpy(), log_odds(logits).numpy()
     arrays = {"scores": scores[0]}
     if text is not None:
-        of_words = np.repeat(effects[: len(groups)], [len(group) for group in groups], axis=0)
-        arrays.update(words=np.array(words), word_effects=of_words)
+        arrays["words"] = np.array(words)
     if samples is not None:
-        of_seconds = effects[len(texts) :]  # (P + 1, C)
         # Bounds in the recording: long silences were left out of what the model heard.
-        seconds = in_recording(bounds, processor.heard_spans(samples)) / processor.feature_extractor.sampling_rate
-        arrays.update(part_bounds=seconds, part_effects=(of_seconds[:-1] + of_seconds[1:]) / 2)
+        arrays["part_bounds"] = (
+            in_recording(bounds, processor.heard_spans(samples)) / processor.feature_extractor.sampling_rate
+        )
+    for kind, changes in (("effects", scores[0] - scores[1:]), ("evidence", odds[0] - odds[1:])):
+        if text is not None:
+            arrays[f"word_{kind}"] = np.repeat(changes[: len(groups)], [len(group) for group in groups], axis=0)
+        if samples is not None:
+            of_seconds = changes[len(texts) :]  # (P + 1, C)
+            arrays[f"part_{kind}"] = (of_seconds[:-1] + of_seconds[1:]) / 2
     return arrays
 
 
-def _scores(model, clips: list[torch.Tensor], tokens: dict[str, torch.Tensor], modality: str) -> np.ndarray:
-    """Scores (N, C) of N variants: normalised samples (S,) of each, or none, and the processor's tokens, or none."""
+def log_odds(logits: torch.Tensor) -> torch.Tensor:
+    """log2(score / (1 - score)) of every class, (N, C), of logits (N, C) whose softmax is the scores."""
+    itself = torch.eye(logits.shape[-1], dtype=torch.bool)
+    others = logits.unsqueeze(-2).masked_fill(itself, -math.inf).logsumexp(-1)  # (N, C)
+    return (logits - others) / math.log(2)
+
+
+def _logits(model, clips: list[torch.Tensor], tokens: dict[str, torch.Tensor], modality: str) -> torch.Tensor:
+    """
+    Logits (N, C) of N variants, divided by the temperature, so that their softmax is the scores.
+
+    Args:
+        clips: normalised samples (S,) of each variant, or none.
+        tokens: the processor's tokens of each, or none.
+    """
     count = len(clips) or len(next(iter(tokens.values())))
-    temperature, was_training, scores = model.config.score_temperature(modality), model.training, []
+    temperature, was_training, logits = model.config.score_temperature(modality), model.training, []
     model.eval()
     fit = BATCH_SECONDS * 16_000 // max(map(len, clips)) if clips else BATCH_SIZE
     size = min(BATCH_SIZE, max(1, fit))
@@ -96,6 +121,6 @@ def _scores(model, clips: list[torch.Tensor], tokens: dict[str, torch.Tensor], m
             batch["input_values"] = torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
             mask = [torch.ones(len(clip), dtype=torch.long, device=model.device) for clip in values]
             batch["input_values_mask"] = torch.nn.utils.rnn.pad_sequence(mask, batch_first=True)
-        scores.append((model(**batch).logits.float() / temperature).softmax(-1).cpu().numpy())
+        logits.append((model(**batch).logits.float() / temperature).cpu())
     model.train(was_training)
-    return np.concatenate(scores)
+    return torch.cat(logits)

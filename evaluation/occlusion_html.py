@@ -1,4 +1,6 @@
-"""What decided an answer as a piece of a web page: a number for each word, and a bar for each half second of the recording.
+"""What decided an answer as a piece of a web page: a bar for each word, and for each half second of the recording.
+
+Bars are the weights of evidence of `evaluation/occlusion.py`, differences of log-odds; numbers are scores without the part.
 
 It has the width of the page that it stands in and the page's own text colour, so that it fits a phone and a dark theme. A
 sentence says the most important of it, also to those who do not see it. Every text is escaped.
@@ -11,7 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-LEAST = 0.5  # points of 100: a smaller effect is not spoken of
+LEAST = 0.1  # of the log-odds, to base 2: a smaller weight is not spoken of. The odds change by 7 %
+SMALLEST_REACH = 0.5  # of the tallest bar, so that noise is not drawn large
 WAVE_POINTS = 240
 STYLE = """
 .decided {font-size: 0.95rem}
@@ -22,7 +25,7 @@ STYLE = """
 .decided .bar i {position: absolute; left: calc(50% - 0.6rem); width: 1.2rem; border-radius: 2px}
 .decided .for {background: #D55E00; fill: #D55E00}
 .decided .against {background: #2b8ccf; fill: #2b8ccf}
-.decided .points {font-size: 0.85rem; font-variant-numeric: tabular-nums}
+.decided .score {font-size: 0.85rem; font-variant-numeric: tabular-nums}
 .decided svg {display: block; width: 100%; height: 7rem; margin-top: 0.75rem}
 .decided .wave {fill: currentColor; opacity: 0.3}
 .decided .zero {stroke: currentColor; opacity: 0.4; vector-effect: non-scaling-stroke}
@@ -30,10 +33,15 @@ STYLE = """
 """
 
 
-def points(effect: float) -> str:
-    """An effect on a score, between -1 and 1, in points of 100 and with its sign: "+12", "−0.4" or "0"."""
-    number = round(100 * effect, 0 if abs(effect) >= 0.0995 else 1)
-    return f"{number:+.3g}".replace("-", "\N{MINUS SIGN}") if number else "0"
+def percent(score: float) -> str:
+    """A score between 0 and 1 in per cent, with more digits where it is near either: "42", "5.6", "99.96"."""
+    nearest = 100 * min(score, 1 - score)
+    return f"{100 * score:.{0 if nearest >= 20 else 1 if nearest >= 1 else 2}f}"
+
+
+def without(score: float, effects: np.ndarray) -> list[str]:
+    """The score without each part in per cent, of the score of the whole and the effects (W or P,) of the parts."""
+    return [percent(float(np.clip(score - effect, 0, 1))) for effect in effects]
 
 
 def sentences(arrays: Mapping[str, np.ndarray], shown: int, name: str) -> list[str]:
@@ -46,25 +54,28 @@ def sentences(arrays: Mapping[str, np.ndarray], shown: int, name: str) -> list[s
         name: its name.
     """
     told = []
-    if "word_effects" in arrays and len(arrays["words"]):
+    if "word_evidence" in arrays and len(arrays["words"]):
         words = [str(word).strip('.,;:!?"') or str(word) for word in arrays["words"]]
         things = [f"the word \N{LEFT DOUBLE QUOTATION MARK}{word}\N{RIGHT DOUBLE QUOTATION MARK}" for word in words]
-        told += _extremes(arrays["word_effects"][:, shown], things, name, "No single word")
-    if "part_effects" in arrays:
+        told += _extremes(arrays, "word", shown, things, name, "No single word")
+    if "part_evidence" in arrays:
         bounds = arrays["part_bounds"]
         things = [f"what is heard from {a:.1f} to {b:.1f} s" for a, b in zip(bounds, bounds[1:], strict=False)]
-        told += _extremes(arrays["part_effects"][:, shown], things, name, "No single part of the recording")
+        told += _extremes(arrays, "part", shown, things, name, "No single part of the recording")
     return told
 
 
-def _extremes(effects: np.ndarray, things: list[str], name: str, none: str) -> list[str]:
-    told = []
-    most, least = int(effects.argmax()), int(effects.argmin())
-    if 100 * effects[most] >= LEAST:
-        told.append(f"Without {things[most]}, the score of {name} loses {points(effects[most])[1:]} points of 100.")
-    if 100 * effects[least] <= -LEAST:
-        told.append(f"Without {things[least]}, it gains {points(effects[least])[1:]} points.")
-    return told or [f"{none} changes the score of {name} by half a point of 100 when it is left out."]
+def _extremes(arrays: Mapping[str, np.ndarray], kind: str, shown: int, things: list[str], name: str, none: str) -> list[str]:
+    evidence, score = arrays[f"{kind}_evidence"][:, shown], float(arrays["scores"][shown])
+    scores, told = without(score, arrays[f"{kind}_effects"][:, shown]), []
+    most, least = int(evidence.argmax()), int(evidence.argmin())
+    for place, weight, verb in ((most, evidence[most], "fall"), (least, -evidence[least], "rise")):
+        if weight >= LEAST:
+            told.append(
+                f"Without {things[place]}, the score of {name} goes from {percent(score)} to {scores[place]} %, and its "
+                f"log-odds {verb} by {weight:.1f}."
+            )
+    return told or [f"{none} changes the log-odds of {name} by {LEAST} when it is left out."]
 
 
 def occlusion_html(arrays: Mapping[str, np.ndarray], shown: int, name: str, samples: np.ndarray | None = None) -> str:
@@ -72,44 +83,56 @@ def occlusion_html(arrays: Mapping[str, np.ndarray], shown: int, name: str, samp
     The arrays of `occlusion` as HTML, which needs the rules of `STYLE`.
 
     Args:
-        shown: the index of the class whose score the bars are of.
+        shown: the index of the class whose log-odds the bars are of.
         name: the name of that class, in plain text.
         samples: (S,) the recording, where there is one, drawn behind its bars.
     """
     told = sentences(arrays, shown, name)
-    effects = [arrays[kind][:, shown] for kind in ("word_effects", "part_effects") if kind in arrays]
-    reach = max([0.01, *(float(np.abs(of_kind).max(initial=0.0)) for of_kind in effects)])  # at least one point
+    weights = [arrays[kind][:, shown] for kind in ("word_evidence", "part_evidence") if kind in arrays]
+    reach = max([SMALLEST_REACH, *(float(np.abs(of_kind).max(initial=0.0)) for of_kind in weights)])
+    score = float(arrays["scores"][shown])
     pieces = [f"<p>{html.escape(' '.join(told))}</p>"]
-    if "word_effects" in arrays and len(arrays["words"]):
-        pieces.append(_words(arrays["words"], arrays["word_effects"][:, shown], reach))
-    if "part_effects" in arrays:
-        pieces.append(_parts(arrays["part_bounds"], arrays["part_effects"][:, shown], reach, samples, told[-1]))
+    if "word_evidence" in arrays and len(arrays["words"]):
+        scores = without(score, arrays["word_effects"][:, shown])
+        pieces.append(_words(arrays["words"], arrays["word_evidence"][:, shown], scores, reach, name))
+    if "part_evidence" in arrays:
+        scores = without(score, arrays["part_effects"][:, shown])
+        pieces.append(_parts(arrays["part_bounds"], arrays["part_evidence"][:, shown], scores, reach, samples, told[-1]))
     return f'<div class="decided">{"".join(pieces)}</div>'
 
 
-def _words(words: np.ndarray, effects: np.ndarray, reach: float) -> str:
+def _title(weight: float, score: str) -> str:
+    """What is shown where the pointer rests on a bar."""
+    signed = f"{round(weight, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"log-odds {signed}, score {score} % without it"
+
+
+def _words(words: np.ndarray, evidence: np.ndarray, scores: list[str], reach: float, name: str) -> str:
     items = []
-    for word, effect in zip(words, effects, strict=True):
-        height = 50 * abs(float(effect)) / reach
-        side = f"bottom: 50%; height: {height:.1f}%" if effect > 0 else f"top: 50%; height: {height:.1f}%"
-        kind = "for" if effect > 0 else "against"
+    for word, weight, score in zip(words, evidence, scores, strict=True):
+        height = 50 * abs(float(weight)) / reach
+        side = f"bottom: 50%; height: {height:.1f}%" if weight > 0 else f"top: 50%; height: {height:.1f}%"
+        kind = "for" if weight > 0 else "against"
         items.append(
-            f'<li><span class="bar" aria-hidden="true"><i class="{kind}" style="{side}"></i></span>'
-            f'<span>{html.escape(str(word))}</span> <span class="points">{points(float(effect))}</span></li>'
+            f'<li title="{_title(float(weight), score)}"><span class="bar" aria-hidden="true"><i class="{kind}" '
+            f'style="{side}"></i></span><span>{html.escape(str(word))}</span> <span class="score">{score}</span></li>'
         )
-    return f'<ol aria-label="Points of 100 that each word is worth">{"".join(items)}</ol>'
+    label = html.escape(f"Words, each with the score of {name} without it, in per cent", quote=True)
+    return f'<ol aria-label="{label}">{"".join(items)}</ol>'
 
 
-def _parts(bounds: np.ndarray, effects: np.ndarray, reach: float, samples: np.ndarray | None, told: str) -> str:
+def _parts(
+    bounds: np.ndarray, evidence: np.ndarray, scores: list[str], reach: float, samples: np.ndarray | None, told: str
+) -> str:
     """A drawing of 1000 by 200 units, which the page stretches to its own width."""
     seconds = float(bounds[-1])
     wave = "" if samples is None else f'<path class="wave" d="{_envelope(samples)}"/>'
     bars = []
-    for begin, end, effect in zip(bounds, bounds[1:], effects, strict=False):
-        height = 96 * abs(float(effect)) / reach
-        top, kind = (100 - height, "for") if effect > 0 else (100, "against")
+    for begin, end, weight, score in zip(bounds, bounds[1:], evidence, scores, strict=False):
+        height = 96 * abs(float(weight)) / reach
+        top, kind = (100 - height, "for") if weight > 0 else (100, "against")
         x, width = 1000 * float(begin) / seconds, 1000 * float(end - begin) / seconds
-        title = f"{begin:.1f} to {end:.1f} s: {points(float(effect))}"
+        title = f"{begin:.1f} to {end:.1f} s: {_title(float(weight), score)}"
         bars.append(
             f'<rect class="{kind}" x="{x + 0.08 * width:.1f}" y="{top:.1f}" width="{0.84 * width:.1f}" '
             f'height="{height:.1f}" opacity="0.85"><title>{title}</title></rect>'

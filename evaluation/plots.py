@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.patheffects import withStroke
     from PIL import Image  # matplotlib needs it too
 except ImportError as error:
     raise ImportError("figures are drawn with matplotlib: pip install 'lemer[plot]'") from error
@@ -24,6 +25,7 @@ except ImportError as error:
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MAPS = "cividis"
+OUTLINED = [withStroke(linewidth=2, foreground="white")]  # text that stands over something drawn
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **settings) -> tuple[Figure, Any]:

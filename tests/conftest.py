@@ -24,6 +24,7 @@ import transformers  # noqa: E402
 from dialogs import DIALOG, TURNS  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from releases import write_dialog, write_release  # noqa: E402
+from tiny import shorten_second_stage  # noqa: E402
 
 datasets.disable_progress_bars()
 evaluate.disable_progress_bar()
@@ -31,6 +32,7 @@ transformers.utils.logging.disable_progress_bar()
 # The same examples in every run, so that a failure is one for everybody, and none for a slow machine.
 settings.register_profile("lemer", deadline=None, derandomize=True)
 settings.load_profile("lemer")
+shorten_second_stage()
 
 
 @pytest.fixture(autouse=True)

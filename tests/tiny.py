@@ -21,6 +21,7 @@ from transformers import BertTokenizerFast, Wav2Vec2FeatureExtractor
 
 from lemer import CrossModalConfig, CrossModalModel, LemerConfig, LemerModel, LemerProcessor
 from lemer.training import small_towers
+from lemer.training.settings import SECOND_STAGE
 
 # Default kernels and strides of the CNN encoder: a frame reads 400 samples, and one comes every 320. No dropout, no
 # LayerDrop, no SpecAugment: training mode is as deterministic as evaluation.
@@ -113,6 +114,12 @@ def tower_folders(folder) -> tuple:
     ):
         speech = small_towers.make_small_speech_tower(folder / "speech")
         return speech, small_towers.make_small_text_tower(folder / "text", lines)
+
+
+def shorten_second_stage() -> None:
+    """Let the second stage of trainings in this process have three epochs by default. Twenty teach no test more."""
+    for defaults in SECOND_STAGE.values():
+        defaults["epochs"] = 3
 
 
 def perturb(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:

@@ -11,6 +11,8 @@ import resource
 import signal
 import socket
 
+from tiny import shorten_second_stage
+
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["lemer.train", "lemer.predict", "lemer.training.run"])
 LOGGED = 2**40  # bytes: a disk that never fills, with the messages in a file
@@ -19,6 +21,7 @@ LOGGED = 2**40  # bytes: a disk that never fills, with the messages in a file
 def run(module: str, arguments: list[str], largest_file: int | None, environment: dict[str, str]):
     """The body of the process; see `start`."""
     os.environ.update(environment)
+    shorten_second_stage()
     # As in a terminal: a shell starts background jobs, such as a whole suite of tests, with Ctrl-C ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     null = os.open(os.devnull, os.O_WRONLY)
@@ -45,13 +48,18 @@ def start(module: str, arguments, largest_file: int | None = None, **environment
     return process
 
 
-def run_two(module: str, arguments) -> list[int]:
-    """Run a command on two processes with the variables that torchrun sets: the exit codes."""
+def two_ranks() -> list[dict[str, str]]:
+    """The variables that torchrun sets in each of two processes on this machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    ranks = [start(module, arguments, **address, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1")]
+    return [{**address, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+
+
+def run_two(module: str, arguments) -> list[int]:
+    """Run a command on two processes with the variables that torchrun sets: the exit codes."""
+    ranks = [start(module, arguments, **environment) for environment in two_ranks()]
     for process in ranks:
         process.join(120)
     return [process.exitcode for process in ranks]

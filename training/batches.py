@@ -4,6 +4,7 @@ With several processes, every batch is split among them. The batches and their o
 are the same with any number of processes.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,6 +19,7 @@ from .targets import attribute_rows, distributions
 NUM_WORKERS = min(4, os.cpu_count() or 1) if torch.accelerator.is_available() else 0
 # Batches are padded to a multiple of this many samples, since a GPU plans its work anew for every length.
 PAD_TO_MULTIPLE_OF = GPU_MULTIPLE if torch.accelerator.is_available() else None
+TOKEN_MULTIPLE = 8 if torch.accelerator.is_available() else None  # the same of tokens
 LENGTH_JITTER = 0.1  # standard deviation of the noise on the logarithm of a length
 
 
@@ -84,6 +86,8 @@ class Collator:
         self.votes, self.attributes, self.silence = votes, tuple(attributes), silence
         self.processor = processor
         self.speech, self.text = modality != "text", modality != "speech"
+        self.audio_padding = {"pad_to_multiple_of": PAD_TO_MULTIPLE_OF}
+        self.text_padding = {"pad_to_multiple_of": token_multiple(processor) if self.text else None}
         self.max_samples = None if max_seconds is None else int(max_seconds * processor.feature_extractor.sampling_rate)
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
@@ -94,7 +98,8 @@ class Collator:
             inputs["audio"] = padded
         if self.text:
             inputs.update(text=[row["text"] for row in rows], history=[row["history"] for row in rows])
-        batch = dict(self.processor(**inputs, return_tensors="pt", pad_to_multiple_of=PAD_TO_MULTIPLE_OF))
+        padding = {"audio_kwargs": self.audio_padding, "text_kwargs": self.text_padding}
+        batch = dict(self.processor(**inputs, return_tensors="pt", **padding))
         if self.max_samples is not None and self.speech:
             for name in ("input_values", "input_values_mask"):
                 batch[name] = batch[name][:, : self.max_samples]
@@ -110,6 +115,14 @@ class Collator:
 def with_silence(audio, seconds: float, rate: int) -> dict:
     """A recording at `rate` Hz with so many seconds of digital zeros before and after it."""
     return {"array": np.pad(load_audio(audio, target_rate=rate), round(seconds * rate)), "sampling_rate": rate}
+
+
+def token_multiple(processor) -> int | None:
+    """Number of tokens of which the length of a batch is a multiple; None where the longest text then had no positions."""
+    if TOKEN_MULTIPLE is None:
+        return None
+    longest = math.ceil(processor.max_text_length / TOKEN_MULTIPLE) * TOKEN_MULTIPLE
+    return TOKEN_MULTIPLE if longest <= processor.tokenizer.model_max_length else None
 
 
 class IndexedRows(torch.utils.data.Dataset):

@@ -179,7 +179,7 @@ def test_an_answer_that_is_more_often_wrong_than_right_is_called_unsure(wav):
 def test_what_decided_is_shown_for_every_model(model, wav):
     pipe = LemerPipeline(model(), tiny_processor(), device="cpu")
     shown = app.explain(pipe, app.recognise(pipe, None, wav, HTML))
-    assert shown.count("<li>") == len(HTML.split()) and shown.count("<rect") == 2  # a second of noise
+    assert shown.count("</li>") == len(HTML.split()) and shown.count("<rect") == 2  # a second of noise
     assert html.escape(HTML.split()[-1]) in shown and "<img" not in shown and "<b>" not in shown
 
 

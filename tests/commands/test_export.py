@@ -35,10 +35,15 @@ def save(model, folder):
     return str(folder)
 
 
+def text_model():
+    """A text model in which the weights are more than the rest of its file, so that rounding them makes it smaller."""
+    return tiny_model(modality="text", text={"intermediate_size": 512, **ONE_LAYER})
+
+
 @pytest.fixture(scope="module")
 def text_program():
     """The text model, converted."""
-    model = tiny_model(modality="text")
+    model = text_model()
     model.set_attn_implementation("eager")
     return export.to_onnx(model, tiny_processor(), ["logits", "text_label_logits"], 1)
 
@@ -76,7 +81,7 @@ def test_the_file_of_both_modalities_answers_as_the_model_whatever_the_sizes(mul
 
 def test_the_file_of_words_answers_as_the_model_whatever_the_sizes(tmp_path, monkeypatch, text_program):
     monkeypatch.setattr(export, "to_onnx", lambda *arguments: text_program)
-    model = tiny_model(modality="text")
+    model = text_model()
     export.export(model, tiny_processor(), tmp_path / "model.onnx")
     assert_the_file_answers_as(model, tmp_path / "model.onnx")
 
@@ -105,14 +110,14 @@ def test_a_file_that_answers_otherwise_is_not_left(tmp_path, capsys, monkeypatch
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model.onnx").write_text("an older one")
-    checkpoint = save(tiny_model(modality="text"), tmp_path / "checkpoint")
+    checkpoint = save(text_model(), tmp_path / "checkpoint")
     assert export.main([checkpoint, str(tmp_path / "out" / "model.onnx")]) == 1
     assert "answers differ" in capsys.readouterr().err
     assert [path.read_text() for path in (tmp_path / "out").glob("[!.]*")] == ["an older one"]
 
 
 def test_a_text_tower_without_token_types_is_given_none(tmp_path):
-    roberta = {"model_type": "roberta", "type_vocab_size": 1, "max_position_embeddings": 170}
+    roberta = {"model_type": "roberta", "type_vocab_size": 1, "max_position_embeddings": 170, **ONE_LAYER}
     processor = tiny_processor()
     processor.tokenizer.model_input_names = ["input_ids", "attention_mask"]
     worst = export.export(tiny_model(modality="text", text=roberta), processor, tmp_path / "model.onnx")
@@ -134,7 +139,7 @@ def test_weights_beside_the_file_come_before_it(tmp_path, monkeypatch, text_prog
             raise OSError("killed")
         replace(source, target)
 
-    model = tiny_model(modality="text")
+    model = text_model()
     with monkeypatch.context() as patch:
         patch.setattr(export.os, "replace", stop_at_the_model)
         with pytest.raises(OSError, match="killed"):
@@ -190,12 +195,9 @@ def test_a_batch_of_the_processor_goes_in_as_it_is_and_nothing_names_this_machin
     assert str(Path(export.__file__).parent.resolve()).encode() not in content and b"site-packages" not in content
 
 
-def test_rounded_weights_answer_nearly_the_same_from_a_smaller_file(tmp_path, monkeypatch):
-    model = tiny_model(modality="text", text={"intermediate_size": 512})
-    model.set_attn_implementation("eager")
-    program = export.to_onnx(model, tiny_processor(), ["logits", "text_label_logits"], 1)
-    monkeypatch.setattr(export, "to_onnx", lambda *arguments: program)
-    processor, sizes = tiny_processor(), []
+def test_rounded_weights_answer_nearly_the_same_from_a_smaller_file(tmp_path, monkeypatch, text_program):
+    monkeypatch.setattr(export, "to_onnx", lambda *arguments: text_program)
+    model, processor, sizes = text_model(), tiny_processor(), []
     for name, int8 in (("plain.onnx", False), ("int8.onnx", True)):
         export.export(model, processor, tmp_path / name, int8)
         sizes.append((tmp_path / name).stat().st_size)

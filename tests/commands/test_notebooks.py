@@ -4,12 +4,14 @@ import contextlib
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from tiny import tiny_model, tiny_processor
+from tiny_asr import write_tiny_asr
 
 import lemer
 
@@ -40,13 +42,15 @@ def test_your_recordings_in_a_kernel(recordings, tmp_path, monkeypatch):
     tiny_processor().save_pretrained(tmp_path / "checkpoint")
     monkeypatch.setenv("LEMER_CHECKPOINT", str(tmp_path / "checkpoint"))
     monkeypatch.setenv("LEMER_RECORDINGS", str(recordings))
-    monkeypatch.delenv("LEMER_ASR", raising=False)
+    monkeypatch.setenv("LEMER_ASR", write_tiny_asr(tmp_path / "asr"))
     notebook = nbformat.read(EXAMPLES / "your_recordings.ipynb", 4)
     nbclient.NotebookClient(notebook, timeout=100, resources={"metadata": {"path": str(tmp_path)}}).execute()
     with open(tmp_path / "answers.csv", newline="") as file:
         assert [row["recording"] for row in csv.DictReader(file)] == ["0.wav", "1.wav", "10.wav", "11.wav"]
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
+    said = "".join(output.get("text", "") for output in outputs)
+    assert re.search(r"heard: [aeiou]+\n\{'label': .* 'modality': 'multimodal'\}", said)
 
 
 def test_your_corpus(recordings, tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 """predict.py: one recording with its words, columns of tables, and every form of the answers."""
 
 import csv
+import datetime
 import json
 import re
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import soundfile
@@ -107,6 +109,41 @@ def test_columns_may_be_named_and_others_are_passed_on(tmp_path, place):
         before = output.read_bytes()
         assert predict("multimodal", tmp_path / "table.jsonl", *named, "--output", output) == 0
         assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize("form", ["saved", "table.parquet"])
+def test_other_columns_of_a_dataset_are_passed_on_as_those_of_a_table(tmp_path, place, caplog, form):
+    columns = {
+        "audio": [{"path": None, "bytes": (place / "clips" / name).read_bytes()} for name in ("a.wav", "e.wav")],
+        "id": ["a", "e"],
+        "take": [3, None],
+        "loudness": [0.5, float("nan")],
+        "day": [datetime.date(2026, 1, 31)] * 2,
+        "emotion": [1, -1],
+        "modality": ["own", "own too"],
+        "notes": [["a", "list"], []],
+    }
+    features = datasets.Features(
+        {
+            "audio": {"path": datasets.Value("string"), "bytes": datasets.Value("binary")},
+            "id": datasets.Value("string"),
+            "take": datasets.Value("int32"),
+            "loudness": datasets.Value("float64"),
+            "day": datasets.Value("date32"),
+            "emotion": datasets.ClassLabel(names=["calm", "angry"]),
+            "modality": datasets.Value("string"),
+            "notes": datasets.List(datasets.Value("string")),
+        }
+    )
+    dataset = datasets.Dataset.from_dict(columns, features=features).cast_column("audio", datasets.Audio(decode=False))
+    (dataset.save_to_disk if form == "saved" else dataset.to_parquet)(tmp_path / form)
+    assert predict("speech", tmp_path / form, "--output", tmp_path / "out.jsonl") == 0
+    passed = ("take", "loudness", "day", "emotion", "input_modality")
+    assert [[row[name] for name in passed] for row in read(tmp_path / "out.jsonl")] == [
+        [3, 0.5, "2026-01-31", "angry", "own"],
+        [None, None, "2026-01-31", None, "own too"],
+    ]
+    assert "'notes'" in caplog.text and "passed on to the output: 'take', 'loudness', 'day', 'emotion'" in caplog.text
 
 
 def test_a_bad_line_of_json_is_left_out_named_and_counted(tmp_path, capsys):

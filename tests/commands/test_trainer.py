@@ -14,9 +14,10 @@ import pytest
 import soundfile
 import torch
 from hub_server import Account, HubServer
-from strangers import run_stranger
+from strangers import run_strangers
 from tiny import perturb, tiny_batch, tiny_model, tiny_processor
 from transformers import AutoModel, AutoProcessor, Trainer, TrainingArguments
+from warm import two_ranks
 
 from lemer import LemerModel, LemerProcessor
 
@@ -48,25 +49,25 @@ def folder(tmp_path_factory):
     return folder
 
 
-def finetune(folder, output, *options, launcher=None, **environment) -> None:
-    """Run the script, as a stranger or by a launcher with variables that are read at import."""
+def finetune(folder, output, *options, environments=({},), fresh=None) -> None:
+    """Run the script as strangers, one for each environment, or fresh with variables that are read at import."""
     command = [str(SCRIPT), "--checkpoint", str(folder / "checkpoint"), "--dataset", str(folder / "data"), "--use_cpu"]
     command += ["--output_dir", str(output), "--num_train_epochs", "2", "--per_device_train_batch_size", "2"]
     command += ["--report_to", "none", "--disable_tqdm", "true", *options]
-    if launcher is None:
-        done = run_stranger(WITHOUT_PACKAGE, command, folder)
+    if fresh is None:
+        processes = run_strangers(WITHOUT_PACKAGE, command, folder, list(environments))
     else:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-        command = [sys.executable, *launcher, *command]
-        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr[-3000:]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **fresh}
+        command = [sys.executable, "-c", WITHOUT_PACKAGE, *command]
+        processes = [subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=180)]
+    for done in processes:
+        assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
 def tuned(folder):
     """What the script leaves when two processes run it; an unused parameter would stop them."""
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    finetune(folder, folder / "tuned", "--learning_rate", "1e-3", launcher=torchrun)
+    finetune(folder, folder / "tuned", "--learning_rate", "1e-3", environments=two_ranks())
     return folder / "tuned"
 
 
@@ -144,7 +145,7 @@ def test_what_the_script_pushes_without_the_package_is_whole(folder):
         client = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_ann", "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
         client["HF_HOME"] = str(folder / "hub_home")
         push = ("--push_to_hub", "--hub_model_id", "ann/tuned", "--num_train_epochs", "1")
-        finetune(folder, folder / "pushed", *push, launcher=("-c", WITHOUT_PACKAGE), **client)
+        finetune(folder, folder / "pushed", *push, fresh=client)
         files = hub.repositories["ann/tuned"].files
     code = {"configuration", "modeling", "processing", "pipeline", "speech_encoder", "labels", "towers"}
     assert {f"{part}_lemer.py" for part in code} <= set(files)

@@ -1,5 +1,6 @@
 """Figures: label attention over an utterance, key words and key frames of labels, plots of a report."""
 
+import math
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from tiny import tiny_model, tiny_processor
 from lemer.evaluation import attention_figure, label_figure, occlusion_html, plots
 from lemer.evaluation.attention_figure import draw_label_attentions, frame_times, label_attention_figure
 from lemer.evaluation.label_figure import join_sounds, key_frame_sounds, runs_of_codes, training_recordings
-from lemer.evaluation.occlusion import MOST, occlusion, parts_of
+from lemer.evaluation.occlusion import MOST, log_odds, occlusion, parts_of
 from lemer.labels_lemer import frame_codes
 
 SAMPLES = (0.1 * np.random.default_rng(0).normal(size=4000)).astype(np.float32)  # 12 frames
@@ -68,10 +69,13 @@ def test_the_figure_draws_the_answered_label_or_another_one():
             nearness = arrays[name] - arrays[name].mean(1, keepdims=True)
             np.testing.assert_allclose(ax.images[0].get_array(), nearness.T, atol=1e-6)
             assert ax.get_yticklabels()[shown].get_fontweight() == "bold"
-        assert [bar.get_height() for bar in losses.patches] == pytest.approx(100 * arrays["word_effects"][:, shown])
-        assert [bar.get_height() for bar in parts.patches] == pytest.approx(100 * arrays["part_effects"][:, shown])
+        score = arrays["scores"][shown]
+        for ax, kind in ((parts, "part"), (losses, "word")):
+            assert [bar.get_height() for bar in ax.patches] == pytest.approx(arrays[f"{kind}_evidence"][:, shown])
+            without = 100 * (score - arrays[f"{kind}_effects"][:, shown])
+            assert [float(text.get_text()) for text in ax.texts] == pytest.approx(without, abs=0.5)
+            assert f"the score of {NAMES[shown]} without it" in ax.get_xlabel() and "log$_2$-odds" in ax.get_ylabel()
         assert [text.get_text() for text in losses.get_xticklabels()] == TEXT.split()
-        assert (parts.get_xlabel(), losses.get_xlabel()) == ("time (s)", "word")
     with pytest.raises(ValueError, match="choose one of ang, hap, neu, sad"):
         draw_label_attentions(arrays, "joy")
 
@@ -102,19 +106,27 @@ def test_effects_are_the_scores_without_each_word_and_each_second():
     arrays = occlusion(model, processor, samples, TEXT, HISTORY)
     normalised = processor(audio=samples, sampling_rate=rate, return_tensors="pt")["input_values"]
 
-    def scores(words, begin=0, end=0) -> np.ndarray:
+    def scores(words, begin=0, end=0) -> np.ndarray:  # and log-odds
         batch = dict(processor(text=" ".join(words), history=HISTORY, return_tensors="pt"))
         batch["input_values"] = torch.cat([normalised[:, : int(begin * rate)], normalised[:, int(end * rate) :]], 1)
         with torch.no_grad():
-            return model(**batch).logits.softmax(-1)[0].numpy()
+            scores = model(**batch).logits.double().softmax(-1)[0].numpy()
+        return np.array([scores, np.log2(scores / (1 - scores))])
 
     whole = scores(words)
-    for index, effect in enumerate(arrays["word_effects"]):
-        np.testing.assert_allclose(effect, whole - scores(words[:index] + words[index + 1 :]), atol=1e-5)
+    for index, changes in enumerate(zip(arrays["word_effects"], arrays["word_evidence"], strict=True)):
+        np.testing.assert_allclose(changes, whole - scores(words[:index] + words[index + 1 :]), atol=1e-4)
     assert arrays["part_bounds"].tolist() == [0.0, 0.5, 1.0, 1.5]
     seconds = [whole - scores(words, *span) for span in ((0, 0.5), (0, 1), (0.5, 1.5), (1, 1.5))]
-    expected = [(seconds[part] + seconds[part + 1]) / 2 for part in range(3)]
-    np.testing.assert_allclose(arrays["part_effects"], expected, atol=1e-5)
+    for part, changes in enumerate(zip(arrays["part_effects"], arrays["part_evidence"], strict=True)):
+        np.testing.assert_allclose(changes, (seconds[part] + seconds[part + 1]) / 2, atol=1e-4)
+
+
+def test_log_odds_of_scores_near_one_by_hand():
+    logits = torch.tensor([[40.0, 0.0, -math.inf], [math.log(3), 0.0, -math.inf]])  # whose scores are 1 - 4e-18, and 0.75
+    odds = log_odds(logits)[:, :2]
+    assert odds[0].tolist() == pytest.approx([40 / math.log(2), -40 / math.log(2)], rel=1e-6)
+    assert odds[1].tolist() == pytest.approx([math.log2(3), -math.log2(3)], rel=1e-6)
 
 
 def test_a_long_utterance_is_left_out_in_at_most_so_many_groups_and_parts():
@@ -144,8 +156,9 @@ def test_a_word_that_alone_decides_is_found(place):
     words[place] = "hate"
     _, arrays = label_attention_figure(model, processor, None, " ".join(words))
     assert arrays["scores"].argmax() == 0
-    effects = arrays["word_effects"][:, 0]
+    effects, evidence = arrays["word_effects"][:, 0], arrays["word_evidence"][:, 0]
     assert effects.argmax() == place and effects[place] > 0.5 and np.abs(np.delete(effects, place)).max() < 0.01
+    assert evidence.argmax() == place and evidence[place] > 3 * np.abs(np.delete(evidence, place)).max()
     nearness = arrays["label_word_attentions"] - arrays["label_word_attentions"].mean(1, keepdims=True)
     assert nearness[:, 0].argmax() == place
 
@@ -174,10 +187,12 @@ def test_a_second_of_sound_that_alone_decides_is_found(second):
     effects = arrays["part_effects"][:, 1]
     assert set(np.argsort(effects)[-2:]) == {2 * second, 2 * second + 1}
     assert np.sort(effects)[-2] > 0.3 and np.sort(effects)[-3] < 0.2
+    assert set(np.argsort(arrays["part_evidence"][:, 1])[-2:]) == {2 * second, 2 * second + 1}
 
 
-SPEECH = {"samples", "sampling_rate", "frame_times", "label_frame_attentions", "part_bounds", "part_effects"}
-WORDS = {"tokens", "label_token_attentions", "label_word_attentions", "words", "word_effects"}
+SPEECH = {"samples", "sampling_rate", "frame_times", "label_frame_attentions"}
+SPEECH |= {"part_bounds", "part_effects", "part_evidence"}
+WORDS = {"tokens", "label_token_attentions", "label_word_attentions", "words", "word_effects", "word_evidence"}
 
 
 @pytest.mark.parametrize(
@@ -406,29 +421,30 @@ def test_the_same_figure_is_the_same_file():
 # ------------------------------------------------------------------------------------------- what decided, for a page
 
 
-def test_points_have_a_sign_and_few_digits():
-    assert [occlusion_html.points(effect) for effect in (0.1234, -0.004, 0.0, 0.0004, -0.2)] == [
-        "+12",
-        "−0.4",
-        "0",
-        "0",
-        "−20",
-    ]
+def test_scores_have_more_digits_near_their_bounds():
+    scores = (0.5, 0.81, 0.056, 0.0004, 0.9995, 1.0)
+    assert [occlusion_html.percent(score) for score in scores] == ["50", "81.0", "5.6", "0.04", "99.95", "100.00"]
 
 
 def test_what_decided_is_said_in_words_and_drawn_to_one_scale():
     arrays = {
+        "scores": np.array([0.7, 0.3]),
         "words": np.array(["so", "<b>", "happy!"]),
-        "word_effects": np.array([[0.0, 0.0], [-0.06, 0.0], [0.4, 0.0]]),
+        "word_effects": np.array([[0.0, 0.0], [-0.1, 0.1], [0.4, -0.4]]),
+        "word_evidence": np.array([[0.0, 0.0], [-1.2, 0.05], [8.0, 0.0]]),
         "part_bounds": np.array([0.0, 0.5, 1.0]),
-        "part_effects": np.array([[0.2, 0.0], [0.0, 0.0]]),
+        "part_effects": np.array([[0.3, 0.0], [0.0, 0.0]]),
+        "part_evidence": np.array([[4.0, 0.0], [0.0, 0.0]]),
     }
     shown = occlusion_html.occlusion_html(arrays, 0, "happy", np.array([0.0, 1.0, -1.0, 0.5]))
     assert (
-        "Without the word “happy”, the score of happy loses 40 points of 100. Without the word “&lt;b&gt;”, it gains 6"
-        in shown
+        "Without the word “happy”, the score of happy goes from 70 to 30 %, and its log-odds fall by 8.0. Without the word "
+        "“&lt;b&gt;”, the score of happy goes from 70 to 80 %, and its log-odds rise by 1.2." in shown
     )
-    assert "Without what is heard from 0.0 to 0.5 s, the score of happy loses 20 points" in shown
-    assert "bottom: 50%; height: 50.0%" in shown and "top: 50%; height: 7.5%" in shown  # 40 points fill the half, 6 of 40
-    assert 'height="48.0"' in shown and "<b>" not in shown  # 20 of 40 points fill half of 96 units
-    assert "No single word changes the score of sad" in occlusion_html.occlusion_html(arrays, 1, "sad")
+    assert "Without what is heard from 0.0 to 0.5 s, the score of happy goes from 70 to 40 %" in shown
+    assert "bottom: 50%; height: 50.0%" in shown and "top: 50%; height: 7.5%" in shown  # 8 fill the half, 1.2 of 8
+    assert 'height="48.0"' in shown and "<b>" not in shown  # 4 of 8 fill half of 96 units
+    assert 'title="log-odds \N{MINUS SIGN}1.2, score 80 % without it"' in shown
+    assert "<title>0.0 to 0.5 s: log-odds +4.0, score 40 % without it</title>" in shown
+    nothing = occlusion_html.occlusion_html(arrays, 1, "sad")
+    assert "No single word changes the log-odds of sad by 0.1" in nothing and "height: 5.0%" in nothing  # 0.05 of 0.5

@@ -9,7 +9,7 @@ from tiny import tiny_model, tiny_processor
 
 import lemer.training.batches
 from lemer.runtime.files import whole_folder, write_atomically
-from lemer.training.batches import Collator, LengthBuckets
+from lemer.training.batches import Collator, LengthBuckets, token_multiple
 from lemer.training.fine_tuning import optimizer_groups
 from lemer.training.states import JsonLinesTracker
 
@@ -77,16 +77,27 @@ def test_batches_of_a_gpu_are_padded_to_a_multiple_and_answered_alike(train, mon
     clips = [{"array": rng.normal(size=length), "sampling_rate": 16_000} for length in (5000, 3700)]
     rows = [{"audio": clip, "text": "so", "history": [], "label": row, "row": row} for row, clip in enumerate(clips)]
     answers, widths = [], []
-    for multiple in (None, 4000):
-        monkeypatch.setattr(lemer.training.batches, "PAD_TO_MULTIPLE_OF", multiple)
+    for samples, tokens in ((None, None), (4000, 8)):
+        monkeypatch.setattr(lemer.training.batches, "PAD_TO_MULTIPLE_OF", samples)
+        monkeypatch.setattr(lemer.training.batches, "TOKEN_MULTIPLE", tokens)
         batch = Collator(processor, "multimodal")(rows)
-        widths.append(batch["input_values"].shape[1])
+        widths.append((batch["input_values"].shape[1], batch["input_ids"].shape[1]))
         del batch["rows"]
         with torch.no_grad():
             answers.append(model(**batch))
-    assert widths == [5000, 8000]
+    assert widths == [(5000, 3), (8000, 8)]
     for name in ("logits", "loss"):
         torch.testing.assert_close(answers[1][name], answers[0][name], rtol=1e-5, atol=1e-5)
+
+
+def test_no_text_is_padded_beyond_the_positions_of_its_tower(monkeypatch):
+    processor = tiny_processor(max_text_length=30)
+    monkeypatch.setattr(lemer.training.batches, "TOKEN_MULTIPLE", 8)
+    multiples = []
+    for positions in (32, 31):
+        processor.tokenizer.model_max_length = positions
+        multiples.append(token_multiple(processor))
+    assert multiples == [8, None]
 
 
 def test_groups_hold_every_trained_parameter_once_at_its_rate():
