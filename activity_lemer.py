@@ -4,9 +4,9 @@ A step of 10 ms is silent where its power is 30 dB or more below that of the lou
 also where it lies in 0.4 s or more of even noise: the noise of a room or microphone stays within 6 dB, and speech does not.
 Nothing is left of even noise. Beside speech some other silence is left, since soft ends of words are below 30 dB too.
 
-The loud steps are those that have half of the energy of the recording. So neither a gain nor any amount of silence changes
-what is heard, and nothing but the recording itself decides. Power is measured between 200 and 4000 Hz, where speech is
-louder than the noise of rooms.
+The loud steps are those that have half of the energy of what is not even. So neither a gain nor any amount of silence or of
+even noise changes what is heard, and nothing but the recording itself decides. Power is measured between 200 and 4000 Hz,
+where speech is louder than the noise of rooms.
 
 This file travels with every checkpoint. Shapes: N samples, P steps.
 """
@@ -41,22 +41,33 @@ def loud_power(power: np.ndarray) -> float:
     return float(ordered[np.searchsorted(energy, energy[-1] / 2)])
 
 
-def even_noise(power: np.ndarray) -> np.ndarray:
-    """True (P,) where a step of this power lies in a long stretch of even noise that is below the loud steps."""
+def even_noise(power: np.ndarray) -> tuple[np.ndarray, float]:
+    """
+    Find even noise in steps (P,).
+
+    Returns:
+        True (P,) where a step lies in a long stretch of even noise that is below the loud steps, and the power of the loud
+        steps. These are steps outside of even stretches where there is enough else, so that no noise is taken for speech
+        because there is much of it.
+    """
     loud, steps, border = loud_power(power), round(EVEN_SECONDS / STEP), SMOOTHED // 2
     if len(power) < steps or loud == 0:
-        return np.zeros(len(power), dtype=bool)
+        return np.zeros(len(power), dtype=bool), loud
     smooth = np.convolve(power, np.full(SMOOTHED, 1 / SMOOTHED), "same")
     decibels = 10 * np.log10(np.maximum(smooth / loud, 1e-12))
     stretches = np.lib.stride_tricks.sliding_window_view(decibels, steps)  # (P - steps + 1, steps)
     highest = stretches.max(-1)
-    even = (highest - stretches.min(-1) < EVEN_RANGE) & (highest < -EVEN_BELOW)
+    even = highest - stretches.min(-1) < EVEN_RANGE
+    starts = np.flatnonzero(even)
+    others = power[~_covered(starts, starts + steps, len(power))]
+    speech = loud_power(others) if len(others) >= steps and others.any() else loud
+    even &= highest < 10 * np.log10(speech / loud) - EVEN_BELOW
     starts = np.flatnonzero(even)
     # Beside a stretch the smoothed power is that of the speech too. There a step counts that is no louder than the stretch.
     around = np.pad(np.where(even, highest, -np.inf), steps + border - 1, constant_values=-np.inf)
     level = np.lib.stride_tricks.sliding_window_view(around, steps + 2 * border).max(-1)  # (P,)
     beside = power < 2 * loud * 10 ** (level / 10)
-    return _covered(starts, starts + steps, len(power)) | beside
+    return _covered(starts, starts + steps, len(power)) | beside, speech
 
 
 def _covered(starts: np.ndarray, ends: np.ndarray, count: int) -> np.ndarray:
@@ -81,8 +92,8 @@ def heard_spans(samples: np.ndarray, rate: int, max_silence: float) -> list[tupl
         First sample and the one after the last of every part, in order. A recording without a long silence is one part.
     """
     power, step = step_power(samples, rate), round(STEP * rate)
-    noise = even_noise(power)
-    loud = np.flatnonzero(~noise & (power >= loud_power(power) * 10 ** (-SILENT_BELOW / 10)))
+    noise, level = even_noise(power)
+    loud = np.flatnonzero(~noise & (power >= level * 10 ** (-SILENT_BELOW / 10)))
     reach = round(max_silence / 2 / STEP)
     heard = np.concatenate([[0], _covered(loud - reach, loud + reach + 1, len(power)) & ~noise, [0]])
     changes = np.flatnonzero(np.diff(heard))

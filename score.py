@@ -136,37 +136,6 @@ def describe_overlap(checkpoint: str, speakers: Sequence[str], corpus: str) -> l
     ]
 
 
-def with_silence(audio, seconds: float, rate: int) -> dict:
-    """A recording at `rate` Hz with so many seconds of digital zeros before and after it."""
-    import numpy as np
-
-    from lemer.audio_lemer import load_audio
-
-    return {"array": np.pad(load_audio(audio, target_rate=rate), round(seconds * rate)), "sampling_rate": rate}
-
-
-def answer(
-    model, processor, dataset: "datasets.Dataset", modality: str, batch_size: int, silence: float = 0.0
-) -> "np.ndarray":
-    """Logits (N, C) of every row, as train.py computes those of its test split, with `silence` seconds on both sides."""
-    import torch
-    from accelerate import Accelerator
-
-    from lemer.training.batches import Collator, evaluation_loader
-    from lemer.training.loop import predict
-
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    collator = Collator(processor, modality)
-    rate = processor.feature_extractor.sampling_rate if silence else 0
-
-    def collate(rows: list[dict]) -> dict:
-        padded = ({**row, "audio": with_silence(row["audio"], silence, rate)} for row in rows)
-        return collator(list(padded) if silence else rows)
-
-    loader = accelerator.prepare(evaluation_loader(dataset, collate, batch_size))
-    return predict(accelerator.prepare(model), loader, accelerator)[1]
-
-
 def write_scores(folder: Path, page: str, scores: dict, ids: list[str], labels, logits, names: Sequence[str]) -> None:
     """Write what the command leaves in its folder."""
     from lemer.evaluation.calibration import reliability
@@ -196,6 +165,7 @@ def run(args: argparse.Namespace) -> int:
         USER_ERRORS of `runtime/stopping.py`.
     """
     import torch
+    from accelerate import Accelerator
     from transformers import AutoModel
     from transformers.utils import logging
 
@@ -203,6 +173,7 @@ def run(args: argparse.Namespace) -> int:
     from lemer.corpora.load import load_unsplit
     from lemer.evaluation.scorecard import format_scores, score_logits
     from lemer.integrity_lemer import check_ready, opening
+    from lemer.training.answers import Answers
 
     logging.disable_progress_bar()
     with opening(args.checkpoint):
@@ -221,10 +192,12 @@ def run(args: argparse.Namespace) -> int:
         remarks.append(f"{len(copies)} rows have the recording of another row, such as {copies[0]}, and count as well.")
     if args.silence is not None and modality == "text":
         raise ValueError("--silence is of recordings, and this model reads words only: leave it out")
-    logits = answer(model, processor, rows, modality, args.batch_size)
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    answers = Answers(accelerator.prepare(model), model.config, processor, accelerator, args.batch_size)
+    logits = answers.predict(rows, modality)[1]
     scores = score_logits(logits, labels, names)
     if args.silence is not None:
-        silent = answer(model, processor, rows, modality, args.batch_size, args.silence)
+        silent = answers.predict(rows, modality, args.silence)[1]
         changed = float((silent.argmax(1) != logits.argmax(1)).mean())
         scores["with_silence"] = {"seconds": args.silence, "changed": changed, **score_logits(silent, labels, names)}
     page = format_scores(f"{Path(args.checkpoint).name} on {report.name}", scores, names, remarks)

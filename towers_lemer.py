@@ -247,10 +247,9 @@ class TwoTowerModel(PreTrainedModel):
         last.bias.zero_()
         self.config.temperatures = None  # of scores that are gone
 
-    def _last_layer(self) -> nn.Linear:
-        last = self.classifier[-1] if isinstance(self.classifier, nn.Sequential) else self.classifier
-        assert isinstance(last, nn.Linear)
-        return last
+    def _last_layer(self) -> Any:
+        """The linear layer of the logits, or what peft has put in its place, which hands its weight and its bias on."""
+        return self.classifier[-1] if isinstance(self.classifier, nn.Sequential) else self.classifier
 
     @property
     def untrained(self) -> list[str]:

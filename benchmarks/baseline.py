@@ -44,8 +44,10 @@ from lemer.corpora.options import add_corpus_options
 from lemer.evaluation.run_folder import Predictions
 from lemer.evaluation.significance import Comparison, compare
 from lemer.log_mel_lemer import MEL_RATE, log_mel
+from lemer.recipes import get_recipe
 from lemer.runtime.process import set_up_process
 from lemer.training.functional_fit import describe, fit, make_processor
+from lemer.training.options import changed_settings
 
 # Functions that fit copies (copies, N, ...) of the recordings to their labels (N,).
 Candidates = list[Callable]
@@ -169,6 +171,7 @@ def all_rows(samples, folds: list[int], seeds: list[int], with_words: bool) -> d
     """Log-probabilities of every row, by (fold, seed)."""
     groups = speakers(samples)
     processor = make_processor({"processor": {}}, samples)
+    as_trained = make_processor({"processor": changed_settings([], get_recipe("small_corpus"))[1]}, samples)
     plain = {"eGeMAPS": egemaps(samples)[None], "log-Mel statistics": log_mel_statistics(samples, processor)[None]}
     rows: dict[str, dict[tuple[int, int], np.ndarray]] = {}
 
@@ -177,7 +180,7 @@ def all_rows(samples, folds: list[int], seeds: list[int], with_words: bool) -> d
         rows.setdefault(name, {}).update({(fold, seed): answer for fold, answer in answers.items()})
 
     for seed in tqdm(seeds, desc="seeds"):
-        ours = describe(samples, processor, seed)
+        ours = describe(samples, as_trained, seed)
         for name, vectors in plain.items():
             add(name, PRACTITIONER, vectors, seed)
         add("small_corpus", OURS, ours, seed)

@@ -2,9 +2,9 @@
 
     python -m lemer.benchmarks.training_memory
 
-Each row is a process of its own: a model of random weights, noise as speech, three updates of Adam. On a CPU the peak is
-that of the process's resident memory above what it had after a tiny training, which loads the libraries; on a GPU it is the
-peak of torch's allocator.
+Each row is a process of its own: a model of random weights, noise as speech, random words, three updates of Adam. On a CPU
+the peak is that of the process's resident memory above what it had after a tiny training, which loads the libraries; on a
+GPU it is the peak of torch's allocator.
 """
 
 import json
@@ -16,26 +16,32 @@ from pathlib import Path
 
 import psutil
 import torch
+from transformers import BertConfig, BertModel
 
 from lemer import LemerModel
 from lemer.training.memory_estimate import GB, estimate_memory
 from lemer.training.small_towers import make_small_speech_tower
 
-# Speech tower, batch size, seconds, gradient checkpointing, mixed precision.
+# Speech tower, whether a BERT of base size reads words beside it (C1), batch size, seconds, gradient checkpointing, mixed
+# precision.
 ROWS = [
-    ("small", 16, 10, False, "no"),
-    ("small-log-mel", 16, 10, False, "no"),
-    ("small-log-mel", 16, 10, True, "no"),
-    ("log-mel-base", 2, 8, False, "no"),
-    ("log-mel-base", 2, 8, True, "no"),
+    ("small", False, 16, 10, False, "no"),
+    ("small-log-mel", False, 16, 10, False, "no"),
+    ("small-log-mel", False, 16, 10, True, "no"),
+    ("log-mel-base", False, 2, 8, False, "no"),
+    ("log-mel-base", False, 2, 8, True, "no"),
+    ("small-log-mel", True, 4, 8, False, "no"),
+    ("log-mel-base", True, 4, 4, False, "no"),
+    ("log-mel-base", True, 4, 4, True, "no"),
 ]
+TOKENS = 128  # of an utterance with its history
 
 
 class Noise:
     """A training split of utterances of one length, and its collator."""
 
-    def __init__(self, seconds: int):
-        self.samples = 16_000 * seconds
+    def __init__(self, seconds: int, words: bool = False):
+        self.samples, self.words = 16_000 * seconds, words
 
     def __getitem__(self, key):
         return [self.samples] if key == "num_frames" else {}
@@ -45,13 +51,22 @@ class Noise:
         values = 0.1 * torch.randn(count, self.samples, generator=torch.Generator().manual_seed(0))
         mask = torch.ones(count, self.samples, dtype=torch.int32)
         places = torch.arange(count)
-        return {"input_values": values, "input_values_mask": mask, "labels": places % 4, "rows": places}
+        batch = {"input_values": values, "input_values_mask": mask, "labels": places % 4, "rows": places}
+        if self.words:
+            tokens = torch.randint(1000, 20_000, (count, TOKENS), generator=torch.Generator().manual_seed(0))
+            batch.update(input_ids=tokens, attention_mask=torch.ones_like(tokens))
+        return batch
 
 
-def make_model(tower: str) -> LemerModel:
+def make_model(tower: str, words: bool = False) -> LemerModel:
+    """A model of speech, or C1 with a BERT of base size."""
     with tempfile.TemporaryDirectory() as folder:
-        make_small_speech_tower(Path(folder), 0, tower)
-        return LemerModel.from_towers(folder, None, modality="speech", use_label_embeddings=False, fusion="cross")
+        speech, text = Path(folder, "speech"), Path(folder, "text")
+        make_small_speech_tower(speech, 0, tower)
+        if not words:
+            return LemerModel.from_towers(speech, None, modality="speech", use_label_embeddings=False, fusion="cross")
+        BertModel(BertConfig(), add_pooling_layer=False).save_pretrained(text)
+        return LemerModel.from_towers(speech, text)
 
 
 def train(model: LemerModel, rows: Noise, batch_size: int, precision: str) -> None:
@@ -69,12 +84,12 @@ def train(model: LemerModel, rows: Noise, batch_size: int, precision: str) -> No
         optimizer.zero_grad()
 
 
-def measure(tower: str, batch_size: int, seconds: int, checkpointing: bool, precision: str) -> dict:
+def measure(tower: str, words: bool, batch_size: int, seconds: int, checkpointing: bool, precision: str) -> dict:
     """Estimate and peak in bytes of one training."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train(make_model("small-log-mel").to(device), Noise(1), 1, precision)
     before = psutil.Process().memory_info().rss
-    model, rows = make_model(tower).to(device), Noise(seconds)
+    model, rows = make_model(tower, words).to(device), Noise(seconds, words)
     memory = estimate_memory(model, rows.collate, rows, batch_size, precision)
     if checkpointing:
         model.gradient_checkpointing_enable()
@@ -89,15 +104,18 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(json.dumps(measure(*json.loads(sys.argv[1]))))
         return
-    print(f"{'tower':<14}{'batch':>6}{'seconds':>8}  {'checkpointing':<14}{'precision':<10}{'estimate':>9}{'peak':>7}  GB")
+    heads = f"{'estimate':>9}{'peak':>7}{'ratio':>7}  GB"
+    print(f"{'tower':<21}{'batch':>6}{'seconds':>8}  {'checkpointing':<14}{'precision':<10}{heads}")
     for row in ROWS:
         command = [sys.executable, "-m", "lemer.benchmarks.training_memory", json.dumps(row)]
         answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
         result = json.loads(answer)
-        tower, batch_size, seconds, checkpointing, precision = row
-        figures = f"{result['estimate'] / GB:>9.2f}{result['peak'] / GB:>7.2f}"
+        tower, words, batch_size, seconds, checkpointing, precision = row
+        tower += ", BERT" * words
+        ratio = result["estimate"] / result["peak"]
+        figures = f"{result['estimate'] / GB:>9.2f}{result['peak'] / GB:>7.2f}{ratio:>7.2f}"
         kind = "yes" if checkpointing else "no"
-        print(f"{tower:<14}{batch_size:>6}{seconds:>8}  {kind:<14}{precision:<10}{figures}  {result['device']}", flush=True)
+        print(f"{tower:<21}{batch_size:>6}{seconds:>8}  {kind:<14}{precision:<10}{figures}  {result['device']}", flush=True)
 
 
 if __name__ == "__main__":

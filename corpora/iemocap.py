@@ -20,7 +20,7 @@ Columns of a row:
     text             the transcript, "" where it is empty or missing
     label            ClassLabel ang, hap, neu, sad; -1 for a turn that is history only
     emotion          the label file's code, such as exc or fru
-    num_frames       samples of the recording at 16 kHz; 0 for a turn that is history only
+    num_frames       samples of the recording at 16 kHz; 0 for a turn that has neither a class nor votes for one
     history          texts of all earlier turns of the dialog, oldest first, of both speakers, whatever their label
     history_ids      their ids
     problems         kinds of note on this turn, see `KINDS` in corpora/release.py
@@ -67,7 +67,7 @@ from .release import (
 )
 from .report import Report, Standard, fingerprint_lines
 
-SCHEMA_VERSION = "2"  # in the cache's key: raise it with every change of what a row holds
+SCHEMA_VERSION = "3"  # in the cache's key: raise it with every change of what a row holds
 CLASSES = ("ang", "hap", "neu", "sad")
 
 # The release as it is known from public lists: numbers and digests only, nothing of the corpus.
@@ -189,7 +189,7 @@ def class_names(labels: Mapping[str, str]) -> list[str]:
 
 
 def dialog_rows(dialog: Dialog, labels: Mapping[str, str] = CLASS_OF) -> list[dict]:
-    """Returns the rows of a dialog in time order. Decodes the recordings of its turns of the classes."""
+    """Returns the rows of a dialog in time order. Decodes the recordings of turns of the classes, or with votes for one."""
     rows, history, history_ids, classes = [], [], [], class_names(labels)
     for turn in dialog.turns:
         gender = turn.id.rpartition("_")[2][0]
@@ -203,7 +203,10 @@ def dialog_rows(dialog: Dialog, labels: Mapping[str, str] = CLASS_OF) -> list[di
             problems += audio_problems
         elif turn.emotion not in CODES:
             problems.append("unknown_label_code")
-        usable = turn.emotion in labels and not any(kind in LOST for kind in problems)
+        elif any(code in labels for code in turn.annotation.votes):
+            frames, _ = check_audio(turn.wav, turn.end - turn.start)  # for a training on votes, so no loss of a sample
+        whole = not any(kind in LOST for kind in problems)
+        usable = turn.emotion in labels and whole
         rows.append(
             {
                 "id": turn.id,
@@ -217,7 +220,7 @@ def dialog_rows(dialog: Dialog, labels: Mapping[str, str] = CLASS_OF) -> list[di
                 "text": turn.text or "",
                 "label": classes.index(labels[turn.emotion]) if usable else -1,
                 "emotion": turn.emotion,
-                "num_frames": frames if usable else 0,
+                "num_frames": frames if whole else 0,
                 "history": list(history),
                 "history_ids": list(history_ids),
                 "problems": problems,

@@ -142,10 +142,41 @@ def format_summary(title: str, runs: list[dict], summary: dict, comparable: bool
         spread = "" if figures["deviation"] is None else f" ± {figures['deviation']:.3f}"
         figure = "not known" if figures["mean"] is None else f"CCC {figures['mean']:.3f}{spread}"
         lines.append(f"| {attribute} | {figure} | | | |")
+    if silent := silence_scores(runs):
+        figures = " | ".join(f"{100 * silent[name]:.2f}" for name in FIGURES)
+        lines.append(f"| with {silent['seconds']:g} s of silence on both sides | {figures} | {total} |")
     if paper.get("wa") is not None:
         name = "paper" if comparable else "paper, on IEMOCAP: not this corpus"
         lines.append(f"| {name} | {paper['wa']:.2f} | {paper['ua']:.2f} | | 5531 |")
     return "\n".join([*lines, *_by_modality(runs)]) + "\n"
+
+
+def silence_scores(runs: list[dict]) -> dict | None:
+    """
+    What the runs answer with silence around the recordings.
+
+    Args:
+        runs: the results of every fold and seed.
+
+    Returns:
+        Of `with_silence` of all results the `seconds`, and the means over the folds of each seed, then over the seeds, of
+        `wa`, `ua`, `macro_f1` and `changed`; `deviation` of UA over the seeds, None with one. None where a result has no
+        such scores, or they are of other seconds.
+    """
+    silent = [run.get("with_silence") for run in runs]
+    if not all(silent) or len({scores["seconds"] for scores in silent}) > 1:
+        return None
+    by_seed = defaultdict(list)
+    for run in runs:
+        by_seed[run["seed"]].append(run["with_silence"])
+    names = (*FIGURES, "changed")
+    means = {name: [np.mean([scores[name] for scores in folds]) for folds in by_seed.values()] for name in names}
+    deviation = float(np.std(means["ua"], ddof=1)) if len(by_seed) > 1 else None
+    return {
+        "seconds": silent[0]["seconds"],
+        **{name: float(np.mean(values)) for name, values in means.items()},
+        "deviation": deviation,
+    }
 
 
 def _by_modality(runs: list[dict]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from ..audio_lemer import GPU_MULTIPLE
+from ..audio_lemer import GPU_MULTIPLE, load_audio
 from ..corpora.in_place import BUFFER, blocks_in_place, longest_first
 from .targets import attribute_rows, distributions
 
@@ -84,12 +84,19 @@ class Collator:
         max_seconds: longer recordings are cut; None for no cut.
         votes: make `labels` distributions (B, C) of this many classes, of the column `votes`; 0 for class indices (B,).
         attributes: names of columns that become `attribute_values` (B, A).
+        silence: seconds of digital zeros to put before and after every recording.
     """
 
     def __init__(
-        self, processor, modality: str, max_seconds: float | None = None, votes: int = 0, attributes: Sequence[str] = ()
+        self,
+        processor,
+        modality: str,
+        max_seconds: float | None = None,
+        votes: int = 0,
+        attributes: Sequence[str] = (),
+        silence: float = 0.0,
     ):
-        self.votes, self.attributes = votes, tuple(attributes)
+        self.votes, self.attributes, self.silence = votes, tuple(attributes), silence
         self.processor = processor
         self.speech, self.text = modality != "text", modality != "speech"
         self.audio_padding = {"pad_to_multiple_of": PAD_TO_MULTIPLE_OF}
@@ -99,7 +106,9 @@ class Collator:
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         inputs = {}
         if self.speech:
-            inputs["audio"] = [row["audio"] for row in rows]
+            rate, recordings = self.processor.feature_extractor.sampling_rate, [row["audio"] for row in rows]
+            padded = [with_silence(audio, self.silence, rate) for audio in recordings] if self.silence else recordings
+            inputs["audio"] = padded
         if self.text:
             inputs.update(text=[row["text"] for row in rows], history=[row["history"] for row in rows])
         padding = {"audio_kwargs": self.audio_padding, "text_kwargs": self.text_padding}
@@ -114,6 +123,11 @@ class Collator:
             batch["attribute_values"] = attribute_rows(rows, self.attributes)
         batch["rows"] = [row["row"] for row in rows]  # a list stays on the CPU, so that no step waits for it
         return batch
+
+
+def with_silence(audio, seconds: float, rate: int) -> dict:
+    """A recording at `rate` Hz with so many seconds of digital zeros before and after it."""
+    return {"array": np.pad(load_audio(audio, target_rate=rate), round(seconds * rate)), "sampling_rate": rate}
 
 
 def token_multiple(processor) -> int | None:

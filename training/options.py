@@ -15,7 +15,7 @@ from .settings import FINE_TUNING, LOG_ALONE, MAX_SILENCE, SMALL_SPEECH_TOWERS, 
 SCORES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}  # what may choose the epoch
 # Options that do not change the results. They are not compared when a run goes on.
 FREE = corpus_options.FREE | {
-    *("output_dir", "fuse", "second_stage", "seeds", "num_workers", "checkpoint_steps", "report_to", "list")
+    *("output_dir", "fuse", "second_stage", "seeds", "num_workers", "checkpoint_steps", "report_to", "list", "silence")
 }
 
 
@@ -64,6 +64,14 @@ def _add_run_options(group) -> None:
         nargs=2,
         metavar="RUN",
         help="with --recipe score_fusion: two finished runs whose logits are added (default: A5 and B5 beside --output_dir)",
+    )
+
+    group.add_argument(
+        "--silence",
+        type=float,
+        metavar="SECONDS",
+        help="score every fold and seed once more with so many seconds of digital zeros before and after every test "
+        "recording, also of a run that is finished; the report shows it (default: no)",
     )
 
 
@@ -240,6 +248,8 @@ def _check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
             parser.error(f"--{name} cannot be {value}: give 1 or more")
     if not 0 <= args.validation_share < 1:
         parser.error(f"--validation_share cannot be {args.validation_share}: give a share from 0 to below 1")
+    if args.silence is not None and not 0 < args.silence <= 10:
+        parser.error(f"--silence must be above 0 and at most 10 seconds, got {args.silence:g}")
     if args.max_seconds is not None and args.max_seconds <= 0:
         parser.error(f"--max_seconds cannot be {args.max_seconds}: give more than 0 seconds")
 

@@ -16,7 +16,9 @@ from ..recipes import Recipe, get_recipe
 from ..runtime.files import replace_files
 from ..runtime.locks import PATIENCE, hold, hold_for_all
 from ..runtime.process import leave_process_group
+from .answers import add_silence_scores
 from .fine_tuning import train_fold
+from .folds import split_rows
 from .functional_fit import check_options, fit_runs
 from .options import FREE, SCORES, changed_settings, set_defaults, towers_of_fold
 from .processes import check_same_corpus, start_processes
@@ -46,6 +48,8 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
         return
     config, processor_settings = changed_settings(args.set, recipe)
     modality = config.get("modality", "multimodal")
+    if modality == "text" and args.silence is not None:
+        raise ValueError("--silence is of recordings, and this row reads words only: leave it out")
     fitted = config.get("speech_encoder") == "functionals"
     if fitted:
         check_options(args, config)
@@ -57,22 +61,12 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
     processes, corpus = _load_corpus(args, modality, max_history)
     output = Path(args.output_dir)
     protocol = _protocol(args, recipe, config, processor_settings, corpus, command)
-    if fitted:
-        if processes.is_main_process:
-            check_protocol(output, protocol)
-        processes.wait_for_everyone()
-        fit_runs(args, protocol, corpus.samples, corpus.folds, output)
-        _finish(processes, output, protocol, recipe, corpus)
-        return
-    towers = {(fold, seed): towers_of_fold(args, fold, seed) for fold in corpus.folds for seed in args.seeds}
-    for (fold, _), (speech, text) in towers.items():
-        if modality != "text":
-            check_unseen(speech, fold, protocol["corpus_fingerprint"], protocol["corpus"])
-        if modality != "speech":
-            check_unseen(text, fold, protocol["corpus_fingerprint"], protocol["corpus"])
+    towers = {} if fitted else _towers(args, corpus, protocol, modality)
     if processes.is_main_process:
         check_protocol(output, protocol)
     processes.wait_for_everyone()
+    if fitted:
+        fit_runs(args, protocol, corpus.samples, corpus.folds, output)
 
     for (fold, seed), (speech, text) in towers.items():
         folder = output / f"fold{fold}" / f"seed{seed}"
@@ -85,7 +79,7 @@ def run_recipe(args: argparse.Namespace, command: str) -> None:
             speech = second_stage(stage, corpus.samples, fold, speech, fingerprint, mixed_precision=args.mixed_precision)
         with hold_for_all(folder, processes.is_main_process):
             train_fold(args, protocol, corpus.samples, fold, seed, folder, str(speech), text)
-    _finish(processes, output, protocol, recipe, corpus)
+    _finish(processes, args, protocol, recipe, corpus)
 
 
 def run_second_stage(args: argparse.Namespace) -> None:
@@ -107,6 +101,19 @@ def run_second_stage(args: argparse.Namespace) -> None:
         if processes.is_main_process:
             print(checkpoint, flush=True)
     leave_process_group()
+
+
+def _towers(
+    args: argparse.Namespace, corpus: Corpus, protocol: dict, modality: str
+) -> dict[tuple[int, int], tuple[str, str]]:
+    """The speech and the text tower of every fold and seed, none of which has seen what the fold is tested on."""
+    towers = {(fold, seed): towers_of_fold(args, fold, seed) for fold in corpus.folds for seed in args.seeds}
+    for (fold, _), (speech, text) in towers.items():
+        if modality != "text":
+            check_unseen(speech, fold, protocol["corpus_fingerprint"], protocol["corpus"])
+        if modality != "speech":
+            check_unseen(text, fold, protocol["corpus_fingerprint"], protocol["corpus"])
+    return towers
 
 
 def _load_corpus(args: argparse.Namespace, modality: str, max_history: int) -> tuple[PartialState, Corpus]:
@@ -148,6 +155,10 @@ def _selection(args: argparse.Namespace, corpus: Corpus) -> str:
 
 
 def _fuse(args: argparse.Namespace, recipe: Recipe) -> None:
+    if args.silence is not None:
+        raise ValueError(
+            "--silence: a score fusion has no checkpoint that could answer recordings with silence, leave it out"
+        )
     output = Path(args.output_dir)
     first, second = args.fuse or [output.parent / name for name in recipe.fuses or ()]
     with hold(output):
@@ -156,8 +167,14 @@ def _fuse(args: argparse.Namespace, recipe: Recipe) -> None:
     print(f"{results.read_text()}\n{results}")
 
 
-def _finish(processes: PartialState, output: Path, protocol: dict, recipe: Recipe, corpus: Corpus) -> None:
-    """Summarise a run whose folds are all finished, and part from the other processes."""
+def _finish(processes: PartialState, args: argparse.Namespace, protocol: dict, recipe: Recipe, corpus: Corpus) -> None:
+    """Summarise a run whose folds are all finished, with silence too if that is asked for, and part from the others."""
+    output = Path(args.output_dir)
+    for fold in corpus.folds if args.silence is not None else ():
+        rows = split_rows(corpus.samples, fold, 0.0, 0).test
+        for seed in args.seeds:
+            folder = output / f"fold{fold}" / f"seed{seed}"
+            add_silence_scores(folder, rows, args.silence, args.batch_size, args.mixed_precision)
     if processes.is_main_process:
         _summarise(output, protocol, recipe, corpus.report.is_standard)
     processes.wait_for_everyone()

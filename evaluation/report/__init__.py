@@ -33,6 +33,7 @@ from .tables import (
     recall_table,
     results_table,
     significance_table,
+    silence_table,
 )
 
 
@@ -108,7 +109,8 @@ def _section(group: Group, places: list[Place], sweeps: list[Sweep], plots) -> S
     if len(group.rows) > 1:
         tables = [ranking_table(places), *tables, significance_table(group)]
         overview = draw_ranking(places, plots) if plots else None
-    tables += [model_table(group), facts_table(group)]
+    silence = silence_table(group)
+    tables += [*([silence] if silence else []), model_table(group), facts_table(group)]
     commands = [(row.name, str(row.run.protocol.get("command") or "not recorded")) for row in group.rows]
     figures = draw_figures(group, sweeps, plots) if plots else []
     return Section(f"Protocol {group.number}", tables, figures, commands, overview)

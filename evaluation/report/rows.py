@@ -11,7 +11,7 @@ from ...recipes import RECIPES, get_recipe
 from ..run_folder import FoldRun, Run, UnfinishedRun, read_log, read_run
 from ..ser_metrics import emotion_scores
 from ..significance import Comparison, compare
-from ..summary import MODALITIES, paper_figures, recipe_changes, summarise
+from ..summary import MODALITIES, paper_figures, recipe_changes, silence_scores, summarise
 
 # Rows may be compared if they share these settings and the folds, seeds and classes.
 PROTOCOL = ("corpus", "corpus_fingerprint", "transcripts", "split", "selection", "validation_share")
@@ -32,6 +32,7 @@ class Row:
         summary: as `summarise` gives it.
         pooled: scores, recalls, confusion matrix and number of utterances of all folds as one test set.
         styles: "improvised" and "scripted" -> WA, UA and number of utterances.
+        silent: scores with silence around the recordings, as `silence_scores` gives them.
         has_other_modality: whether its modality is not that of its recipe.
     """
 
@@ -44,6 +45,7 @@ class Row:
     summary: dict
     pooled: dict
     styles: dict[str, dict]
+    silent: dict | None = None
     has_other_modality: bool = False
 
     @property
@@ -137,6 +139,7 @@ def make_row(run: Run, root: Path) -> Row:
         summary=summarise(scores, {}),
         pooled=pooled,
         styles={style: scores for style, scores in styles.items() if scores is not None},
+        silent=silence_scores(scores),
         has_other_modality=is_other,
     )
 

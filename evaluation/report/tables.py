@@ -32,6 +32,10 @@ HOW_TO_READ = (
     "the utterances of all folds as one test set."
 )
 SPEECH_ALONE = "none: speech alone"
+WITH_SILENCE = (
+    "In per cent, mean over folds and seeds, of rows that were trained with `--silence`: so many seconds of digital zeros "
+    "before and after every test recording. They are as train.py left them and not recomputed."
+)
 RECALLS = "In per cent, with the utterances of all folds as one test set; means over the seeds."
 
 
@@ -88,6 +92,19 @@ def recall_table(group: Group) -> Table:
         rows.append([row.name, *cells])
     title = "Recall of each class" + (f"; {' and '.join(styles)} turns" if styles else "")
     return Table(title, header, rows, RECALLS)
+
+
+def silence_table(group: Group) -> Table | None:
+    """UA as the recordings are and with silence around them, of the rows that were scored so; None where none was."""
+    rows = []
+    for row in group.rows:
+        if (silent := row.silent) is not None:
+            before = row.summary["mean"]["ua"], row.summary["deviation"]["ua"]
+            difference = f"{round(100 * (silent['ua'] - before[0]), 2) + 0.0:+.2f}"
+            cells = [percent(*before), percent(silent["ua"], silent["deviation"]), difference, percent(silent["changed"])]
+            rows.append([row.name, f"{silent['seconds']:g}", *cells])
+    header = ["row", "seconds", "UA as they are", "UA with silence", "difference", "answers changed"]
+    return Table("With silence", header, rows, WITH_SILENCE) if rows else None
 
 
 def significance_table(group: Group) -> Table:

@@ -60,9 +60,19 @@ def test_rows_are_in_time_order_with_the_history_of_both_speakers(small):
     assert dataset["history_ids"] == [names("F000", "M000", "F001", "M001")[:i] for i in range(4)]
     assert dataset["label"] == [CLASSES.index("neu"), CLASSES.index("ang"), -1, CLASSES.index("sad")]
     assert dataset["emotion"] == ["neu", "ang", "fru", "sad"]
-    assert dataset["num_frames"] == [8000, 8000, 0, 8000]
+    assert dataset["num_frames"] == [8000] * 4  # also of the turn without a class, since it has votes for two
     assert dataset["start"] == [0.0, 0.4, 0.8, 1.2] and dataset["end"] == [0.5, 0.9, 1.3, 1.7]
     assert dataset["problems"] == [[], [], [], []]
+
+
+def test_a_turn_without_a_class_is_trained_on_by_its_votes_alone(small):
+    labels = small / "Session1/dialog/EmoEvaluation" / f"{DIALOG}.txt"
+    assert load(small)[0]["votes"][2] == [0.0, 0.0, 1.0, 0.0]
+    text = labels.read_text()
+    third = text.index(names("F001")[0])
+    labels.write_text(text[:third] + text[third:].replace("Neutral", "Surprise"))
+    dataset, report = load(small)
+    assert dataset["votes"][2] == [] and dataset["num_frames"][2] == 0 and not report.notes["audio_missing"]
 
 
 def test_the_speaker_is_the_ids_last_part_not_the_dialogs(small):

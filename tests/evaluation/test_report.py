@@ -225,6 +225,28 @@ def test_the_sweep_takes_c1_and_the_rows_of_k_with_the_seeds_that_all_have(tmp_p
     assert sweep.points[2][1] == pytest.approx(100 * np.mean([run.parts[fold, 1].results["wa"] for fold in (1, 2)]))
 
 
+def test_a_row_with_silence_has_its_mean_and_what_it_loses(tmp_path, no_figures):
+    for name, seconds in (("C1", 1.0), ("C2", None), ("C3", 2.0)):
+        run = read_run(write_run(tmp_path / name, name, folds=(1, 2), seeds=(0, 1)))
+        for (fold, seed), part in run.parts.items():
+            if seconds is None or (name, fold, seed) == ("C3", 2, 1):  # C3 is scored so in three of four folds and seeds
+                continue
+            silent = {"seconds": seconds, "wa": 0.5, "ua": 0.2 * fold + 0.1 * seed, "macro_f1": 0.5, "changed": 0.25}
+            (part.folder / "results.json").write_text(
+                json.dumps({**part.results, "confusion": None, "with_silence": silent})
+            )
+    ((row, *others),) = (group.rows for group in rows_of(tmp_path)[0])
+    assert (row.silent["ua"], row.silent["deviation"]) == pytest.approx((0.35, np.std([0.3, 0.4], ddof=1)))
+    assert [other.silent for other in others] == [None, None]
+    write_report(tmp_path, tmp_path / "report")
+    text = (tmp_path / "report/report.md").read_text()
+    before = row.summary["mean"]["ua"], row.summary["deviation"]["ua"]
+    line = next(line for line in text[text.index("With silence") :].splitlines() if line.startswith("| C1 |"))
+    assert line == (
+        f"| C1 | 1 | {100 * before[0]:.2f} ± {100 * before[1]:.2f} | 35.00 ± 7.07 | {35 - 100 * before[0]:+.2f} | 25.00 |"
+    )
+
+
 def test_towers_of_each_fold_are_said(tmp_path):
     towers = {"speech_model": "runs/B5/fold{fold}", "text_model": "bert", "second_stage": None}
     write_run(tmp_path / "C1", "C1", **towers)

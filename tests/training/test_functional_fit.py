@@ -8,7 +8,8 @@ import torch
 from transformers import AutoModel
 
 import lemer.train
-from lemer import LemerConfig, LemerModel
+from lemer import LemerConfig, LemerModel, LemerProcessor
+from lemer.audio_lemer import load_audio
 from lemer.benchmarks import baseline
 from lemer.corpora.iemocap import load_iemocap
 from lemer.evaluation.run_folder import Predictions, read_run
@@ -77,6 +78,35 @@ def test_the_same_command_again_leaves_what_is_finished(run):
     before = path.stat().st_mtime_ns
     assert lemer.train.main(options) == 0
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_finished_run_is_scored_once_more_with_silence(run, five_sessions):
+    folder, options = run
+    checkpoint = folder / "fold1" / "seed0" / "checkpoint"
+    before = (checkpoint / "model.safetensors").stat().st_mtime_ns
+    assert lemer.train.main([*options, "--silence", "0.5"]) == 0
+    assert (checkpoint / "model.safetensors").stat().st_mtime_ns == before
+    part = read_run(folder).parts[1, 0]
+    samples, _ = load_iemocap(five_sessions, cache_dir=folder.parent / "cache")
+    recordings = dict(zip(samples["id"], samples["audio"], strict=True))
+    model, processor = AutoModel.from_pretrained(checkpoint).eval(), LemerProcessor.from_pretrained(checkpoint)
+    predicted = []
+    for name in part.predictions.ids:
+        inputs = processor(audio=np.pad(load_audio(recordings[name]), 8000), sampling_rate=16_000, return_tensors="pt")
+        with torch.no_grad():
+            predicted.append(int(model(**inputs).logits.argmax()))
+    silent = part.results["with_silence"]
+    assert silent["seconds"] == 0.5
+    assert silent["wa"] == pytest.approx(np.mean(predicted == part.predictions.labels))
+    assert silent["changed"] == pytest.approx(np.mean(predicted != part.predictions.predicted))
+    assert "| with 0.5 s of silence on both sides |" in (folder / "results.md").read_text()
+
+
+@pytest.mark.parametrize("option", [["--recipe", "A1"], ["--recipe", "score_fusion"]])
+def test_silence_is_refused_where_nothing_is_heard(option, five_sessions, tmp_path, capsys):
+    options = ["--data_dir", str(five_sessions), "--output_dir", str(tmp_path / "run"), "--silence", "1"]
+    assert lemer.train.main([*option, *options]) == 1
+    assert "leave it out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", [["--epochs", "3"], ["--speech_lr", "1e-3"], ["--set", "speech_config.hidden_size=8"]])

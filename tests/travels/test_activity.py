@@ -87,15 +87,27 @@ def test_even_noise_equals_a_slow_loop():
     rng = np.random.default_rng(0)
     power = np.where(rng.random(300) < 0.02, 100.0, 1.0) * rng.uniform(0.9, 1.1, 300)
     power[:5] = power[-5:] = 1000.0
-    loud, smooth = loud_power(power), np.convolve(power, np.full(5, 0.2), "same")
+    power[120:180] = rng.uniform(5.0, 500.0, 60)  # uneven, and softer than the ends
+    smooth = np.convolve(power, np.full(5, 0.2), "same")
+    stretches = [10 * np.log10(smooth[start : start + 40]) for start in range(261)]
+    in_even = {step for start, stretch in enumerate(stretches) if np.ptp(stretch) < 6 for step in range(start, start + 40)}
+    loud = loud_power(power[[step for step in range(300) if step not in in_even]])
     expected = np.zeros(300, dtype=bool)
-    for start in range(261):
-        stretch = 10 * np.log10(smooth[start : start + 40] / loud)
-        if stretch.max() - stretch.min() < 6 and stretch.max() < -3:
+    for start, stretch in enumerate(stretches):
+        if np.ptp(stretch) < 6 and stretch.max() < 10 * np.log10(loud) - 3:
             expected[start : start + 40] = True
             for step in range(max(0, start - 2), min(300, start + 42)):
-                expected[step] |= power[step] < 2 * loud * 10 ** (stretch.max() / 10)
-    assert np.array_equal(even_noise(power), expected) and 0 < expected.sum() < 290
+                expected[step] |= power[step] < 2 * 10 ** (stretch.max() / 10)
+    noise, level = even_noise(power)
+    assert np.array_equal(noise, expected) and 0 < expected.sum() < 290 and level == loud
+
+
+@pytest.mark.parametrize("place", ["both", "within"])
+def test_noise_nearly_as_loud_as_the_speech_is_left_out_however_much_of_it_there_is(place):
+    clip, noise = speech(), quiet("-30", 20.0)  # 10 dB below the speech, with more energy than it
+    parts = [noise, clip, noise] if place == "both" else [clip[: 75 * STEP], noise, clip[75 * STEP :]]
+    heard = sum(end - start for start, end in heard_spans(np.concatenate(parts), RATE, 0.0))
+    assert 0.7 * len(clip) < heard < 1.1 * len(clip)
 
 
 def test_half_of_the_energy_lies_in_louder_steps():
