@@ -36,6 +36,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
+from typing import Any
 
 import datasets
 import numpy as np
@@ -235,7 +236,7 @@ def make_corpus(
 
 def _as_lists(prepared: datasets.Dataset) -> dict[str, list]:
     """Columns as lists. Names that many rows have in common are one object, since there may be millions of rows."""
-    table = prepared.with_format("arrow")[:]
+    table: Any = prepared.with_format("arrow")[:]
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         names: dict = {}
