@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -134,6 +135,7 @@ def _is_current(prepared: datasets.Dataset, moved: bool) -> bool:
     """
     columns = prepared.select_columns(["path", "stamp"])
     stamps: dict[str, str] = {}  # of the recordings of a part of the rows: often several rows have one in common
+    part: Any
     for part in columns.iter(ROWS_AT_ONCE):
         stamps.clear()
         for path, stamp in zip(part["path"], part["stamp"], strict=True):

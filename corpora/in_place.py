@@ -75,9 +75,10 @@ def blocks_in_place(dataset: datasets.Dataset) -> list[np.ndarray] | None:
     if not isinstance(dataset.features.get("audio"), AudioInPlace):
         return None
     audio = dataset.select_columns(["audio"]).with_format("arrow")[:]["audio"].combine_chunks()
-    paths = pyarrow.compute.fill_null(audio.field("path"), "")
-    order = pyarrow.compute.sort_indices(paths)
-    groups = pyarrow.compute.replace_substring_regex(paths.take(order), '"(row|offset)": .*', "")
+    compute: Any = pyarrow.compute  # whose functions are made when it is imported
+    paths = compute.fill_null(audio.field("path"), "")
+    order = compute.sort_indices(paths)
+    groups = compute.replace_substring_regex(paths.take(order), '"(row|offset)": .*', "")
     codes = groups.dictionary_encode().indices.to_numpy()
     blocks = np.split(order.to_numpy().astype(np.int64), np.flatnonzero(np.diff(codes)) + 1)
     archives = [is_in_place(group) and '"group": ' not in group for group in groups.unique().to_pylist()]

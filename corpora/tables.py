@@ -453,6 +453,7 @@ def _read_tar(path: Path) -> Table:
 
 def _samples(path: Path, other: Counter) -> Iterator[tuple[dict, tarfile.TarInfo | None]]:
     """The fields and the recording of every row of an archive. `other` gets the endings of files that are left out."""
+    archive: Any
     with tarfile.open(path, "r:") as archive:
         members = (member for member in archive if member.isfile())
         for name, files in groupby(members, key=lambda member: re.sub(r"(^|/)([^/.]*)[^/]*$", r"\1\2", member.name)):
