@@ -61,8 +61,8 @@ class Noise:
 def make_model(tower: str, words: bool = False) -> LemerModel:
     """A model of speech, or C1 with a BERT of base size."""
     with tempfile.TemporaryDirectory() as folder:
-        speech, text = Path(folder, "speech"), Path(folder, "text")
-        make_small_speech_tower(speech, 0, tower)
+        speech, text = f"{folder}/speech", f"{folder}/text"
+        make_small_speech_tower(Path(speech), 0, tower)
         if not words:
             return LemerModel.from_towers(speech, None, modality="speech", use_label_embeddings=False, fusion="cross")
         BertModel(BertConfig(), add_pooling_layer=False).save_pretrained(text)

@@ -163,8 +163,8 @@ def silence_scores(runs: list[dict]) -> dict | None:
         `wa`, `ua`, `macro_f1` and `changed`; `deviation` of UA over the seeds, None with one. None where a result has no
         such scores, or they are of other seconds.
     """
-    silent = [run.get("with_silence") for run in runs]
-    if not all(silent) or len({scores["seconds"] for scores in silent}) > 1:
+    seconds = {(run.get("with_silence") or {}).get("seconds") for run in runs}
+    if None in seconds or len(seconds) != 1:
         return None
     by_seed = defaultdict(list)
     for run in runs:
@@ -173,7 +173,7 @@ def silence_scores(runs: list[dict]) -> dict | None:
     means = {name: [np.mean([scores[name] for scores in folds]) for folds in by_seed.values()] for name in names}
     deviation = float(np.std(means["ua"], ddof=1)) if len(by_seed) > 1 else None
     return {
-        "seconds": silent[0]["seconds"],
+        "seconds": seconds.pop(),
         **{name: float(np.mean(values)) for name, values in means.items()},
         "deviation": deviation,
     }

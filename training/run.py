@@ -169,12 +169,12 @@ def _fuse(args: argparse.Namespace, recipe: Recipe) -> None:
 
 def _finish(processes: PartialState, args: argparse.Namespace, protocol: dict, recipe: Recipe, corpus: Corpus) -> None:
     """Summarise a run whose folds are all finished, with silence too if that is asked for, and part from the others."""
-    output = Path(args.output_dir)
-    for fold in corpus.folds if args.silence is not None else ():
+    output, silence = Path(args.output_dir), args.silence or 0.0
+    for fold in corpus.folds if silence else ():
         rows = split_rows(corpus.samples, fold, 0.0, 0).test
         for seed in args.seeds:
             folder = output / f"fold{fold}" / f"seed{seed}"
-            add_silence_scores(folder, rows, args.silence, args.batch_size, args.mixed_precision)
+            add_silence_scores(folder, rows, silence, args.batch_size, args.mixed_precision)
     if processes.is_main_process:
         _summarise(output, protocol, recipe, corpus.report.is_standard)
     processes.wait_for_everyone()
