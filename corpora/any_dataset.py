@@ -36,7 +36,6 @@ import re
 import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
-from typing import Any
 
 import datasets
 import numpy as np
@@ -47,7 +46,7 @@ from datasets.table import InMemoryTable
 from ..audio_lemer import SAMPLING_RATE
 from ..processing_lemer import newest_turns
 from .annotations import add_annotations, numbers_or_none, votes_by_class
-from .any_source import PART_CUT, PART_WHOLE, prepare_rows
+from .any_source import PART_CUT, PART_WHOLE, as_lists, prepare_rows
 from .columns import ATTRIBUTES, order_keys
 from .recordings import choose_part, name_part
 from .report import EXAMPLES, Kinds, Report
@@ -55,8 +54,6 @@ from .sources import keep_apart, number_twins, refuse_twins, source_name
 from .splits import copies_across, groups_to_split, hold_named_out
 
 ROWS_AT_ONCE = 10_000  # rows that are copied out of a table, or whose histories are made
-# Columns of prepared rows in which many rows have the same texts.
-SHARED = ("split", "group", "label", "fold", "dialog", "order", "speaker", "votes", "part", "problem", *ATTRIBUTES)
 KINDS = Kinds(
     damaged={
         "audio_missing": "rows without a recording (history only)",
@@ -186,7 +183,7 @@ def make_corpus(
         made: the fold of every prepared row, the folds' names, and in words how they were made; None for those of `wanted`,
             `test_share` and `test_split`.
     """
-    columns = {**_as_lists(prepared.remove_columns(["audio", "stamp"])), **(changed or {})}
+    columns = {**as_lists(prepared.remove_columns(["audio", "stamp"])), **(changed or {})}
     notes: dict[str, list[str]] = {kind: [] for kind in KINDS.all}
     remarks = list(facts["remarks"])
     columns["id"] = _ids(columns, notes, remarks)
@@ -232,19 +229,6 @@ def make_corpus(
     )
     notes["untrained_class"] += report.untrained_classes(report.held_out)
     return dataset, report
-
-
-def _as_lists(prepared: datasets.Dataset) -> dict[str, list]:
-    """Columns as lists. Names that many rows have in common are one object, since there may be millions of rows."""
-    table: Any = prepared.with_format("arrow")[:]
-    columns = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        names: dict = {}
-        shared = (lambda value: names.setdefault(value, value)) if name in SHARED else None  # noqa: B023  used here alone
-        columns[name] = [
-            value for chunk in column.chunks for value in (map(shared, chunk.to_pylist()) if shared else chunk.to_pylist())
-        ]
-    return columns
 
 
 def _count_samples(folds: list[int], labels: Sequence[int], fold_names: dict[int, str], classes: list[str]) -> dict:

@@ -49,6 +49,8 @@ from .in_place import AudioInPlace
 from .recordings import SILENCE, as_recording, choose_part, cut_part, file_stamp, load_kept, missing_hint, printable
 from .sources import DatasetSplit, Source, SourceRow, TableSplit, open_source
 
+# Columns of prepared rows in which many rows have the same texts.
+SHARED = ("split", "group", "label", "fold", "dialog", "order", "speaker", "votes", "part", "problem", *ATTRIBUTES)
 SCHEMA_VERSION = "3"  # in the cache's key: raise it with every change of what a prepared row holds
 SHARD = 1000  # rows written, and lost by a kill, at once
 PROCESSES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1  # that decode recordings
@@ -144,6 +146,19 @@ def _is_current(prepared: datasets.Dataset, moved: bool) -> bool:
             if path is not None and (stamp != stamps[path] or (moved and stamp == "")):
                 return False
     return True
+
+
+def as_lists(prepared: datasets.Dataset) -> dict[str, list]:
+    """Columns as lists. Names that many rows have in common are one object, since there may be millions of rows."""
+    table: Any = prepared.with_format("arrow")[:]
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        names: dict = {}
+        shared = (lambda value: names.setdefault(value, value)) if name in SHARED else None  # noqa: B023  used here alone
+        columns[name] = [
+            value for chunk in column.chunks for value in (map(shared, chunk.to_pylist()) if shared else chunk.to_pylist())
+        ]
+    return columns
 
 
 class _ShardWriter:
