@@ -169,7 +169,7 @@ def test_a_snippet_names_what_it_imports():
 def test_options_that_the_text_names_exist(capsys):
     text = re.sub(r"```.*?```", "", UNION, flags=re.DOTALL)
     others = {"--nproc_per_node", "--num_processes", "--dynamo_backend", "--cpu", "--logdir"}  # of launchers
-    others |= {"--gradient_checkpointing", "--workers", "--rows"}  # of examples and benchmarks
+    others |= {"--gradient_checkpointing", "--workers", "--rows", "--requests"}  # of examples and benchmarks
     options = set(re.findall(r"`[^`\n]*?(--[a-z]\w*)", text)) - others
     for name in ("train", "pretrain", "predict", "publish", "export"):
         with pytest.raises(SystemExit):
