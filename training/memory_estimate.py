@@ -167,17 +167,27 @@ def _kept(model: torch.nn.Module, batch: dict[str, torch.Tensor], mixed_precisio
 
 @contextmanager
 def _unchanged(model: torch.nn.Module) -> Iterator[None]:
-    """Train the model for a while, and leave it, its statistics and torch's random numbers as they were."""
+    """
+    Train the model for a while, and leave it, its statistics and torch's random numbers as they were.
+
+    LayerDrop is off meanwhile: a layer that it happens to leave out would be missing from what is counted.
+    """
     training = model.training
+    configs = {id(part.config): part.config for part in model.modules() if getattr(part, "config", None) is not None}
+    dropping = [(config, config.layerdrop) for config in configs.values() if getattr(config, "layerdrop", 0.0)]
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     device = next(model.parameters()).device
     devices = [device] if device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=devices):
             model.train()
+            for config, _ in dropping:
+                config.layerdrop = 0.0
             yield
     finally:
         model.train(training)
+        for config, layerdrop in dropping:
+            config.layerdrop = layerdrop
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 if name in buffers and buffers[name].shape == buffer.shape:

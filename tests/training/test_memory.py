@@ -68,6 +68,15 @@ def test_the_parabola_meets_what_is_counted_and_the_model_stays_as_it_was():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_layers_that_layerdrop_leaves_out_at_random_are_counted():
+    estimates = []
+    for layerdrop in (0.0, 0.95):
+        model = tiny_model(speech={"layerdrop": layerdrop})
+        estimates.append(estimate_memory(model, collate, Rows(3000, 20_000), batch_size=4))
+        assert model.speech_model.config.layerdrop == layerdrop
+    assert estimates[0] == estimates[1]
+
+
 def test_what_would_fit_does():
     memory = Memory(1e9, 1e9, 2e9, utterance=1e9, checkpointed=0.25e9, batch_size=16, seconds=10)
     assert (
