@@ -97,13 +97,19 @@ def add_silence_scores(folder: Path, test_rows, seconds: float, batch_size: int,
         results = json.loads(path.read_text())
         if results.get("with_silence", {}).get("seconds") == seconds:
             return
+        before = read_predictions(folder / "predictions.csv")
+        if before.ids != list(test_rows["id"]):
+            raise ValueError(
+                f"{folder / 'predictions.csv'} has other utterances than the corpus has for this fold: leave out --silence, "
+                "or train anew in another --output_dir"
+            )
         model = AutoModel.from_pretrained(folder / "checkpoint", dtype=torch.float32).eval()
         prepared = accelerator.prepare_model(model, evaluation_mode=True)
         processor = LemerProcessor.from_pretrained(folder / "checkpoint")
         answers = Answers(prepared, model.config, processor, accelerator, batch_size)
         labels, logits, _ = answers.predict(test_rows, model.config.modality, seconds)
         if accelerator.is_main_process:
-            predicted, before = logits.argmax(1), read_predictions(folder / "predictions.csv")
+            predicted = logits.argmax(1)
             scores = emotion_scores(labels, predicted, before.names)
             results["with_silence"] = {
                 "seconds": seconds,
