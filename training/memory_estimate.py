@@ -9,7 +9,7 @@ carried over to the longest one by a parabola: convolutions and layers grow with
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -173,7 +173,9 @@ def _unchanged(model: torch.nn.Module) -> Iterator[None]:
     LayerDrop is off meanwhile: a layer that it happens to leave out would be missing from what is counted.
     """
     training = model.training
-    configs = {id(part.config): part.config for part in model.modules() if getattr(part, "config", None) is not None}
+    configs: dict[int, Any] = {
+        id(part.config): part.config for part in model.modules() if getattr(part, "config", None) is not None
+    }
     dropping = [(config, config.layerdrop) for config in configs.values() if getattr(config, "layerdrop", 0.0)]
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     device = next(model.parameters()).device
