@@ -102,14 +102,14 @@ def read_examples(path: Path) -> list[dict]:
 
     examples = []
     for number, row in enumerate(read_manifest(path), 1):
-        audio, text = row["audio"], row["text"]
+        audio, text = row.audio, row.text
         if audio is not None and not (isinstance(audio, str) and Path(audio).is_file()):
             raise ValueError(f"{path}, row {number}: there is no recording {audio!s:.200}")
-        if row["start"] is not None and row["end"] is not None:
+        if row.start is not None and row.end is not None:
             raise ValueError(
                 f"{path}, row {number}: an example is a whole recording: cut it out, and leave start and end out"
             )
-        examples.append({"audio": audio, "text": text or "", "history": "\n".join(row["history"] or [])})
+        examples.append({"audio": audio, "text": text or "", "history": "\n".join(row.history or [])})
     return examples
 
 

@@ -50,7 +50,8 @@ from .any_source import PART_CUT, PART_WHOLE, as_lists, prepare_rows
 from .columns import ATTRIBUTES, order_keys
 from .recordings import choose_part, name_part
 from .report import EXAMPLES, Kinds, Report
-from .sources import keep_apart, number_twins, refuse_twins, source_name
+from .row_names import keep_apart, number_twins, refuse_twins
+from .sources import source_name
 from .splits import copies_across, groups_to_split, hold_named_out
 
 ROWS_AT_ONCE = 10_000  # rows that are copied out of a table, or whose histories are made

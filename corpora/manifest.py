@@ -47,11 +47,13 @@ from .recordings import (
     name_part,
     printable,
 )
-from .sources import DatasetSplit, Source, SourceRow, TableSplit, keep_apart, number_twins, open_source, refuse_twins
+from .row_names import keep_apart, number_twins, refuse_twins
+from .sources import DatasetSplit, Source, SourceRow, TableSplit, open_source
 from .tables import ARCHIVE_SUFFIXES, is_table, read_table
 
 USES = ("audio", "text", "id", "start", "end", "duration", "dialog", "order", "history")
 SINGLE = (str, int, float, bool, type(None))  # cells of other columns that go into the output as they are
+NOTHING: dict = {}  # never changed
 # Files that are given for tables, and are none.
 OTHER_TABLES = (".xlsx", ".xls", ".ods", ".txt", ".pkl", ".arrow", ".feather", ".xml", ".yaml", *ARCHIVE_SUFFIXES)
 logger = logging.getLogger(__name__)
@@ -128,7 +130,7 @@ class Utterance(NamedTuple):
     end: float | None = None
     shared: bool = False
     folder: Path | None = None
-    extra: dict = {}  # noqa: RUF012  never changed
+    extra: dict = NOTHING
 
     def recording(self) -> tuple[str | dict | None, float]:
         """
@@ -156,6 +158,37 @@ class Utterance(NamedTuple):
         if isinstance(self.audio, Stored):
             return self.audio.seconds
         return seconds_of(self.audio) if isinstance(self.audio, str) and os.path.isfile(self.audio) else 0.0
+
+
+class ManifestRow(NamedTuple):
+    """
+    A row of a table or dataset; None where it has none of something.
+
+    Attributes:
+        id: as it is written.
+        name: of the recording as it is written, else table and row.
+        audio: an absolute path, an address, or what the table holds.
+        text: its words.
+        start, end: in seconds, of the part of the recording.
+        dialog, order: what dialog it is a turn of, and where.
+        history: earlier turns.
+        folder: from which its paths go on.
+        group: in which its id and dialog mean one thing.
+        extra: other columns, which go into the output.
+    """
+
+    id: str | None
+    name: str
+    audio: str | dict | Stored | None
+    text: str | None
+    start: float | None
+    end: float | None
+    dialog: str | None
+    order: str | None
+    history: list[str] | None
+    folder: Path
+    group: str
+    extra: dict
 
 
 def seconds_of(file: str | bytes) -> float:
@@ -229,16 +262,14 @@ def _read_source(
             logger.warning("%s: %s", name, remark)
         return [[Utterance(printable(file), file)] for file in source.recordings]
     rows = _read_rows(name, source, wanted)
-    if one_dialog and any(row["dialog"] is not None for row in rows):
+    if one_dialog and any(row.dialog is not None for row in rows):
         raise ValueError(f"{name} names its dialogs, and --dialog says that all inputs are one: leave --dialog out")
     return group_dialogs(name, rows)
 
 
-def read_manifest(path: Path) -> list[dict]:
+def read_manifest(path: Path) -> list[ManifestRow]:
     """
-    Rows of a table: dicts of `id`, `name` (the recording as it is written, else table and row), `audio` (an absolute path,
-    an address, or what the table holds), `text`, `start` and `end` (seconds), `dialog`, `order` and `history`; None where a
-    row has none; `folder`, from which its paths go on, and `group`, in which its id and dialog mean one thing.
+    The rows of a table.
 
     Raises:
         OSError, ValueError: it cannot be read, or holds neither recordings nor texts; the message names file and row.
@@ -247,8 +278,8 @@ def read_manifest(path: Path) -> list[dict]:
     return _read_rows(str(path), open_source(path, {}, labelled=False), {})
 
 
-def _read_rows(name: str, source: Source, wanted: dict) -> list[dict]:
-    """Rows of `read_manifest` of all splits of a source; what was understood is logged."""
+def _read_rows(name: str, source: Source, wanted: dict) -> list[ManifestRow]:
+    """The rows of all splits of a source; what was understood is logged."""
     rows, remarks, spool = [], list(source.remarks), Spool()
     for split in source.splits.values():
         columns = _columns_of(name, split, wanted)
@@ -256,22 +287,25 @@ def _read_rows(name: str, source: Source, wanted: dict) -> list[dict]:
         used, lost = [column for column in columns.names.values() if column is not None], {}
         for number, row in enumerate(split.rows([*used, *passed], None), start=1):
             try:
-                rows.append({**_read_row(row, columns, spool), "extra": _other_cells(row, passed, split, lost)})
+                rows.append(_read_row(row, columns, spool, _other_cells(row, passed, split, lost)))
             except ValueError as error:
                 raise ValueError(f"{name}, row {number}: {error} ({row.place})") from error
         described = columns._replace(unused=[column for column in columns.unused if column not in passed]).describe()
         described += [f"columns passed on to the output: {', '.join(map(repr, passed))}"] if passed else []
         described += [f"cells that are no single value stay out of it, in {', '.join(map(repr, lost))}"] if lost else []
         remarks += split.remarks + [f"{source.name}: {remark}" for remark in described]
-    named = {row["audio"] for row in rows if isinstance(row["audio"], str)}
-    unnamed = sorted({os.path.abspath(path) for path in source.recordings} - named)
-    if unnamed:
-        remarks.append(f"{len(unnamed)} recordings in the folder have no row, such as {printable(unnamed[0])}")
-    groups = [row["group"] for row in rows]
-    refuse_twins(name, [row["id"] for row in rows], groups)
-    for use in ("id", "name"):
-        for row, apart in zip(rows, keep_apart([row[use] for row in rows], groups, f"{use}s", remarks), strict=True):
-            row[use] = apart
+    if source.recordings:
+        named = {row.audio for row in rows if isinstance(row.audio, str)}
+        unnamed = sorted({os.path.abspath(path) for path in source.recordings} - named)
+        if unnamed:
+            remarks.append(f"{len(unnamed)} recordings in the folder have no row, such as {printable(unnamed[0])}")
+    groups = [row.group for row in rows]
+    refuse_twins(name, [row.id for row in rows], groups)
+    ids = keep_apart([row.id for row in rows], groups, "ids", remarks)
+    names = keep_apart([row.name for row in rows], groups, "names", remarks)
+    for place, row in enumerate(rows):
+        if row.id is not ids[place] or row.name is not names[place]:
+            rows[place] = row._replace(id=ids[place], name=names[place])
     for remark in dict.fromkeys(remarks):
         logger.warning(remark)
     return rows
@@ -301,8 +335,7 @@ def _names_recording(cell) -> bool:
     return isinstance(cell, str) and Path(cell.strip()).suffix.lower() in AUDIO_SUFFIXES
 
 
-def _read_row(row: SourceRow, columns: Columns, spool: Spool) -> dict:
-    """A row of the source -> one of `read_manifest`."""
+def _read_row(row: SourceRow, columns: Columns, spool: Spool, extra: dict) -> ManifestRow:
     cells = columns.values(row.cells)
     written = cells["audio"].get("path") if isinstance(cells["audio"], dict) else cells["audio"]
     audio = as_recording(cells["audio"], row.folder)
@@ -313,19 +346,20 @@ def _read_row(row: SourceRow, columns: Columns, spool: Spool) -> dict:
     dialog, history = as_text(cells["dialog"]), as_history(cells["history"]) or None
     if dialog is not None and history is not None:
         raise ValueError("both dialog and history are given: give one of them")
-    return {
-        "id": as_text(cells["id"]),
-        "name": printable((isinstance(written, str) and written.strip()) or row.name),
-        "audio": audio,
-        "text": None if is_missing(cells["text"]) else cells["text"],
-        "start": start,
-        "end": end,
-        "dialog": dialog,
-        "order": None if dialog is None else as_order(cells["order"]),
-        "history": history,
-        "folder": row.folder,
-        "group": row.group,
-    }
+    return ManifestRow(
+        id=as_text(cells["id"]),
+        name=printable((isinstance(written, str) and written.strip()) or row.name),
+        audio=audio,
+        text=None if is_missing(cells["text"]) else cells["text"],
+        start=start,
+        end=end,
+        dialog=dialog,
+        order=None if dialog is None else as_order(cells["order"]),
+        history=history,
+        folder=row.folder,
+        group=row.group,
+        extra=extra,
+    )
 
 
 def _other_cells(row: SourceRow, names: list[str], split: TableSplit | DatasetSplit, lost: dict[str, None]) -> dict:
@@ -343,7 +377,7 @@ def _other_cells(row: SourceRow, names: list[str], split: TableSplit | DatasetSp
             lost[name] = None
         elif name in row.cells:
             cells[name] = cell
-    return cells
+    return cells or NOTHING
 
 
 def _put_by(audio: dict, row: SourceRow, column: str, spool: Spool) -> Stored | dict:
@@ -373,14 +407,14 @@ def _put_by(audio: dict, row: SourceRow, column: str, spool: Spool) -> Stored | 
     return Stored(row.name, spool.keep(content, load), seconds)
 
 
-def group_dialogs(path: str, rows: list[dict]) -> list[list[Utterance]]:
-    """Rows of `read_manifest` -> dialogs, in the order of their first rows, each in the order of its turns."""
-    timed = Counter(row["audio"] for row in rows if isinstance(row["audio"], str) and _has_times(row))
-    shares = [isinstance(row["audio"], str) and timed[row["audio"]] > 1 and _has_times(row) for row in rows]
+def group_dialogs(path: str, rows: list[ManifestRow]) -> list[list[Utterance]]:
+    """Rows -> dialogs, in the order of their first rows, each in the order of its turns."""
+    timed = Counter(row.audio for row in rows if isinstance(row.audio, str) and _has_times(row))
+    shares = [isinstance(row.audio, str) and _has_times(row) and timed[row.audio] > 1 for row in rows]
     names = []
     for row, shared in zip(rows, shares, strict=True):
-        name = name_part(row["name"], row["start"], row["end"]) if shared else row["name"]
-        names.append(printable(name if row["id"] is None else row["id"]))
+        name = name_part(row.name, row.start, row.end) if shared else row.name
+        names.append(printable(name if row.id is None else row.id))
     names, twins = number_twins(names)
     if twins:
         logger.warning(
@@ -388,15 +422,14 @@ def group_dialogs(path: str, rows: list[dict]) -> list[list[Utterance]]:
         )
     dialogs: dict[tuple, list[tuple]] = {}
     for number, (row, name, shared) in enumerate(zip(rows, names, shares, strict=True), start=1):
-        given = (row[use] for use in ("audio", "text", "history", "start", "end"))
-        turn = Utterance(name, *given, shared=shared, folder=row["folder"], extra=row["extra"])
-        key = ("row", number) if row["dialog"] is None else (row["group"], row["dialog"])
-        dialogs.setdefault(key, []).append((number, row["order"], turn))
+        turn = Utterance(name, row.audio, row.text, row.history, row.start, row.end, shared, row.folder, row.extra)
+        key = ("row", number) if row.dialog is None else (row.group, row.dialog)
+        dialogs.setdefault(key, []).append((number, row.order, turn))
     return [_in_order(path, turns) for turns in dialogs.values()]
 
 
-def _has_times(row: dict) -> bool:
-    return row["start"] is not None or row["end"] is not None
+def _has_times(row: ManifestRow) -> bool:
+    return row.start is not None or row.end is not None
 
 
 def _in_order(path: str, turns: list[tuple]) -> list[Utterance]:

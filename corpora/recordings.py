@@ -40,7 +40,8 @@ KEPT = 2  # decoded recordings: rows of one file usually stand together
 
 def printable(thing) -> str:
     """As text that can be written, also a path whose bytes are no text."""
-    return str(thing).encode("utf-8", "backslashreplace").decode("utf-8")
+    text = str(thing)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def walk(folder: Path) -> Iterator[Path]:

@@ -219,47 +219,6 @@ class Source(NamedTuple):
     recordings: list[str]
 
 
-def keep_apart(names: Sequence[str | None], groups: Sequence[str], what: str, remarks: list[str]) -> list[str | None]:
-    """Names with their group before them, where a name occurs in several groups, which is said; else as they are."""
-    group_of: dict[str, str] = {}
-    named = [(name, group) for name, group in zip(names, groups, strict=True) if name is not None]
-    shared = {name for name, group in named if group_of.setdefault(name, group) != group}
-    if not shared:
-        return list(names)
-    remarks.append(
-        f"{len(shared)} {what} occur in several splits or tables, such as {sorted(shared)[0]}, and are kept apart"
-    )
-    return [name if name is None else f"{group}/{name}" for name, group in zip(names, groups, strict=True)]
-
-
-def number_twins(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of which every one is there once, since a number stands behind a second one (a.wav#2); and those second ones."""
-    taken, seen = set(names), Counter()
-    numbered, twins = [], []
-    for name in names:
-        seen[name] += 1
-        unlike = name
-        if seen[name] > 1:
-            twins.append(name)
-            while (unlike := f"{name}#{seen[name]}") in taken:
-                seen[name] += 1
-            taken.add(unlike)
-        numbered.append(unlike)
-    return numbered, twins
-
-
-def refuse_twins(name: str, ids: Sequence[str | None], groups: Sequence[str]) -> None:
-    """Raise a `ValueError` where a table or split, which `groups` tell, has an id in several rows. None is no id."""
-    counts = Counter((group, row_id) for group, row_id in zip(groups, ids, strict=True) if row_id is not None)
-    twice = [(group, row_id, count) for (group, row_id), count in counts.items() if count > 1]
-    if twice:
-        group, row_id, count = twice[0]
-        raise ValueError(
-            f"{name} has {len(twice)} ids in several rows, such as {row_id!r} in {count} rows of {group}: every id must be "
-            "there once. Remove rows that are there twice, or rename the column of ids if it means something else"
-        )
-
-
 def source_name(source) -> str:
     """Of a local path the last part alone: where it lies is nobody's business and may change."""
     if isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
