@@ -25,7 +25,7 @@ log-Mel), F frames, D channels, N real frames of a batch.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -38,6 +38,7 @@ from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
     Wav2Vec2ConformerNoLayerNormConvLayer,
     Wav2Vec2ConformerRelPositionalEmbedding,
     Wav2Vec2ConformerRotaryPositionalEmbedding,
+    _compute_mask_indices,
 )
 from transformers.utils import is_torchdynamo_compiling, is_torchdynamo_exporting, is_tracing
 
@@ -165,7 +166,7 @@ class UncachedRotaryPositions(Wav2Vec2ConformerRotaryPositionalEmbedding):
     """Rotary positions made in each call. The stock cache ignores dtype and inference mode, and threads would share it."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        times = torch.arange(hidden_states.shape[1]).type_as(self.inv_freq)  # (F,)
+        times = torch.arange(hidden_states.shape[1], device=self.inv_freq.device).type_as(self.inv_freq)  # (F,)
         angles = times[:, None] * self.inv_freq
         angles = torch.cat((angles, angles), dim=-1)[:, None, None, :]  # (F, 1, 1, head size)
         return torch.stack([angles.cos(), angles.sin()]).type_as(hidden_states)  # (2, F, 1, 1, head size)
@@ -367,6 +368,34 @@ def _with_masks(config, input_values: torch.Tensor, input_values_mask: torch.Ten
     return input_values, lengths, attention_mask, frame_mask
 
 
+def _masks_time(tower: Any) -> bool:
+    """Whether SpecAugment masks frames of a tower: in training, where the configuration asks for it."""
+    return tower.training and getattr(tower.config, "apply_spec_augment", True) and tower.config.mask_time_prob > 0
+
+
+@torch.compiler.disable  # numpy draws
+def _masked_frames(config, frame_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Draw the frames that SpecAugment masks in a training step, as every tower of the family draws them.
+
+    A tower that draws them itself waits for a GPU two times, behind its CNN encoder: for the numbers of frames, and for the
+    number of masked frames, since it writes to them by a mask. Here the numbers of frames are read before the tower begins,
+    and the tower gets indices, which it writes to without a wait. Numpy's generator is asked for the same numbers.
+
+    Returns:
+        Index of the row and index of the frame of every masked frame.
+    """
+    masked = _compute_mask_indices(
+        (frame_mask.shape[0], frame_mask.shape[1]),
+        config.mask_time_prob,
+        config.mask_time_length,
+        None if config.model_type == "hubert" else cast(Any, frame_mask),  # HuBERT draws among the padded frames too
+        config.mask_time_min_masks,
+    )
+    rows, frames = torch.from_numpy(masked).nonzero(as_tuple=True)
+    return rows.to(frame_mask.device, non_blocking=True), frames.to(frame_mask.device, non_blocking=True)
+
+
 def encode_speech(
     speech_model: nn.Module,
     input_values: torch.Tensor,
@@ -399,16 +428,16 @@ def encode_speech(
     if input_values.dtype in (torch.float32, torch.float64):  # bare samples for a tower in half precision
         input_values = input_values.to(tower.dtype)
     config = tower.config
-    # transformers' SpecAugment raises an error where the longest row of a batch is shorter than one masked span.
-    masks_time = speech_model.training and getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0
-    masks_time = masks_time and kwargs.get("mask_time_indices") is None
+    masks_time = kwargs.get("mask_time_indices") is None and _masks_time(tower)
     # The type that torch.compiler.disable declares for a function loses its parameters.
     samples, lengths, attention_mask, frame_mask = _with_masks(
         config,
         input_values,  # pyright: ignore[reportCallIssue]
         input_values_mask,
-        config.mask_time_length if masks_time and padding_safe else 1,
+        config.mask_time_length if masks_time and padding_safe else 1,  # SpecAugment refuses less than one masked span
     )
+    if masks_time:
+        kwargs["mask_time_indices"] = _masked_frames(config, frame_mask)  # pyright: ignore[reportCallIssue]
     if padding_safe:
         # Attributes are read here, not classes, because a compiled layer is an instance of another class.
         if getattr(tower.feature_extractor, "takes_counts", False):

@@ -11,7 +11,7 @@ from speech_towers import ALL, CONFORMERS, PLAIN, TOWERS, answers, assert_same, 
 from tiny import SPEECH, perturb, seeded, tiny_config, tiny_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModel
+from transformers import AutoModel, set_seed
 
 import lemer.speech_encoder_lemer
 from lemer.convolutions_lemer import depthwise, pointwise
@@ -120,6 +120,23 @@ def test_spec_augment_takes_a_batch_shorter_than_one_masked_span(name, samples):
     model = tiny_model(modality="speech", speech=masking).train()
     out = model(input_values=clips([samples])[0][None], labels=torch.tensor([0]))
     assert out.loss.isfinite()
+
+
+@pytest.mark.parametrize("name", ["conformer rotary layer", "wav2vec2 group", "hubert layer stable", "wavlm group"])
+def test_spec_augment_masks_what_the_tower_would_mask_by_itself(name, monkeypatch):
+    answers, masked_frames = [], lemer.speech_encoder_lemer._masked_frames
+    for draw in (masked_frames, lambda *_: None):  # ours, and the tower's own
+        monkeypatch.setattr(lemer.speech_encoder_lemer, "_masked_frames", draw)
+        masking = {**TOWERS[name], "mask_time_prob": 0.5, "mask_time_length": 2}
+        model = seeded(lambda masking=masking: tiny_model(modality="speech", speech=masking)).train()
+        set_seed(0)
+        hidden = [encode_speech(model.speech_model, **pad(clips()))[0].last_hidden_state for _ in range(2)]
+        (hidden[0].square().sum() + hidden[1].square().sum()).backward()
+        gradients = [parameter.grad for parameter in model.speech_model.parameters() if parameter.grad is not None]
+        answers.append([*hidden, model.speech_model.masked_spec_embed.grad, *gradients])
+    assert answers[0][2].any() and not torch.equal(*answers[0][:2])
+    for found, expected in zip(*answers, strict=True):
+        assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
