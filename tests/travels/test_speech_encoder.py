@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from speech_towers import ALL, CONFORMERS, PLAIN, TOWERS, answers, assert_same, clips, make, pad
 from tiny import SPEECH, perturb, seeded, tiny_config, tiny_model
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModel, set_seed
+from transformers import AutoModel, masking_utils, set_seed
 
 import lemer.speech_encoder_lemer
 from lemer.convolutions_lemer import depthwise, pointwise
@@ -120,6 +122,27 @@ def test_spec_augment_takes_a_batch_shorter_than_one_masked_span(name, samples):
     model = tiny_model(modality="speech", speech=masking).train()
     out = model(input_values=clips([samples])[0][None], labels=torch.tensor([0]))
     assert out.loss.isfinite()
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses every operation that copies between devices."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        assert len({tensor.device for tensor in tensors}) <= 1, function
+        return result
+
+
+@pytest.mark.parametrize("name", ["conformer relative layer", "conformer rotary group", "wav2vec2 group"])
+def test_a_training_step_reads_nothing_from_its_device(name, monkeypatch):
+    """To read from a GPU is to wait for it. What is on the device "meta" has no values, so reading them is an error."""
+    monkeypatch.setattr(masking_utils, "is_tracing", lambda *_: True)  # else transformers reads whether anything is padded
+    model = make(name, train=True).to("meta")
+    batch = {key: values.to("meta") for key, values in pad(clips(), extra=100).items()}
+    with OneDevice():
+        model(**batch, labels=torch.zeros(4, dtype=torch.long, device="meta")).loss.backward()
+    assert model.classifier.weight.grad.is_meta
 
 
 @pytest.mark.parametrize("name", ["conformer rotary layer", "wav2vec2 group", "hubert layer stable", "wavlm group"])
