@@ -127,9 +127,16 @@ class PaddingSafeConformerLayer(Wav2Vec2ConformerEncoderLayer):
         relative_position_embeddings: torch.Tensor | None = None,
         padding: torch.Tensor | None = None,
         real_frames: torch.Tensor | None = None,
+        attended: torch.Tensor | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """The stock block's arithmetic; `padding` and `real_frames` are those of the two modules above."""
+        """
+        The stock block's arithmetic.
+
+        Args:
+            padding, real_frames: those of the two modules above.
+            attended: (B, 1, 1, F), True at real frames: the mask of the attention, in place of `attention_mask`.
+        """
         residual = hidden_states
         hidden_states = self.ffn1(self.ffn1_layer_norm(hidden_states), real_frames)
         hidden_states = hidden_states * 0.5 + residual
@@ -137,7 +144,7 @@ class PaddingSafeConformerLayer(Wav2Vec2ConformerEncoderLayer):
         residual = hidden_states
         hidden_states, _ = self.self_attn(
             hidden_states=self.self_attn_layer_norm(hidden_states),
-            attention_mask=attention_mask,
+            attention_mask=attention_mask if attended is None else attended,
             relative_position_embeddings=relative_position_embeddings,
             **kwargs,
         )
@@ -396,6 +403,24 @@ def _masked_frames(config, frame_mask: torch.Tensor) -> tuple[torch.Tensor, torc
     return rows.to(frame_mask.device, non_blocking=True), frames.to(frame_mask.device, non_blocking=True)
 
 
+def _masks_of_blocks(tower: Any, attention_mask: torch.Tensor, frame_mask: torch.Tensor) -> dict[str, torch.Tensor | None]:
+    """`attention_mask` (B, S) of a conformer, and the arguments of its blocks. All are None where no frame is padded."""
+    masks: dict[str, torch.Tensor | None] = {"attention_mask": attention_mask, "padding": ~frame_mask}
+    # A traced graph has to fit any batch, so it cannot depend on how many frames are real. On a GPU it is not read, as in
+    # `prepare_samples`; there to leave out padded frames is slower, too (benchmarks/LOG.md).
+    if frame_mask.device.type == "cpu" and not is_tracing(frame_mask):
+        if frame_mask.all():
+            return {"attention_mask": None}
+        real_frames = frame_mask.flatten().nonzero()[:, 0]  # (N,)
+        if len(real_frames) <= (1 - PACKED_FROM) * frame_mask.numel():
+            masks["real_frames"] = real_frames
+    # The stock encoder would read whether anything is padded, for an attention without a mask. In training nearly every
+    # batch is padded, and the blocks get the mask without a wait for that answer.
+    if tower.training and tower.config._attn_implementation == "sdpa":
+        masks |= {"attention_mask": None, "attended": frame_mask[:, None, None]}
+    return masks
+
+
 def encode_speech(
     speech_model: nn.Module,
     input_values: torch.Tensor,
@@ -443,16 +468,8 @@ def encode_speech(
         if getattr(tower.feature_extractor, "takes_counts", False):
             samples = (samples, lengths)
         if any(getattr(layer, "takes_padding", False) for layer in tower.encoder.layers):
-            kwargs["padding"] = ~frame_mask
-            # A traced graph has to fit any batch, so it cannot depend on how many frames are real. On a GPU it is not read,
-            # as above; there to leave out padded frames is slower, too (benchmarks/LOG.md).
-            if frame_mask.device.type == "cpu" and not is_tracing(frame_mask):
-                if frame_mask.all():
-                    attention_mask = kwargs["padding"] = None
-                else:
-                    real_frames = frame_mask.flatten().nonzero()[:, 0]  # (N,)
-                    if len(real_frames) <= (1 - PACKED_FROM) * frame_mask.numel():
-                        kwargs["real_frames"] = real_frames
+            kwargs |= _masks_of_blocks(tower, attention_mask, frame_mask)
+            attention_mask = kwargs.pop("attention_mask")
     output = tower(samples, attention_mask=attention_mask, return_dict=True, **kwargs)
     return output, frame_mask
 
