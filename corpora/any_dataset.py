@@ -125,8 +125,8 @@ def load_any_dataset(
         unsplit: No fold is held out: all rows are in fold 1.
         dialog_column, order_column: What dialog a row belongs to, and a number, a time, or a name with a number in it that
             orders its turns. None: no dialogs; the order of the source.
-        streaming: Recordings stay in shards on this machine (.parquet, .tar) and are read there when they are heard
-            (`corpora/in_place.py`). Of a dataset on the Hub, its own files are not kept, only the prepared rows.
+        streaming: Recordings stay in shards (.parquet, .tar), here or on the Hub, and are read there when they are heard
+            (`corpora/in_place.py`). Of other datasets on the Hub, the files are not kept, only the prepared rows.
         cache_dir: Default: the cache of `datasets`.
         max_history: Keep what a processor of this `max_history` reads of a history, so that a row does not grow with its
             dialog. None keeps all earlier turns.

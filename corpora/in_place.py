@@ -5,7 +5,8 @@ An address says where a cell lies. It is text, so that it goes into a dataset in
     address = address_in_parquet("train-00000.parquet", 0, 17, "audio")
     read_in_place(address)                     # the cell, such as {"path": "a.flac", "bytes": b"..."}
 
-The column audio of a dataset with the feature `AudioInPlace` gives the recordings themselves.
+The column audio of a dataset with the feature `AudioInPlace` gives the recordings themselves. A shard is a file of this
+machine, or lies at an address that fsspec knows (hf://, s3://): of such a one only the bytes of the cell are fetched.
 """
 
 import json
@@ -15,9 +16,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import datasets
+import fsspec
 import numpy as np
 import pyarrow
 import pyarrow.compute
@@ -43,6 +45,29 @@ def address_in_tar(path: str, offset: int, size: int, column: str) -> str:
     return json.dumps({"shard": path, "offset": f"{offset:016d}", "size": size})
 
 
+def open_shard(path: str, ahead: bool = False) -> IO[bytes]:
+    """
+    Open a shard to be read.
+
+    Args:
+        path: of a file, or an address.
+        ahead: whether it is read from its beginning to its end. Else nothing but what is asked for is fetched.
+
+    Raises:
+        OSError: it is not there, or cannot be reached.
+    """
+    if "://" not in path:
+        return open(path, "rb")
+    place: Any = fsspec.url_to_fs(path)
+    filesystem, name = place
+    return filesystem.open(name, "rb", **({} if ahead else {"cache_type": "none"}))
+
+
+def open_parquet(path: str, ahead: bool = False) -> pyarrow.parquet.ParquetFile:
+    """Open a shard of parquet, as `open_shard` does."""
+    return pyarrow.parquet.ParquetFile(open_shard(path, ahead) if "://" in path else path)
+
+
 def is_in_place(path: str | None) -> bool:
     """Whether a path is an address."""
     return path is not None and path.startswith(_IN_PLACE)
@@ -60,7 +85,7 @@ def read_in_place(address: str) -> Any:
         if "group" in given:
             column = _row_groups(os.getpid()).column(given["shard"], int(given["group"]), given["column"])
             return column[int(given["row"])].as_py()
-        with open(given["shard"], "rb") as file:
+        with open_shard(given["shard"]) as file:
             file.seek(int(given["offset"]))
             return {"path": None, "bytes": file.read(given["size"])}
     except (pyarrow.ArrowException, IndexError, KeyError) as error:
@@ -108,7 +133,9 @@ class _RowGroups:
     def column(self, path: str, group: int, name: str) -> pyarrow.ChunkedArray:
         key = (path, group, name)
         if key not in self._columns:
-            file = self._files.setdefault(path, pyarrow.parquet.ParquetFile(path))
+            if path not in self._files:
+                self._files[path] = open_parquet(path)
+            file = self._files[path]
             # Without threads, of which a forked process has none.
             self._columns[key] = file.read_row_group(group, columns=[name], use_threads=False)[name]
             while len(self._columns) > 1 and sum(kept.nbytes for kept in self._columns.values()) > CACHE_BYTES:

@@ -75,7 +75,8 @@ def add_source_options(group) -> None:
     group.add_argument(
         "--streaming",
         action="store_true",
-        help="read recordings where they lie, in parquet and .tar shards; of a Hub dataset, keep the prepared rows alone",
+        help="read recordings where they lie when they are heard, in parquet and .tar shards here or on the Hub; of other Hub "
+        "datasets, keep the prepared rows alone",
     )
 
 

@@ -103,11 +103,11 @@ class TableSplit:
 
     @property
     def class_names(self) -> dict[str, list[str]]:
-        return self.tables[0][1].class_names
+        return _classes_of(self.tables[0][1].features)
 
     @property
     def audio_columns(self) -> list[str]:
-        return []
+        return _audio_of(self.tables[0][1].features)
 
     @property
     def remarks(self) -> list[str]:
@@ -160,12 +160,11 @@ class DatasetSplit:
 
     @property
     def class_names(self) -> dict[str, list[str]]:
-        features = self._dataset.features or {}
-        return {name: list(kind.names) for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
+        return _classes_of(self._dataset.features)
 
     @property
     def audio_columns(self) -> list[str]:
-        return [name for name, kind in (self._dataset.features or {}).items() if isinstance(kind, datasets.Audio)]
+        return _audio_of(self._dataset.features)
 
     def rows(self, columns: Sequence[str], position: dict | None) -> Iterator[SourceRow]:
         dataset = self._dataset
@@ -191,6 +190,14 @@ class DatasetSplit:
 
     def position(self) -> dict:
         return self._reading.state_dict()
+
+
+def _classes_of(features: datasets.Features | None) -> dict[str, list[str]]:
+    return {name: list(kind.names) for name, kind in (features or {}).items() if isinstance(kind, datasets.ClassLabel)}
+
+
+def _audio_of(features: datasets.Features | None) -> list[str]:
+    return [name for name, kind in (features or {}).items() if isinstance(kind, datasets.Audio)]
 
 
 class Source(NamedTuple):
@@ -302,7 +309,7 @@ def open_source(
         else:
             _refuse_subset(source, subset)
             if path.is_file():
-                found = {"train": _table_split("train", [path], skipped)}
+                found = {"train": _table_split("train", [path], partial(read_table, skipped=skipped))}
             elif is_saved:
                 found, _ = _loaded_splits(datasets.load_from_disk(path), Path(os.path.abspath(path)))
             else:
@@ -384,24 +391,31 @@ def _split_items(loaded) -> Iterable[tuple]:
 def _tables(builder: datasets.DatasetBuilder, streaming: bool) -> dict[str, TableSplit] | None:
     """
     Splits of a repository that is read here: of .csv or .json files, since `datasets` guesses types, and with `streaming` of
-    shards that lie on this machine, since recordings can stay in them. None for other builders.
+    shards, here or on the Hub, since recordings can stay in them. None for other builders.
     """
     files = {str(name): [str(file) for file in names] for name, names in (builder.config.data_files or {}).items()}
     every = [file for names in files.values() for file in names]
     if type(builder.config).__name__ in ("CsvConfig", "JsonConfig"):
         is_read_here = all(is_table(Path(file)) and ("://" not in file or file.startswith("hf://")) for file in every)
-    else:
-        is_read_here = streaming and all("://" not in file and Path(file).suffix in (".parquet", ".tar") for file in every)
+    else:  # an address with `::` is that of a file within another
+        is_read_here = streaming and all("::" not in file and Path(file).suffix in (".parquet", ".tar") for file in every)
     if not files or not is_read_here:
         return None
-    return {name: _table_split(name, [_local_copy(file) for file in names]) for name, names in files.items()}
+
+    def open_table(file: str) -> Table:
+        table = read_table(_local_copy(file))
+        table.features = table.features or builder.info.features  # what the README says where the file says nothing
+        return table
+
+    return {name: _table_split(name, names, open_table) for name, names in files.items()}
 
 
-def _local_copy(file: str) -> Path:
-    if not file.startswith("hf://"):
-        return Path(file)
+def _local_copy(file: str) -> str:
+    """The path of a file; one of the Hub is fetched whole unless it is a shard."""
+    if not file.startswith("hf://") or Path(file).suffix in (".parquet", ".tar"):
+        return file
     place: Any = HfFileSystem().resolve_path(file)  # of a repository, since the address is that of a dataset
-    return Path(hf_hub_download(place.repo_id, place.path_in_repo, repo_type="dataset", revision=place.revision))
+    return hf_hub_download(place.repo_id, place.path_in_repo, repo_type="dataset", revision=place.revision)
 
 
 def _has_configs(folder: Path) -> bool:
@@ -460,7 +474,8 @@ def _open_folder(
         splits: dict[str, list[Path]] = {}
         for file in used:
             splits.setdefault(table_split_name(file.relative_to(folder)), []).append(file)
-        found = {name: _table_split(name, paths, skipped) for name, paths in splits.items()}
+        open_table = partial(read_table, skipped=skipped)
+        found = {name: _table_split(name, paths, open_table) for name, paths in splits.items()}
         return found, remarks, list(map(str, recordings))
     if tables:
         why = (
@@ -511,12 +526,12 @@ def table_split_name(table: Path) -> str:
     return "train"
 
 
-def _table_split(name: str, paths: list[Path], skipped: list[str] | None = None) -> TableSplit:
+def _table_split(name: str, files: Sequence[str | Path], open_table: Callable[[Any], Table] = read_table) -> TableSplit:
     """Shards of one table are one group; any other table is a group of its own."""
-    groups = {path: f"{name}/{match[1] if (match := _SHARD.fullmatch(path.stem)) else path.stem}" for path in paths}
+    stems = {file: Path(file).stem for file in files}
+    groups = {file: f"{name}/{match[1] if (match := _SHARD.fullmatch(stem)) else stem}" for file, stem in stems.items()}
     alone = len(set(groups.values())) == 1
-    openers = [(name if alone else groups[path], lambda path=path: read_table(path, skipped)) for path in paths]
-    return TableSplit(name, openers)
+    return TableSplit(name, [(name if alone else groups[file], partial(open_table, file)) for file in files])
 
 
 def _label_level(folders: Iterable[tuple[str, ...]]) -> int:

@@ -39,13 +39,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate, chain, groupby
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import datasets
 import pyarrow.parquet
 
 from .columns import ALIASES, plain_name
-from .in_place import address_in_parquet, address_in_tar
+from .in_place import address_in_parquet, address_in_tar, open_parquet, open_shard
 from .recordings import AUDIO_SUFFIXES
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".tar")
@@ -73,7 +73,7 @@ class Table:
         path: the file.
         columns: names of the columns.
         rows: yields (place, row): a name for the row's place such as "line 3", and its cells by column.
-        class_names: names of the classes of columns that hold their indices.
+        features: what `datasets` says of the columns, such as the names of classes; None where nothing is said.
         remarks: sentences on what was noticed.
         address: gives, for a row (counted from 0), what gives the address of its cell in a column (`corpora/in_place.py`);
             None where the file cannot be read at any row.
@@ -82,7 +82,7 @@ class Table:
     path: Path
     columns: list[str]
     rows: Callable[[], Iterator[tuple[str, dict]]]
-    class_names: dict[str, list[str]] = field(default_factory=dict)
+    features: datasets.Features | None = None
     remarks: list[str] = field(default_factory=list)
     address: Callable[[int], Callable[[str], str]] | None = None
 
@@ -96,13 +96,14 @@ def read_table(path: str | Path, skipped: list[str] | None = None) -> Table:
     Open a table. The whole file is checked before the first row is given.
 
     Args:
-        path: the file.
+        path: the file; of .parquet and .tar also an address, such as hf://datasets/owner/name/train.parquet.
         skipped: where it is given, lines of JSON that are no rows are left out, and it gets a sentence for each.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no table that can be read; the message names the file, and the line where there is one.
     """
+    where = os.fspath(path) if "://" in os.fspath(path) else os.path.abspath(path)
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
@@ -110,9 +111,9 @@ def read_table(path: str | Path, skipped: list[str] | None = None) -> Table:
         raise ValueError(f"{path} is no file of {', '.join(TABLE_SUFFIXES)}; {what_to_do}")
     try:
         if suffix == ".parquet":
-            return _read_parquet(path)
+            return _read_parquet(path, where)
         if suffix == ".tar":
-            return _read_tar(path)
+            return _read_tar(path, where)
         with open(path, "rb") as file:
             data = file.read()
         text, remarks = decode_text(data)
@@ -385,26 +386,24 @@ def _rows_of_json(whole) -> list:
 # ------------------------------------------------------------------------------------------------------------- parquet
 
 
-def _read_parquet(path: Path) -> Table:
-    if not path.is_file():
-        raise FileNotFoundError(f"no table {path}")
+def _read_parquet(path: Path, where: str) -> Table:
     try:
-        file = pyarrow.parquet.ParquetFile(path)
+        file = open_parquet(where, ahead=True)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise FileNotFoundError(f"no table {path}") from error
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"this is no parquet file: {error}") from error
     if not file.metadata.num_rows:
         raise ValueError("it has no rows")
-    names, schema = {}, file.schema_arrow
-    if b"huggingface" in (schema.metadata or {}):
-        features = datasets.Features.from_arrow_schema(schema)
-        names = {name: list(kind.names) for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
+    schema = file.schema_arrow
+    features = datasets.Features.from_arrow_schema(schema) if b"huggingface" in (schema.metadata or {}) else None
 
     def rows() -> Iterator[tuple[str, dict]]:
-        batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=PARQUET_ROWS)
+        batches = open_parquet(where, ahead=True).iter_batches(batch_size=PARQUET_ROWS)
         for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), start=1):
             yield f"row {number}", row
 
-    where, metadata = os.path.abspath(path), file.metadata
+    metadata = file.metadata
     sizes = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     starts = [0, *accumulate(sizes)][:-1]
 
@@ -412,32 +411,32 @@ def _read_parquet(path: Path) -> Table:
         group = bisect_right(starts, row) - 1
         return partial(address_in_parquet, where, group, row - starts[group])
 
-    return Table(path, schema.names, rows, class_names=names, address=address)
+    return Table(path, schema.names, rows, features, address=address)
 
 
 # ---------------------------------------------------------------------------------------------------------------- .tar
 
 
-def _read_tar(path: Path) -> Table:
+def _read_tar(path: Path, where: str) -> Table:
     """Rows of an archive of WebDataset. Recordings are read when they are asked for."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no table {path}")
     columns: dict[str, None] = {}
     places = array("q")  # offset and size of every row's recording
     other: Counter = Counter()
     try:
-        for fields, recording in _samples(path, other):
-            columns.update(dict.fromkeys([*fields, *(["audio"] if recording else [])]))
-            places.extend((recording.offset_data, recording.size) if recording else (0, 0))
+        with open_shard(where, ahead=True) as file:
+            for fields, recording in _samples(file, other):
+                columns.update(dict.fromkeys([*fields, *(["audio"] if recording else [])]))
+                places.extend((recording.offset_data, recording.size) if recording else (0, 0))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise FileNotFoundError(f"no table {path}") from error
     except tarfile.TarError as error:
         raise ValueError(f"this is no tar archive: {error}") from error
     if not places:
         raise ValueError("it has no rows")
-    where = os.path.abspath(path)
 
     def rows() -> Iterator[tuple[str, dict]]:
-        with open(path, "rb") as file:
-            for number, (fields, recording) in enumerate(_samples(path, Counter()), start=1):
+        with open_shard(where, ahead=True) as file:
+            for number, (fields, recording) in enumerate(_samples(file, Counter()), start=1):
                 if recording is not None:
                     file.seek(recording.offset_data)
                     fields["audio"] = {"path": recording.name, "bytes": file.read(recording.size)}
@@ -451,10 +450,10 @@ def _read_tar(path: Path) -> Table:
     return Table(path, list(columns), rows, remarks=remarks, address=address)
 
 
-def _samples(path: Path, other: Counter) -> Iterator[tuple[dict, tarfile.TarInfo | None]]:
+def _samples(file: IO[bytes], other: Counter) -> Iterator[tuple[dict, tarfile.TarInfo | None]]:
     """The fields and the recording of every row of an archive. `other` gets the endings of files that are left out."""
     archive: Any
-    with tarfile.open(path, "r:") as archive:
+    with tarfile.open(fileobj=file, mode="r:") as archive:
         members = (member for member in archive if member.isfile())
         for name, files in groupby(members, key=lambda member: re.sub(r"(^|/)([^/.]*)[^/]*$", r"\1\2", member.name)):
             yield _read_sample(archive, name, list(files), other)

@@ -2,9 +2,11 @@
 
 import io
 import json
+import shutil
 import tarfile
 
 import datasets
+import fsspec
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -13,7 +15,7 @@ import soundfile
 import torch
 
 from lemer.audio_lemer import load_audio
-from lemer.corpora import in_place
+from lemer.corpora import in_place, sources
 from lemer.corpora.any_dataset import load_any_dataset
 from lemer.corpora.manifest import read_inputs
 from lemer.corpora.tables import read_table
@@ -97,6 +99,44 @@ def test_a_start_from_the_cache_and_another_process_read_them_too(corpus):
     loader = torch.utils.data.DataLoader(dataset.select_columns(["id", "audio"]), collate_fn=list, num_workers=1)
     for (row,) in loader:
         np.testing.assert_array_equal(load_audio(row["audio"]), SAMPLES[int(row["id"][1:])])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tar"])
+def test_shards_at_addresses_are_read_in_place_too(tmp_path, monkeypatch, kind):
+    """As those of the Hub; what its README says of the columns counts where the shards say nothing."""
+    folder = write_shards(tmp_path / "corpus", kind)
+    copied, report = load(folder)
+    memory = fsspec.filesystem("memory")
+    memory.put(f"{folder}/", f"/{kind}/", recursive=True)
+    builder = datasets.load_dataset_builder(
+        {"parquet": "parquet", "tar": "webdataset"}[kind], data_files=[f"memory://{kind}/*.{kind}"]
+    )
+    builder.info.features = datasets.Features({"label": datasets.ClassLabel(names=["x", "y"]), "audio": datasets.Audio()})
+    monkeypatch.setattr(sources, "_open_builder", lambda name, subset: builder)
+    dataset, there = load_any_dataset(
+        "owner/name", fold_column="speaker", cache_dir=tmp_path / "cache2", progress=False, streaming=True
+    )
+    assert there.fingerprints == report.fingerprints and len(in_place.blocks_in_place(dataset)) > 1
+    assert size_of(tmp_path / "cache2") < 0.3 * sum(map(len, map(wav, SAMPLES)))
+    shutil.rmtree(folder)
+    for row in (20, 2):
+        assert {**dataset[row], "audio": None} == {**copied[row], "audio": None}
+        np.testing.assert_array_equal(load_audio(dataset[row]["audio"]), SAMPLES[int(dataset[row]["id"][1:])])
+
+
+def test_names_of_classes_and_the_column_of_sound_are_those_of_the_readme(tmp_path, monkeypatch):
+    rows = [{"sound": {"bytes": wav(SAMPLES[row]), "path": None}, "text": "words", "label": row % 2} for row in range(4)]
+    with fsspec.open("memory://readme/train.parquet", "wb") as file:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    builder = datasets.load_dataset_builder("parquet", data_files="memory://readme/train.parquet")
+    builder.info.features = datasets.Features(
+        {"sound": datasets.Audio(), "text": datasets.Value("string"), "label": datasets.ClassLabel(names=["sad", "ang"])}
+    )
+    monkeypatch.setattr(sources, "_open_builder", lambda name, subset: builder)
+    dataset, _ = load_any_dataset("owner/name", test_share=0.5, cache_dir=tmp_path, progress=False, streaming=True)
+    assert dataset.features["label"].names == ["sad", "ang"]
+    for row in dataset:
+        np.testing.assert_array_equal(load_audio(row["audio"]), SAMPLES[int(row["id"][-1])])
 
 
 def test_blocks_are_row_groups_or_rows_of_an_archive_that_follow_one_another(corpus, monkeypatch):
