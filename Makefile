@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 comma := ,
 
-.PHONY: demo table test test-gpu test-versions common bench bench-scale lint types docs style install lock fuzz
+.PHONY: demo table test test-gpu test-versions common bench bench-scale gpu lint types docs style install lock fuzz
 
 # The main job on a spoken corpus made here: corpus, training, table, checkpoint opened in a fresh process.
 demo: $(VENV)/installed
@@ -72,6 +72,15 @@ $(COMMON)/ready: constraints.txt | $(VENV)/installed
 # What it costs over the towers alone and over transformers' own: the machine has to be quiet.
 bench: $(VENV)/installed .speechbrain/ready
 	$(VENV)/bin/python -m lemer.benchmarks.speed
+
+# What half an hour of a GPU is for: its tests, then the rows of `make bench`, the most important first. The table is written
+# after every ratio. If a limit ends it, `make gpu ROWS=... OUTPUT=...` measures the rows that are left, in another folder.
+# GPU_PYTHON is a Python that has every package; then nothing is installed.
+ROWS ?= k,a,b,m,n,o,d,h,c,e,f,i,g,j,l
+OUTPUT ?= benchmarks/results
+gpu: $(if $(GPU_PYTHON),,$(VENV)/installed .speechbrain/ready)
+	-LEMER_TEST_GPU=1 $(or $(GPU_PYTHON),$(VENV)/bin/python) -m pytest tests/travels/test_gpu.py
+	$(or $(GPU_PYTHON),$(VENV)/bin/python) -m lemer.benchmarks.speed --rows $(ROWS) --output $(OUTPUT)
 
 # What grows with the rows of a corpus, from 1,000 to a million; the first read of the largest takes most of the time.
 bench-scale: $(VENV)/installed

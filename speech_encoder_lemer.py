@@ -25,7 +25,7 @@ log-Mel), F frames, D channels, N real frames of a batch.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -38,6 +38,7 @@ from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
     Wav2Vec2ConformerNoLayerNormConvLayer,
     Wav2Vec2ConformerRelPositionalEmbedding,
     Wav2Vec2ConformerRotaryPositionalEmbedding,
+    _compute_mask_indices,
 )
 from transformers.utils import is_torchdynamo_compiling, is_torchdynamo_exporting, is_tracing
 
@@ -126,9 +127,16 @@ class PaddingSafeConformerLayer(Wav2Vec2ConformerEncoderLayer):
         relative_position_embeddings: torch.Tensor | None = None,
         padding: torch.Tensor | None = None,
         real_frames: torch.Tensor | None = None,
+        attended: torch.Tensor | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """The stock block's arithmetic; `padding` and `real_frames` are those of the two modules above."""
+        """
+        The stock block's arithmetic.
+
+        Args:
+            padding, real_frames: those of the two modules above.
+            attended: (B, 1, 1, F), True at real frames: the mask of the attention, in place of `attention_mask`.
+        """
         residual = hidden_states
         hidden_states = self.ffn1(self.ffn1_layer_norm(hidden_states), real_frames)
         hidden_states = hidden_states * 0.5 + residual
@@ -136,7 +144,7 @@ class PaddingSafeConformerLayer(Wav2Vec2ConformerEncoderLayer):
         residual = hidden_states
         hidden_states, _ = self.self_attn(
             hidden_states=self.self_attn_layer_norm(hidden_states),
-            attention_mask=attention_mask,
+            attention_mask=attention_mask if attended is None else attended,
             relative_position_embeddings=relative_position_embeddings,
             **kwargs,
         )
@@ -165,7 +173,7 @@ class UncachedRotaryPositions(Wav2Vec2ConformerRotaryPositionalEmbedding):
     """Rotary positions made in each call. The stock cache ignores dtype and inference mode, and threads would share it."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        times = torch.arange(hidden_states.shape[1]).type_as(self.inv_freq)  # (F,)
+        times = torch.arange(hidden_states.shape[1], device=self.inv_freq.device).type_as(self.inv_freq)  # (F,)
         angles = times[:, None] * self.inv_freq
         angles = torch.cat((angles, angles), dim=-1)[:, None, None, :]  # (F, 1, 1, head size)
         return torch.stack([angles.cos(), angles.sin()]).type_as(hidden_states)  # (2, F, 1, 1, head size)
@@ -367,6 +375,52 @@ def _with_masks(config, input_values: torch.Tensor, input_values_mask: torch.Ten
     return input_values, lengths, attention_mask, frame_mask
 
 
+def _masks_time(tower: Any) -> bool:
+    """Whether SpecAugment masks frames of a tower: in training, where the configuration asks for it."""
+    return tower.training and getattr(tower.config, "apply_spec_augment", True) and tower.config.mask_time_prob > 0
+
+
+@torch.compiler.disable  # numpy draws
+def _masked_frames(config, frame_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Draw the frames that SpecAugment masks in a training step, as every tower of the family draws them.
+
+    A tower that draws them itself waits for a GPU two times, behind its CNN encoder: for the numbers of frames, and for the
+    number of masked frames, since it writes to them by a mask. Here the numbers of frames are read before the tower begins,
+    and the tower gets indices, which it writes to without a wait. Numpy's generator is asked for the same numbers.
+
+    Returns:
+        Index of the row and index of the frame of every masked frame.
+    """
+    masked = _compute_mask_indices(
+        (frame_mask.shape[0], frame_mask.shape[1]),
+        config.mask_time_prob,
+        config.mask_time_length,
+        None if config.model_type == "hubert" else cast(Any, frame_mask),  # HuBERT draws among the padded frames too
+        config.mask_time_min_masks,
+    )
+    rows, frames = torch.from_numpy(masked).nonzero(as_tuple=True)
+    return rows.to(frame_mask.device, non_blocking=True), frames.to(frame_mask.device, non_blocking=True)
+
+
+def _masks_of_blocks(tower: Any, attention_mask: torch.Tensor, frame_mask: torch.Tensor) -> dict[str, torch.Tensor | None]:
+    """`attention_mask` (B, S) of a conformer, and the arguments of its blocks. All are None where no frame is padded."""
+    masks: dict[str, torch.Tensor | None] = {"attention_mask": attention_mask, "padding": ~frame_mask}
+    # A traced graph has to fit any batch, so it cannot depend on how many frames are real. On a GPU it is not read, as in
+    # `prepare_samples`; there to leave out padded frames is slower, too (benchmarks/LOG.md).
+    if frame_mask.device.type == "cpu" and not is_tracing(frame_mask):
+        if frame_mask.all():
+            return {"attention_mask": None}
+        real_frames = frame_mask.flatten().nonzero()[:, 0]  # (N,)
+        if len(real_frames) <= (1 - PACKED_FROM) * frame_mask.numel():
+            masks["real_frames"] = real_frames
+    # The stock encoder would read whether anything is padded, for an attention without a mask. In training nearly every
+    # batch is padded, and the blocks get the mask without a wait for that answer.
+    if tower.training and tower.config._attn_implementation == "sdpa":
+        masks |= {"attention_mask": None, "attended": frame_mask[:, None, None]}
+    return masks
+
+
 def encode_speech(
     speech_model: nn.Module,
     input_values: torch.Tensor,
@@ -399,31 +453,23 @@ def encode_speech(
     if input_values.dtype in (torch.float32, torch.float64):  # bare samples for a tower in half precision
         input_values = input_values.to(tower.dtype)
     config = tower.config
-    # transformers' SpecAugment raises an error where the longest row of a batch is shorter than one masked span.
-    masks_time = speech_model.training and getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0
-    masks_time = masks_time and kwargs.get("mask_time_indices") is None
+    masks_time = kwargs.get("mask_time_indices") is None and _masks_time(tower)
     # The type that torch.compiler.disable declares for a function loses its parameters.
     samples, lengths, attention_mask, frame_mask = _with_masks(
         config,
         input_values,  # pyright: ignore[reportCallIssue]
         input_values_mask,
-        config.mask_time_length if masks_time and padding_safe else 1,
+        config.mask_time_length if masks_time and padding_safe else 1,  # SpecAugment refuses less than one masked span
     )
+    if masks_time:
+        kwargs["mask_time_indices"] = _masked_frames(config, frame_mask)  # pyright: ignore[reportCallIssue]
     if padding_safe:
         # Attributes are read here, not classes, because a compiled layer is an instance of another class.
         if getattr(tower.feature_extractor, "takes_counts", False):
             samples = (samples, lengths)
         if any(getattr(layer, "takes_padding", False) for layer in tower.encoder.layers):
-            kwargs["padding"] = ~frame_mask
-            # A traced graph has to fit any batch, so it cannot depend on how many frames are real. On a GPU it is not read,
-            # as above; there to leave out padded frames is slower, too (benchmarks/LOG.md).
-            if frame_mask.device.type == "cpu" and not is_tracing(frame_mask):
-                if frame_mask.all():
-                    attention_mask = kwargs["padding"] = None
-                else:
-                    real_frames = frame_mask.flatten().nonzero()[:, 0]  # (N,)
-                    if len(real_frames) <= (1 - PACKED_FROM) * frame_mask.numel():
-                        kwargs["real_frames"] = real_frames
+            kwargs |= _masks_of_blocks(tower, attention_mask, frame_mask)
+            attention_mask = kwargs.pop("attention_mask")
     output = tower(samples, attention_mask=attention_mask, return_dict=True, **kwargs)
     return output, frame_mask
 

@@ -8,7 +8,8 @@ side. A row gives the median over the pairs and their quartiles. Before a row is
 same work, and the column "same work" says how. Where a target is missed, the last column names the operations whose time
 differs most between the sides. The towers have random weights; the table gives their size. Freed memory is kept on both
 sides as predict.py keeps it; in the processes of rows i and j, which train, as train.py keeps it. With a GPU everything
-runs there in bf16, and the files are called speed-cuda.
+runs there in bf16, and the files are called speed-cuda. Rows m, n and o need a GPU and are left out without one; they were
+not measured yet.
 """
 
 import argparse

@@ -19,8 +19,19 @@ from torch import nn
 
 from lemer.prediction.answering import batches
 from lemer.runtime.process import EVERYTHING, keep_freed_memory, leave_process_group
+from lemer.training.batches import PAD_TO_MULTIPLE_OF, LengthBuckets
 
-from .setup import RATE, make_batch, make_model, make_optimizer, run_towers, towers_loss, train_step
+from .setup import (
+    BATCH,
+    IEMOCAP_SECONDS,
+    RATE,
+    make_batch,
+    make_model,
+    make_optimizer,
+    run_towers,
+    towers_loss,
+    train_step,
+)
 from .timing import DEVICE, clock, forward
 
 # Arguments of both: folder of `write_checkpoint`, recording, device. Printed is the time at which all is ready.
@@ -58,14 +69,17 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": _home().name}
 
 
-def child(*command: str) -> str:
+def child(*command: str, **environment: str) -> str:
     """
     Run Python with a command in a process of its own, and return the last line that it prints.
+
+    Args:
+        environment: Variables of its environment beside ours.
 
     Raises:
         RuntimeError: if the process fails; the end of its errors is printed.
     """
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=_environment())
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=_environment() | environment)
     if done.returncode:
         print(done.stderr[-2000:], file=sys.stderr)
         last = (done.stderr.splitlines() or [""])[-1]
@@ -73,10 +87,10 @@ def child(*command: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-def call_in_child(function, *arguments) -> str:
+def call_in_child(function, *arguments, **environment: str) -> str:
     """Call a function of this file in a process of its own, and return what it returned, as text."""
     name = function.__name__
-    return child("-c", f"from {__name__} import {name}; print({name}(*{arguments!r}))")
+    return child("-c", f"from {__name__} import {name}; print({name}(*{arguments!r}))", **environment)
 
 
 def import_times(ours: str, theirs: str, arguments: list[str]) -> str:
@@ -165,6 +179,29 @@ def seconds_of_a_forward(keep: bool, size: str, seconds: list[float], passes: in
     model, batch = make_model(size), make_batch(seconds, [100] * len(seconds), size)
     times = [clock(forward(lambda: model(**batch))) for _ in range(passes + 1)]
     return float(np.median(times[1:]))
+
+
+def train_on_mixed_lengths(size: str, updates: int) -> str:
+    """
+    Make updates on batches in IEMOCAP's lengths, in the order of a training, after one that warms up.
+
+    Returns:
+        JSON with `seconds`, and the most MiB that were `reserved` by the GPU's allocator and `allocated` in them; on a CPU
+        both are those of the process.
+    """
+    model, seconds = make_model(size).train(), IEMOCAP_SECONDS if size != "tiny" else IEMOCAP_SECONDS.clip(max=1.0)
+    optimizer = make_optimizer(model)
+    batches = iter(LengthBuckets((seconds * RATE).astype(int).tolist(), BATCH, seed=0))
+
+    def update() -> float:
+        rows = next(batches)
+        batch = make_batch(seconds[rows], [100] * len(rows), size, multiple=PAD_TO_MULTIPLE_OF)
+        return clock(lambda: train_step(lambda: model(**batch).loss, optimizer))
+
+    update()
+    spent = sum(update() for _ in range(updates))
+    reserved = torch.cuda.max_memory_reserved() / 2**20 if DEVICE == "cuda" else _peak_memory()
+    return json.dumps({"seconds": spent, "reserved": reserved, "allocated": _peak_memory()})
 
 
 def train_on_processes(size: str, seconds: float, steps: int = 3) -> None:

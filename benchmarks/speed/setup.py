@@ -83,9 +83,10 @@ class Bench:
             return self.repeats
         return on_gpu if on_gpu is not None and DEVICE == "cuda" else default
 
-    def batch(self, seconds=LIKE_LENGTHS, **settings) -> dict[str, torch.Tensor]:
-        """`make_batch` with texts of about 100 tokens."""
-        return make_batch(seconds, [90 + 5 * (n % 4) for n in range(len(seconds))], self.size, **settings)
+    def batch(self, seconds=LIKE_LENGTHS, tokens: int | None = None, **settings) -> dict[str, torch.Tensor]:
+        """`make_batch` with texts of so many tokens each, by default of about 100."""
+        counts = [90 + 5 * (n % 4) if tokens is None else tokens for n in range(len(seconds))]
+        return make_batch(seconds, counts, self.size, **settings)
 
 
 # ------------------------------------------------------------------------------------------------------------- models
@@ -127,20 +128,21 @@ def towers_loss(states: Iterable[torch.Tensor]) -> torch.Tensor:
     return sum(values.float().square().mean() for values in states)
 
 
-def train_step(loss: Callable[[], torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
-    """One update as train.py makes it; `loss` is called to compute the loss."""
+def train_step(loss: Callable[[], torch.Tensor], optimizer: torch.optim.Optimizer) -> torch.Tensor:
+    """One update as train.py makes it; `loss` is called to compute the loss, which is returned."""
     with precision():
         value = loss()
     value.backward()
     nn.utils.clip_grad_norm_([weight for group in optimizer.param_groups for weight in group["params"]], 1.0)
     optimizer.step()
     optimizer.zero_grad()
+    return value.detach()
 
 
-def make_optimizer(*modules: nn.Module) -> torch.optim.Optimizer:
-    """Adam over the parameters that train, at a rate that leaves the weights where they are."""
+def make_optimizer(*modules: nn.Module, learning_rate: float = 1e-9, capturable: bool = False) -> torch.optim.Optimizer:
+    """Adam over the parameters that train, by default at a rate that leaves the weights where they are."""
     weights = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
-    return torch.optim.Adam(weights, lr=1e-9, fused=True)
+    return torch.optim.Adam(weights, lr=learning_rate, fused=True, capturable=capturable)
 
 
 def start_onnxruntime(model: LemerModel, processor: LemerProcessor, path: Path):

@@ -12,7 +12,7 @@ from lemer.benchmarks import real_data, table
 from lemer.benchmarks.speed import __main__ as speed
 from lemer.benchmarks.speed import setup, speechbrain
 from lemer.benchmarks.speed.results import format_table
-from lemer.benchmarks.speed.rows import ROWS
+from lemer.benchmarks.speed.rows import ROWS, gpu
 from lemer.benchmarks.speed.rows.data import spaced
 from lemer.benchmarks.speed.rows.prediction import over_speechbrain
 from lemer.benchmarks.speed.timing import DEVICE, Entry, alternate, as_entry, compare, difference, flops
@@ -139,6 +139,36 @@ def test_on_a_gpu_the_matrix_rate_is_that_of_base_and_large_towers(monkeypatch):
     assert (speed.sizes_of_row("k"), speed.sizes_of_row("a")) == (("base", "large"), ("base",))
     sizes = {size for row in "abcdefghijk" for size in speed.sizes_of_row(row)}
     assert sizes < set(setup.SIZES)
+
+
+@pytest.mark.parametrize("row, ratios", [("m", 2), ("n", 1), ("o", 3)])
+def test_rows_for_a_gpu_have_a_trial_on_any_machine(row, ratios, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "call_in_child", lambda function, *arguments, **_: function(*arguments))
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    entries = list(ROWS[row](setup.Bench("tiny", 1, tmp_path)))
+    assert len(entries) == ratios
+    assert all(math.isfinite(entry.median) and entry.median > 0 and entry.same for entry in entries)
+
+
+@pytest.mark.parametrize("row", "mno")
+def test_rows_for_a_gpu_are_left_out_without_one_and_it_is_said(row, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "DEVICE", "cpu")
+    assert list(ROWS[row](setup.Bench("small", 1, tmp_path))) == []
+    assert f"{row}  not measured: it needs a GPU" in capsys.readouterr().err
+
+
+def test_master_weights_keep_what_rounding_would_lose():
+    """Adam's updates are here of the size of the learning rate, and less than half of the step from 1 to the next bf16."""
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.ones_(layer.weight)
+    optimizer, masters, weights = gpu.MasterWeights(layer, learning_rate=1e-3), [], []
+    for _ in range(4):
+        optimizer.update(layer(torch.ones(1, 1, dtype=torch.bfloat16)).sum())
+        masters.append(optimizer.masters[0].item())
+        weights.append(layer.weight.item())
+    assert layer.weight.dtype == torch.bfloat16
+    assert masters == pytest.approx([0.999, 0.998, 0.997, 0.996])
+    assert weights == [1.0, 1 - 2**-8, 1 - 2**-8, 1 - 2**-8]
 
 
 def test_without_speechbrain_its_rows_are_left_out_and_it_is_said(tmp_path, monkeypatch, capsys):

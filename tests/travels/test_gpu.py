@@ -2,17 +2,22 @@
 
 import csv
 import json
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from releases import write_release
+from speech_towers import TOWERS as FAMILIES
 from tiny import VARIANTS, alone, tiny_batch, tiny_cross_modal, tiny_model, tiny_variant, tower_folders
+from transformers import set_seed
 
 import lemer.predict
 import lemer.pretrain
 import lemer.train
 from lemer import LemerModel
+from lemer.benchmarks.speed import __main__ as speed
+from lemer.benchmarks.speed.rows.gpu import capture
 from lemer.benchmarks.speed.setup import write_recordings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, and `make test-gpu`")
@@ -95,6 +100,69 @@ def test_in_16_bits_answers_are_near_those_in_32(tower):
             assert_close(model(**batch).logits, logits, 0.05)
         batch["input_values"] = batch["input_values"].bfloat16()
         assert_close(model.to(torch.bfloat16)(**batch).logits, logits, 0.05)
+
+
+MASKING = {"mask_time_prob": 0.5, "mask_time_length": 2}
+
+
+@pytest.mark.parametrize("name", ["conformer relative layer", "wav2vec2 group", "hubert group", "wavlm group"])
+def test_spec_augment_masks_the_frames_that_it_masks_on_a_cpu(name):
+    model = tiny_model(modality="speech", speech={**FAMILIES[name], **MASKING}).train()
+    batch = {name: values for name, values in tiny_batch().items() if name.startswith("input_values")}
+    answers = []
+    for device in ("cpu", "cuda"):
+        model.to(device).zero_grad()
+        set_seed(0)
+        model(**{key: values.to(device) for key, values in batch.items()}).logits.sum().backward()
+        answers.append(model.speech_model.masked_spec_embed.grad.cpu().clone())
+    assert answers[0].any()
+    assert_close(answers[1], answers[0], 1e-4)
+
+
+@pytest.mark.parametrize("masking, waits", [({"apply_spec_augment": False}, 1), (MASKING, 2)], ids=["plain", "masked"])
+def test_a_step_waits_for_the_mask_of_the_text_and_for_spec_augment(masking, waits):
+    """transformers reads of the mask of the tokens whether any is padded; SpecAugment needs the numbers of frames."""
+    model, batch = tiny_model(speech={**TOWERS["relative, layer norm"], **masking}).cuda().train(), on_gpu(tiny_batch())
+
+    def step():
+        model(**batch, labels=torch.zeros(len(batch["input_ids"]), dtype=torch.long, device="cuda")).loss.backward()
+
+    step()  # tables of positions
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    places = [f"{warning.filename}:{warning.lineno}" for warning in said if "synchroniz" in str(warning.message)]
+    assert len(places) == waits, places
+
+
+def test_a_step_that_was_recorded_as_a_graph_reads_the_batch_of_the_moment():
+    model, batch = tiny_model(speech=TOWERS["relative, layer norm"]).cuda(), on_gpu(tiny_batch())
+    labels = torch.zeros(len(batch["input_ids"]), dtype=torch.long, device="cuda")
+
+    def step():
+        loss = model(**batch, labels=labels).loss
+        loss.backward()
+        model.zero_grad()
+        return loss.detach()
+
+    replay = capture(step)
+    before = replay().clone()
+    assert_close(before, step(), 1e-5)
+    batch["input_values"].mul_(-2.0)
+    labels.fill_(1)
+    assert_close(replay(), step(), 1e-5)
+    assert not torch.equal(before, replay())
+
+
+def test_rows_of_the_speed_table_that_need_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)  # minutes
+    assert speed.main(["--rows", "m,n,o", "--size", "tiny", "--repeats", "1", "--output", str(tmp_path)]) == 0
+    written = json.loads((tmp_path / "speed-cuda.json").read_text())
+    assert [row["row"] for row in written["rows"]] == ["m", "m", "n", "o", "o", "o"]
 
 
 def test_the_cross_modal_model_answers_as_on_a_cpu():

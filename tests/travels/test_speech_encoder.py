@@ -1,6 +1,7 @@
 """The padding-safe speech encoder: the same frames alone and in any batch, and the stock model wherever that is right."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from speech_towers import ALL, CONFORMERS, PLAIN, TOWERS, answers, assert_same, clips, make, pad
 from tiny import SPEECH, perturb, seeded, tiny_config, tiny_model
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModel
+from transformers import AutoModel, masking_utils, set_seed
 
 import lemer.speech_encoder_lemer
 from lemer.convolutions_lemer import depthwise, pointwise
@@ -120,6 +123,63 @@ def test_spec_augment_takes_a_batch_shorter_than_one_masked_span(name, samples):
     model = tiny_model(modality="speech", speech=masking).train()
     out = model(input_values=clips([samples])[0][None], labels=torch.tensor([0]))
     assert out.loss.isfinite()
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses every operation that copies between devices."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        assert len({tensor.device for tensor in tensors}) <= 1, function
+        return result
+
+
+@pytest.mark.parametrize("name", ["conformer relative layer", "conformer rotary group", "wav2vec2 group"])
+def test_a_training_step_reads_nothing_from_its_device(name, monkeypatch):
+    """To read from a GPU is to wait for it. What is on the device "meta" has no values, so reading them is an error."""
+    if not name.startswith("conformer"):  # of another tower, transformers reads whether anything is padded
+        monkeypatch.setattr(masking_utils, "is_tracing", lambda *_: True)
+    model = make(name, train=True).to("meta")
+    batch = {key: values.to("meta") for key, values in pad(clips(), extra=100).items()}
+    with OneDevice():
+        model(**batch, labels=torch.zeros(4, dtype=torch.long, device="meta")).loss.backward()
+    assert model.classifier.weight.grad.is_meta
+
+
+@pytest.mark.parametrize("position", ["relative", "rotary", None])
+def test_in_training_the_attention_of_a_block_has_the_mask_of_the_stock_encoder(position, monkeypatch):
+    answers, masks_of_blocks = [], lemer.speech_encoder_lemer._masks_of_blocks
+    for training in (True, False):  # with the mask for the blocks, and with that of the stock encoder
+        tower = SimpleNamespace(training=training, config=SimpleNamespace(_attn_implementation="sdpa"))
+        monkeypatch.setattr(
+            lemer.speech_encoder_lemer, "_masks_of_blocks", lambda _, *masks, tower=tower: masks_of_blocks(tower, *masks)
+        )
+        model = seeded(lambda: make(f"conformer {position} layer", train=True))
+        out = model(**pad(clips()), labels=torch.tensor([0, 1, 2, 3]))
+        out.loss.backward()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        answers.append([out.loss, out.speech_model_output.last_hidden_state[out.frame_mask], *gradients])
+    for found, expected in zip(*answers, strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["conformer rotary layer", "wav2vec2 group", "hubert layer stable", "wavlm group"])
+def test_spec_augment_masks_what_the_tower_would_mask_by_itself(name, monkeypatch):
+    answers, masked_frames = [], lemer.speech_encoder_lemer._masked_frames
+    for draw in (masked_frames, lambda *_: None):  # ours, and the tower's own
+        monkeypatch.setattr(lemer.speech_encoder_lemer, "_masked_frames", draw)
+        masking = {**TOWERS[name], "mask_time_prob": 0.5, "mask_time_length": 2}
+        model = seeded(lambda masking=masking: tiny_model(modality="speech", speech=masking)).train()
+        model.set_attn_implementation("eager")  # with "sdpa", a conformer's tower gets no mask to draw by
+        set_seed(0)
+        hidden = [encode_speech(model.speech_model, **pad(clips()))[0].last_hidden_state for _ in range(2)]
+        (hidden[0].square().sum() + hidden[1].square().sum()).backward()
+        gradients = [parameter.grad for parameter in model.speech_model.parameters() if parameter.grad is not None]
+        answers.append([*hidden, model.speech_model.masked_spec_embed.grad, *gradients])
+    assert answers[0][2].any() and not torch.equal(*answers[0][:2])
+    for found, expected in zip(*answers, strict=True):
+        assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
