@@ -31,6 +31,8 @@ from lemer.runtime.onednn import multiply_by_onednn
 from lemer.runtime.process import set_up_process, share_freed_memory
 
 MOST_WAITING = 256  # requests; further ones are turned away, since their clients would not wait so long
+LOOKED_AT = 4  # times as many requests as a batch has, from which pieces of like lengths are taken
+UNLIKE = 1.5  # times as long: such a piece waits for the next batch on a CPU, which computes padding for nothing
 MOST_BYTES = 50 * 2**20  # of an audio file
 
 
@@ -64,6 +66,7 @@ class Batcher:
     def __init__(self, pipe: LemerPipeline, batch_size: int):
         self.pipe, self.batch_size = pipe, batch_size
         self.most_samples = largest(pipe)[1] * SAMPLING_RATE
+        self.unlike = UNLIKE if pipe.device.type == "cpu" else float("inf")
         self.arrived: queue.Queue[Request] = queue.Queue(MOST_WAITING)
         self.waiting: deque[Request] = deque()  # those with pieces that no batch has taken yet
         threading.Thread(target=self._run, daemon=True).start()
@@ -81,7 +84,7 @@ class Batcher:
 
     def _run(self) -> None:
         while True:
-            while not self.waiting or (len(self.waiting) < self.batch_size and not self.arrived.empty()):
+            while not self.waiting or (len(self.waiting) < LOOKED_AT * self.batch_size and not self.arrived.empty()):
                 self._receive(self.arrived.get())
             batch = self._next_batch()
             try:
@@ -103,17 +106,22 @@ class Batcher:
             request.answer.set_exception(error)
 
     def _next_batch(self) -> list[tuple[Request, dict]]:
-        """A piece of every request in turn, as many as fit into a batch."""
-        batch, longest = [], 0
+        """A piece of every request in turn, as many as fit into a batch: on a CPU those about as long as the first."""
+        batch, first, longest, later = [], 0, 0, deque()
         while self.waiting and len(batch) < self.batch_size:
-            request = self.waiting[0]
+            request = self.waiting.popleft()
             audio = request.pieces[0]["audio"]
-            longest = max(longest, 0 if audio is None else len(audio))
-            if batch and longest * (len(batch) + 1) > self.most_samples:
-                break
-            batch.append((self.waiting.popleft(), request.pieces.popleft()))
+            samples = 0 if audio is None else len(audio)
+            first, longer = (first if batch else samples), max(longest, samples)
+            unlike = max(samples, first) > self.unlike * min(samples, first)
+            if batch and (unlike or longer * (len(batch) + 1) > self.most_samples):
+                later.append(request)
+                continue
+            longest = longer
+            batch.append((request, request.pieces.popleft()))
             if request.pieces:
                 self.waiting.append(request)
+        self.waiting.extendleft(reversed(later))  # they come first in the next batch
         return batch
 
     def _keep(self, request: Request, piece: dict | None) -> None:

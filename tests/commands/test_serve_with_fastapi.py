@@ -91,9 +91,46 @@ def test_what_waits_is_answered_in_one_batch_and_in_turn(held):
     assert held.began.wait(20)
     windows, *others = [batcher.submit(request) for request in (REQUESTS[3], REQUESTS[0], REQUESTS[4])]
     held.go.set()
-    # The recording has five windows. In turn, it gives one, the others give theirs, and it fills the batch with its second.
+    # The recording has five windows, which fill a batch; the texts are none of their length, and come before the last one.
     assert len(windows.result(20)) == 5 and all(len(other.result(20)) == 4 for other in (first, *others))
-    assert held.sizes == [1, 4, 3]
+    assert held.sizes == [1, 4, 2, 1]
+
+
+def test_a_long_recording_does_not_keep_short_ones_of_its_length_waiting(held):
+    batcher = SERVICE["Batcher"](held, BATCH)
+    batcher.submit({"text": "hello"})
+    assert held.began.wait(20)
+    answers = [batcher.submit(request) for request in (REQUESTS[3], {"audio": wav(3900)}, {"audio": wav(4000)})]
+    held.go.set()
+    assert [len(answer.result(20)) for answer in answers] == [5, 4, 4]
+    assert held.sizes == [1, 4, 3]  # two windows and the others, then the other windows
+
+
+def test_on_a_cpu_a_batch_has_like_lengths_and_those_that_wait_come_next(held):
+    batcher = SERVICE["Batcher"](held, BATCH)
+    batcher.submit({"text": "hello"})
+    assert held.began.wait(20)
+    lengths = (3000, 1000, 2900, 1200, 3500, 2000, 3600)
+    batches, forward = [], held.forward
+
+    def note(batch):
+        batches.append([0 if piece["audio"] is None else len(piece["audio"]) for piece in batch])
+        return forward(batch)
+
+    held.forward = note
+    answers = [batcher.submit({"audio": wav(samples)}) for samples in lengths]
+    held.go.set()
+    assert all(answer.result(20) for answer in answers)
+    assert batches == [[3000, 2900, 3500, 2000], [1000, 1200], [3600]]
+    batcher.unlike = float("inf")  # as on a GPU
+    held.go.clear()
+    held.began.clear()
+    answers = [batcher.submit({"text": "hello"})]
+    assert held.began.wait(20)
+    batches.clear()
+    answers += [batcher.submit({"audio": wav(samples)}) for samples in lengths]
+    held.go.set()
+    assert all(answer.result(20) for answer in answers) and batches == [list(lengths[:4]), list(lengths[4:])]
 
 
 def test_a_batch_has_a_limit_of_speech_with_its_padding(held):
@@ -101,7 +138,7 @@ def test_a_batch_has_a_limit_of_speech_with_its_padding(held):
     batcher.most_samples = 3 * 4000
     batcher.submit({"text": "hello"})
     assert held.began.wait(20)
-    answers = [batcher.submit({"audio": wav(samples)}) for samples in (1000, 1000, 1000, 4000)]
+    answers = [batcher.submit({"audio": wav(samples)}) for samples in (4000,) * 4]
     held.go.set()
     assert all(answer.result(20) for answer in answers) and held.sizes == [1, 3, 1]
 
