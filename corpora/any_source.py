@@ -51,7 +51,7 @@ from .sources import DatasetSplit, Source, SourceRow, TableSplit, open_source
 
 # Columns of prepared rows in which many rows have the same texts.
 SHARED = ("split", "group", "label", "fold", "dialog", "order", "speaker", "votes", "part", "problem", *ATTRIBUTES)
-SCHEMA_VERSION = "3"  # in the cache's key: raise it with every change of what a prepared row holds
+SCHEMA_VERSION = "4"  # in the cache's key: raise it with every change of what a prepared row holds
 SHARD = 1000  # rows written, and lost by a kill, at once
 PROCESSES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1  # that decode recordings
 CHUNK = 16  # rows that a process gets at once

@@ -8,6 +8,8 @@ are ignored. `ALIASES` lists the names of each use, the usual one first. An opti
 - A row with a start (or offset) and a duration, and without an end, as in NeMo's manifests, ends at their sum.
 - Times are milliseconds in columns whose names end with `_ms`, else seconds.
 
+Where a file or the README of its repository names the classes of a column, a number there is the index of one, also as text.
+
 What annotators said is read as well. `votes` holds the labels that they chose, one a vote (`["ang", "ang", "neu"]`, or
 `ang;ang;neu`), or a number for each label (`{"ang": 2, "neu": 1}`, counts or shares; a list of numbers where the labels are
 a ClassLabel). `valence`, `arousal` and `dominance` hold numbers, on any scale.
@@ -186,7 +188,7 @@ def as_label(value, names: Sequence[str] | None) -> str | None:
     The name of a label; None where the row has none: a missing cell, or a number below 0.
 
     Args:
-        value: a name or a whole number; an index where `names` are given.
+        value: a name or a whole number; an index where `names` are given, also as the text of a .csv.
         names: of a ClassLabel column.
     """
     if isinstance(value, (list, tuple, dict, np.ndarray)) or (isinstance(value, float) and value == value and value % 1):
@@ -194,7 +196,11 @@ def as_label(value, names: Sequence[str] | None) -> str | None:
     if names is not None and not isinstance(value, str):
         return None if is_missing(value) or value < 0 else names[int(value)]
     text = as_text(value)
-    return None if text is not None and re.fullmatch(r"-\d+", text) else text
+    if text is not None and re.fullmatch(r"-\d+", text):
+        return None
+    if names is not None and text is not None and text not in names and text.isdecimal() and int(text) < len(names):
+        return names[int(text)]
+    return text
 
 
 def as_seconds(value, use: str) -> float | None:

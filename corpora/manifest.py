@@ -367,7 +367,7 @@ def _other_cells(row: SourceRow, names: list[str], split: TableSplit | DatasetSp
     cells = {}
     for name in names:
         cell = row.cells.get(name)
-        if name in split.class_names and not isinstance(cell, str):
+        if name in split.class_names:
             cell = as_label(cell, split.class_names[name])
         if isinstance(cell, (datetime.date, datetime.time)):
             cell = cell.isoformat()

@@ -394,6 +394,30 @@ def test_a_repository_of_the_hub_is_read_as_its_readme_says_and_without_guesses(
     assert set(dataset["text"]) == {"None", "NA"}
 
 
+@pytest.mark.parametrize("cells", [("0", "1", "-1"), ("sad", "ang", "")])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_classes_that_a_readme_names_are_known_by_number_and_by_name(tmp_path, train, cells, suffix):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "README.md").write_text(
+        f"---\nconfigs:\n- config_name: default\n  data_files: train.{suffix}\ndataset_info:\n  features:\n"
+        "  - name: text\n    dtype: string\n  - name: label\n    dtype:\n      class_label:\n        names:\n"
+        "          '0': sad\n          '1': ang\n---\n"
+    )
+    rows = [{"text": f"words {number}", "label": cells[number % 3]} for number in range(9)]
+    if suffix == "csv":
+        text = "text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in rows)
+    else:
+        text = "".join(
+            json.dumps(row | {"label": int(row["label"]) if cells[0] == "0" else row["label"]}) + "\n" for row in rows
+        )
+    (tmp_path / "set" / f"train.{suffix}").write_text(text)
+    dataset, _ = train(tmp_path / "set", test_share=0.5)
+    names = dataset.features["label"].names
+    labels = {row["text"]: names[row["label"]] for row in dataset if row["label"] >= 0}
+    assert names == ["sad", "ang"]
+    assert labels == {f"words {number}": names[number % 3] for number in range(9) if number % 3 < 2}
+
+
 @pytest.mark.parametrize(
     ("path", "split"),
     [
