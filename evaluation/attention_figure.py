@@ -4,16 +4,18 @@
 
 It writes attention.png and the arrays that it shows, attention.npz. Two maps show which label each moment and each word is
 near to: the cosines G_s (equation 4 of the LE-MER paper) and G_t (equation 1), each without its mean over the labels. Bars
-below them show how much the log-odds of the answer, log2(score / (1 - score)), lose when a word or half a second is left
-out: by 1 where the odds are half as high without it. The number at a bar is the score without the part, in per cent. The
-paper's figure 4 draws the cosines alone. The maps show what the label branches see, and the classifier need not follow it.
-The bars are of the answer.
+in colour show how much the log-odds of the answer, log2(score / (1 - score)), lose when a word, half a second or an earlier
+turn is left out: by 1 where the odds are half as high without it. The number at a bar is the score without the part, in per
+cent. Grey bars show the score when that word, second or turn alone is kept, with a line where there is none: where several
+say the same, each is enough and none is needed. The paper's figure 4 draws the cosines alone. The maps show what the label
+branches see, and the classifier need not follow it. The bars are of the answer.
 
 Shapes: S samples, F frames, T tokens, W words of the current utterance, P parts of the recording, C classes.
 """
 
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -145,30 +147,62 @@ def draw_label_attentions(arrays: dict, label: str | None = None):
         label: the label whose log-odds the bars are of; None for the one that was answered.
 
     Returns:
-        the figure, and its axes: a map and bars for the recording, for the words, or for both.
+        the figure, and its axes from the top: for the recording and for the words each a map, bars of what is left out and
+        bars of what is kept alone; for the earlier turns the two kinds of bars.
     """
     names = arrays["labels"].tolist()
     if label is not None and label not in names:
         raise ValueError(f"there is no label {label!r}: choose one of {', '.join(names)}")
     answered = int(arrays["scores"].argmax())
     shown = answered if label is None else names.index(label)
-    drawn = [name for name in ("label_frame_attentions", "label_word_attentions") if name in arrays]
-    height = 0.6 + 0.3 * len(names)
+    drawn = [kind for kind, array in (("part", "part_bounds"), ("word", "words"), ("turn", "turns")) if array in arrays]
+    height = 0.4 + 0.24 * len(names)
+    heights = [h for kind in drawn for h in ([] if kind == "turn" else [height]) + [1.5, 1.0]]
     width = float(np.clip(0.55 * len(arrays.get("words", [])) + 3, 8, 24))
-    ratios = {"height_ratios": [height, 1.7] * len(drawn)}
-    fig, axes = new_figure(width, (height + 2.2) * len(drawn) + 0.4, 2 * len(drawn), 1, squeeze=False, gridspec_kw=ratios)
-    axes = axes[:, 0]
-    axes[0].set_title(f"answer: {plain(names[answered])}, score {percent(arrays['scores'][answered])} %", fontsize=10)
-    if "label_frame_attentions" in arrays:
+    ratios = {"height_ratios": heights}
+    fig, axes = new_figure(width, sum(heights) + 0.3 * len(drawn) + 0.4, len(heights), 1, squeeze=False, gridspec_kw=ratios)
+    panels = iter(axes[:, 0])
+    for kind in drawn:
+        places, widths, limits = _places(arrays, kind)
+        lines = [] if kind == "turn" else [next(panels)]
+        if lines:
+            attention = arrays[{"part": "label_frame_attentions", "word": "label_word_attentions"}[kind]]
+            _draw_map(fig, lines[0], attention, names, shown, limits)
+        lines += [next(panels), next(panels)]
+        _draw_left_out(lines[-2], places, widths, arrays, kind, shown)
+        _draw_alone(lines[-1], places, widths, arrays, kind, shown)
+        for ax in lines:
+            ax.set_xlim(*limits)
+            ax.tick_params(labelbottom=ax is lines[-1])
+            if kind != "part":
+                ax.set_xticks(places)
+        _name_places(lines[-1], places, arrays, kind)
+    title = f"answer: {plain(names[answered])}, score {percent(arrays['scores'][answered])} %"
+    axes[0, 0].set_title(f"{title}\n{axes[0, 0].get_title()}".strip(), fontsize=10)
+    return fig, axes[:, 0]
+
+
+def _places(arrays: dict, kind: str) -> tuple[np.ndarray, np.ndarray | float, tuple[float, float]]:
+    """The middles and the widths of the bars of one kind, and the limits of their axis: seconds, words or turns."""
+    if kind == "part":
+        bounds = arrays["part_bounds"]
         seconds = len(arrays["samples"]) / int(arrays["sampling_rate"])
-        _draw_map(fig, axes[0], arrays["label_frame_attentions"], names, shown, (0.0, seconds))
-        _draw_parts(axes[1], arrays, shown)
-    if "label_word_attentions" in arrays:
-        words = len(arrays["words"])
-        _draw_map(fig, axes[-2], arrays["label_word_attentions"], names, shown, (-0.5, words - 0.5))
-        _draw_words(axes[-1], arrays, shown)
-        axes[-2].set_xlim(-0.5, words - 0.5)
-    return fig, axes
+        return (bounds[:-1] + bounds[1:]) / 2, np.diff(bounds), (0.0, seconds)
+    count = len(arrays[f"{kind}s"])
+    return np.arange(count), 0.8, (-0.5, count - 0.5)
+
+
+def _name_places(ax, places: np.ndarray, arrays: dict, kind: str) -> None:
+    if kind == "part":
+        ax.set_xlabel("time (s)")
+        return
+    names = [plain(name) for name in arrays[f"{kind}s"]]
+    if kind == "turn":
+        width = max(12, 100 // len(names))  # letters that there is room for under each bar
+        names = ["\n".join(textwrap.wrap(name, width, max_lines=3, placeholder=" ...")) for name in names]
+    turned = {"rotation": 90} if kind == "word" and len(names) > 20 else {}
+    ax.set_xticks(places, names, fontsize=9 if kind == "word" else 8, **turned)
+    ax.set_xlabel({"word": "word", "turn": "earlier turn"}[kind])
 
 
 def _draw_map(fig, ax, attention: np.ndarray, names: list[str], shown: int, extent: tuple[float, float]):
@@ -181,29 +215,42 @@ def _draw_map(fig, ax, attention: np.ndarray, names: list[str], shown: int, exte
     ax.set_yticks(range(len(names)), [plain(name) for name in names])
     ax.get_yticklabels()[shown].set_fontweight("bold")
     ax.axhspan(shown - 0.5, shown + 0.5, fill=False, color="black", linewidth=1.2)
-    ax.tick_params(labelbottom=False)
     ax.set_ylabel("label")
     fig.colorbar(image, ax=ax, label="nearer than\nto the others", pad=0.01)
 
 
-def _draw_bars(ax, places, widths, arrays: dict, kind: str, shown: int, opacity: float = 1.0) -> str:
-    """Bars of the weights of evidence of words or parts ("word" or "part"), and what the numbers at them are."""
+def _draw_left_out(ax, places, widths, arrays: dict, kind: str, shown: int) -> None:
+    """Bars of the weights of evidence of the parts, words or turns ("part", "word" or "turn"), and scores without them."""
     evidence, name = arrays[f"{kind}_evidence"][:, shown], plain(arrays["labels"][shown])
     colours = [ORANGE if weight > 0 else BLUE for weight in evidence]
+    if kind == "part":
+        _draw_waveform(ax, arrays)
+    opacity = 0.6 if kind == "part" else 1.0  # the waveform is seen through
     bars = ax.bar(places, evidence, width=widths, color=colours, edgecolor="white", alpha=opacity, zorder=2)
     scores = without(arrays["scores"][shown], arrays[f"{kind}_effects"][:, shown])
     ax.bar_label(bars, scores, fontsize=7, padding=1, path_effects=OUTLINED)
     ax.axhline(0, color="black", linewidth=0.6)
     reach = max(float(np.abs(evidence).max(initial=0.0)), SMALLEST_REACH) * 1.3  # with room for the numbers
     ax.set_ylim(-reach, reach)
-    ax.set_ylabel(f"log$_2$-odds that {name}\nloses without it")
-    return f"at each bar the score of {name} without it, in per cent"
+    ax.set_ylabel(f"log$_2$-odds that {name}\nloses without it", fontsize=9)
+    ax.set_title(f"left out; at each bar the score of {name} without it, in per cent", fontsize=8, loc="left")
 
 
-def _draw_parts(ax, arrays: dict, shown: int):
-    samples, rate, bounds = arrays["samples"], int(arrays["sampling_rate"]), arrays["part_bounds"]
-    places = (bounds[:-1] + bounds[1:]) / 2
-    numbers = _draw_bars(ax, places, np.diff(bounds), arrays, "part", shown, opacity=0.6)  # the waveform is seen through
+def _draw_alone(ax, places, widths, arrays: dict, kind: str, shown: int) -> None:
+    """Bars of the score with one part, word or turn alone, and a line of the score with none."""
+    name, alone, nothing = plain(arrays["labels"][shown]), arrays[f"{kind}_alone"][:, shown], arrays[f"no_{kind}"][shown]
+    bars = ax.bar(places, 100 * alone, width=widths, color=GREY, edgecolor="white", zorder=2)
+    ax.bar_label(bars, [percent(float(score)) for score in alone], fontsize=7, padding=1, path_effects=OUTLINED)
+    ax.axhline(100 * nothing, color="black", linewidth=0.9, linestyle="--", zorder=3)
+    ax.set_ylim(0, 125)
+    ax.set_yticks([0, 50, 100])
+    ax.set_ylabel("score (%)\nwith it alone", fontsize=9)
+    none = {"part": "with silence", "word": "with no word", "turn": "with no earlier turn"}[kind]
+    ax.set_title(f"kept alone: the score of {name}; dashed: {percent(float(nothing))} % {none}", fontsize=8, loc="left")
+
+
+def _draw_waveform(ax, arrays: dict) -> None:
+    samples, rate = arrays["samples"], int(arrays["sampling_rate"])
     under = ax.twinx()
     under.plot(np.arange(len(samples)) / rate, samples, color=GREY, linewidth=0.4, alpha=0.7)
     peak = max(float(np.abs(samples).max()), 1e-6)
@@ -212,18 +259,6 @@ def _draw_parts(ax, arrays: dict, shown: int):
     under.set_ylabel("waveform", color="#666666")
     ax.set_zorder(under.get_zorder() + 1)
     ax.patch.set_visible(False)
-    ax.set_xlim(0, len(samples) / rate)
-    ax.set_xlabel(f"time (s); {numbers}")
-
-
-def _draw_words(ax, arrays: dict, shown: int):
-    words = arrays["words"]
-    places = np.arange(len(words))
-    numbers = _draw_bars(ax, places, 0.8, arrays, "word", shown)
-    turned = {"rotation": 90} if len(words) > 20 else {}
-    ax.set_xticks(places, [plain(word) for word in words], fontsize=9, **turned)
-    ax.set_xlim(-0.5, len(words) - 0.5)
-    ax.set_xlabel(f"word; {numbers}")
 
 
 def label_attention_figure(model, processor, audio=None, text=None, history=None, label: str | None = None):

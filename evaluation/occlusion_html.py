@@ -1,15 +1,17 @@
-"""What decided an answer as a piece of a web page: a bar for each word, and for each half second of the recording.
+"""What decided an answer as a piece of a web page: a bar for each word, half second of the recording and earlier turn.
 
-Bars are the weights of evidence of `evaluation/occlusion.py`, differences of log-odds; numbers are scores without the part.
+Bars are the weights of evidence of `evaluation/occlusion.py`, differences of log-odds; numbers are scores without the part,
+and with it alone.
 
 It has the width of the page that it stands in and the page's own text colour, so that it fits a phone and a dark theme. A
 sentence says the most important of it, also to those who do not see it. Every text is escaped.
 
-Shapes: S samples, W words, P parts of the recording, C classes.
+Shapes: S samples, W words, P parts of the recording, H earlier turns, C classes.
 """
 
 import html
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +21,8 @@ WAVE_POINTS = 240
 STYLE = """
 .decided {font-size: 0.95rem}
 .decided ol {list-style: none; padding: 0; margin: 0.75rem 0 1.25rem; display: flex; flex-wrap: wrap; gap: 0.6rem 0.35rem}
-.decided li {display: flex; flex-direction: column; align-items: center; margin: 0; overflow-wrap: anywhere}
+.decided li {display: flex; flex-direction: column; align-items: center; margin: 0; max-width: 14rem}
+.decided li span {overflow-wrap: anywhere}
 .decided .bar {position: relative; width: 100%; min-width: 1.6rem; height: 4rem}
 .decided .bar::before {content: ""; position: absolute; inset: 50% 0 auto; border-top: 1px solid currentColor; opacity: 0.4}
 .decided .bar i {position: absolute; left: calc(50% - 0.6rem); width: 1.2rem; border-radius: 2px}
@@ -40,7 +43,7 @@ def percent(score: float) -> str:
 
 
 def without(score: float, effects: np.ndarray) -> list[str]:
-    """The score without each part in per cent, of the score of the whole and the effects (W or P,) of the parts."""
+    """The score without each part in per cent, of the score of the whole and the effects (W, P or H,) of the parts."""
     return [percent(float(np.clip(score - effect, 0, 1))) for effect in effects]
 
 
@@ -53,19 +56,30 @@ def sentences(arrays: Mapping[str, np.ndarray], shown: int, name: str) -> list[s
         shown: the index of the class.
         name: its name.
     """
-    told = []
-    if "word_evidence" in arrays and len(arrays["words"]):
+    return [told for kind in _kinds(arrays) for told in _sentences_of(arrays, kind, shown, name)]
+
+
+def _kinds(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    return [kind for kind in ("word", "part", "turn") if len(arrays.get(f"{kind}_evidence", ()))]
+
+
+def _things(arrays: Mapping[str, np.ndarray], kind: str) -> list[str]:
+    """What a sentence calls each word, part or turn."""
+    if kind == "word":
         words = [str(word).strip('.,;:!?"') or str(word) for word in arrays["words"]]
-        things = [f"the word \N{LEFT DOUBLE QUOTATION MARK}{word}\N{RIGHT DOUBLE QUOTATION MARK}" for word in words]
-        told += _extremes(arrays, "word", shown, things, name, "No single word")
-    if "part_evidence" in arrays:
-        bounds = arrays["part_bounds"]
-        things = [f"what is heard from {a:.1f} to {b:.1f} s" for a, b in zip(bounds, bounds[1:], strict=False)]
-        told += _extremes(arrays, "part", shown, things, name, "No single part of the recording")
-    return told
+        return [f"the word {_quoted(word)}" for word in words]
+    if kind == "turn":
+        return [f"the turn {_quoted(str(turn))}" for turn in arrays["turns"]]
+    bounds = arrays["part_bounds"]
+    return [f"what is heard from {a:.1f} to {b:.1f} s" for a, b in zip(bounds, bounds[1:], strict=False)]
 
 
-def _extremes(arrays: Mapping[str, np.ndarray], kind: str, shown: int, things: list[str], name: str, none: str) -> list[str]:
+def _quoted(text: str) -> str:
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+def _sentences_of(arrays: Mapping[str, np.ndarray], kind: str, shown: int, name: str) -> list[str]:
+    things = _things(arrays, kind)
     evidence, score = arrays[f"{kind}_evidence"][:, shown], float(arrays["scores"][shown])
     scores, told = without(score, arrays[f"{kind}_effects"][:, shown]), []
     most, least = int(evidence.argmax()), int(evidence.argmin())
@@ -75,7 +89,18 @@ def _extremes(arrays: Mapping[str, np.ndarray], kind: str, shown: int, things: l
                 f"Without {things[place]}, the score of {name} goes from {percent(score)} to {scores[place]} %, and its "
                 f"log-odds {verb} by {weight:.1f}."
             )
-    return told or [f"{none} changes the log-odds of {name} by {LEAST} when it is left out."]
+    if told:
+        return told
+    one = {"word": "word", "part": "part of the recording", "turn": "earlier turn"}[kind]
+    told = [f"No single {one} changes the log-odds of {name} by {LEAST} when it is left out."]
+    if len(things) > 1:  # what none is needed for may be in several of them
+        alone, nothing = arrays[f"{kind}_alone"][:, shown], float(arrays[f"no_{kind}"][shown])
+        place = int(np.abs(alone - nothing).argmax())
+        none = {"word": "no word", "part": "silence", "turn": "no earlier turn"}[kind]
+        told.append(
+            f"With {things[place]} alone its score is {percent(float(alone[place]))} %, with {none} {percent(nothing)} %."
+        )
+    return told
 
 
 def occlusion_html(arrays: Mapping[str, np.ndarray], shown: int, name: str, samples: np.ndarray | None = None) -> str:
@@ -87,61 +112,71 @@ def occlusion_html(arrays: Mapping[str, np.ndarray], shown: int, name: str, samp
         name: the name of that class, in plain text.
         samples: (S,) the recording, where there is one, drawn behind its bars.
     """
-    told = sentences(arrays, shown, name)
-    weights = [arrays[kind][:, shown] for kind in ("word_evidence", "part_evidence") if kind in arrays]
-    reach = max([SMALLEST_REACH, *(float(np.abs(of_kind).max(initial=0.0)) for of_kind in weights)])
-    score = float(arrays["scores"][shown])
-    pieces = [f"<p>{html.escape(' '.join(told))}</p>"]
-    if "word_evidence" in arrays and len(arrays["words"]):
-        scores = without(score, arrays["word_effects"][:, shown])
-        pieces.append(_words(arrays["words"], arrays["word_evidence"][:, shown], scores, reach, name))
-    if "part_evidence" in arrays:
-        scores = without(score, arrays["part_effects"][:, shown])
-        pieces.append(_parts(arrays["part_bounds"], arrays["part_evidence"][:, shown], scores, reach, samples, told[-1]))
+    kinds, score = _kinds(arrays), float(arrays["scores"][shown])
+    told = {kind: " ".join(_sentences_of(arrays, kind, shown, name)) for kind in kinds}
+    pieces = [f"<p>{html.escape(' '.join(told.values()))}</p>"]
+    reach = max([SMALLEST_REACH, *(float(np.abs(arrays[f"{kind}_evidence"][:, shown]).max()) for kind in kinds)])
+    for kind in kinds:
+        alone = [percent(float(of_part)) for of_part in arrays[f"{kind}_alone"][:, shown]]
+        scores = without(score, arrays[f"{kind}_effects"][:, shown])
+        bars = Bars(arrays[f"{kind}_evidence"][:, shown], reach, scores, alone)
+        if kind == "part":
+            pieces.append(_parts(arrays["part_bounds"], bars, samples, told[kind]))
+        else:
+            label = f"{kind.capitalize()}s, each with the score of {name} without it and with it alone, in per cent"
+            pieces.append(_words(arrays[f"{kind}s"], bars, label))
     return f'<div class="decided">{"".join(pieces)}</div>'
 
 
-def _title(weight: float, score: str) -> str:
-    """What is shown where the pointer rests on a bar."""
-    signed = f"{round(weight, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
-    return f"log-odds {signed}, score {score} % without it"
+class Bars(NamedTuple):
+    """The bars of one kind."""
+
+    evidence: np.ndarray  # (W, P or H,) of one class
+    reach: float  # the evidence that fills the drawing
+    scores: list[str]  # without each, in per cent
+    alone: list[str]  # with each alone, in per cent
+
+    def title(self, place: int) -> str:
+        """What is shown where the pointer rests on a bar."""
+        signed = f"{round(float(self.evidence[place]), 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
+        return f"log-odds {signed}, score {self.scores[place]} % without it, {self.alone[place]} % with it alone"
 
 
-def _words(words: np.ndarray, evidence: np.ndarray, scores: list[str], reach: float, name: str) -> str:
+def _words(words: np.ndarray, bars: Bars, label: str) -> str:
+    """A list of words or turns, each with its bar."""
     items = []
-    for word, weight, score in zip(words, evidence, scores, strict=True):
-        height = 50 * abs(float(weight)) / reach
+    for place, word in enumerate(words):
+        weight = float(bars.evidence[place])
+        height = 50 * abs(weight) / bars.reach
         side = f"bottom: 50%; height: {height:.1f}%" if weight > 0 else f"top: 50%; height: {height:.1f}%"
         kind = "for" if weight > 0 else "against"
         items.append(
-            f'<li title="{_title(float(weight), score)}"><span class="bar" aria-hidden="true"><i class="{kind}" '
-            f'style="{side}"></i></span><span>{html.escape(str(word))}</span> <span class="score">{score}</span></li>'
+            f'<li title="{bars.title(place)}"><span class="bar" aria-hidden="true"><i class="{kind}" style="{side}"></i>'
+            f'</span><span>{html.escape(str(word))}</span> <span class="score">{bars.scores[place]}</span> '
+            f'<span class="score">alone {bars.alone[place]}</span></li>'
         )
-    label = html.escape(f"Words, each with the score of {name} without it, in per cent", quote=True)
-    return f'<ol aria-label="{label}">{"".join(items)}</ol>'
+    return f'<ol aria-label="{html.escape(label, quote=True)}">{"".join(items)}</ol>'
 
 
-def _parts(
-    bounds: np.ndarray, evidence: np.ndarray, scores: list[str], reach: float, samples: np.ndarray | None, told: str
-) -> str:
+def _parts(bounds: np.ndarray, bars: Bars, samples: np.ndarray | None, told: str) -> str:
     """A drawing of 1000 by 200 units, which the page stretches to its own width."""
     seconds = float(bounds[-1])
     wave = "" if samples is None else f'<path class="wave" d="{_envelope(samples)}"/>'
-    bars = []
-    for begin, end, weight, score in zip(bounds, bounds[1:], evidence, scores, strict=False):
-        height = 96 * abs(float(weight)) / reach
+    drawn = []
+    for place, (begin, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        weight = float(bars.evidence[place])
+        height = 96 * abs(weight) / bars.reach
         top, kind = (100 - height, "for") if weight > 0 else (100, "against")
         x, width = 1000 * float(begin) / seconds, 1000 * float(end - begin) / seconds
-        title = f"{begin:.1f} to {end:.1f} s: {_title(float(weight), score)}"
-        bars.append(
+        drawn.append(
             f'<rect class="{kind}" x="{x + 0.08 * width:.1f}" y="{top:.1f}" width="{0.84 * width:.1f}" '
-            f'height="{height:.1f}" opacity="0.85"><title>{title}</title></rect>'
+            f'height="{height:.1f}" opacity="0.85"><title>{begin:.1f} to {end:.1f} s: {bars.title(place)}</title></rect>'
         )
     times = "".join(f"<span>{time:.1f} s</span>" for time in (0.0, seconds / 2, seconds))
     label = html.escape(f"The recording of {seconds:.1f} seconds, with a bar for each part of it. {told}", quote=True)
     return (
         f'<svg viewBox="0 0 1000 200" preserveAspectRatio="none" role="img" aria-label="{label}">{wave}'
-        f'<line class="zero" x1="0" x2="1000" y1="100" y2="100"/>{"".join(bars)}</svg>'
+        f'<line class="zero" x1="0" x2="1000" y1="100" y2="100"/>{"".join(drawn)}</svg>'
         f'<div class="times" aria-hidden="true">{times}</div>'
     )
 

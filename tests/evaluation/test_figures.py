@@ -64,7 +64,7 @@ def test_the_figure_draws_the_answered_label_or_another_one():
     _, arrays = label_attention_figure(tiny_model(), tiny_processor(), SAMPLES, TEXT)
     answered = int(arrays["scores"].argmax())
     for label, shown in ((None, answered), ("neu", 2)):
-        _, (frames, parts, words, losses) = draw_label_attentions(arrays, label)
+        _, (frames, parts, parts_alone, words, losses, words_alone) = draw_label_attentions(arrays, label)
         for ax, name in ((frames, "label_frame_attentions"), (words, "label_word_attentions")):
             nearness = arrays[name] - arrays[name].mean(1, keepdims=True)
             np.testing.assert_allclose(ax.images[0].get_array(), nearness.T, atol=1e-6)
@@ -74,10 +74,26 @@ def test_the_figure_draws_the_answered_label_or_another_one():
             assert [bar.get_height() for bar in ax.patches] == pytest.approx(arrays[f"{kind}_evidence"][:, shown])
             without = 100 * (score - arrays[f"{kind}_effects"][:, shown])
             assert [float(text.get_text()) for text in ax.texts] == pytest.approx(without, abs=0.5)
-            assert f"the score of {NAMES[shown]} without it" in ax.get_xlabel() and "log$_2$-odds" in ax.get_ylabel()
-        assert [text.get_text() for text in losses.get_xticklabels()] == TEXT.split()
+            assert f"the score of {NAMES[shown]} without it" in ax.get_title(loc="left")
+            assert f"log$_2$-odds that {NAMES[shown]}\nloses" in ax.get_ylabel()
+        for ax, kind in ((parts_alone, "part"), (words_alone, "word")):
+            assert [bar.get_height() for bar in ax.patches] == pytest.approx(100 * arrays[f"{kind}_alone"][:, shown])
+            assert lines_of(ax) == [pytest.approx([100 * arrays[f"no_{kind}"][shown]] * 2)]
+        assert [text.get_text() for text in words_alone.get_xticklabels()] == TEXT.split()
     with pytest.raises(ValueError, match="choose one of ang, hap, neu, sad"):
         draw_label_attentions(arrays, "joy")
+
+
+def test_earlier_turns_are_drawn_with_their_words():
+    history = [*HISTORY, "this turn is so long that nobody reads it to its end " * 4]
+    fig, arrays = label_attention_figure(tiny_model(modality="text"), tiny_processor(), None, TEXT, history)
+    _, (*_, without, alone) = draw_label_attentions(arrays)
+    shown = int(arrays["scores"].argmax())
+    assert [bar.get_height() for bar in without.patches] == pytest.approx(arrays["turn_evidence"][:, shown])
+    assert [bar.get_height() for bar in alone.patches] == pytest.approx(100 * arrays["turn_alone"][:, shown])
+    names = [text.get_text() for text in alone.get_xticklabels()]
+    assert names[:2] == HISTORY and names[2].count("\n") == 2 and names[2].endswith(" ...")
+    assert opened(plots.png(fig))
 
 
 def test_word_pieces_are_merged_and_special_tokens_and_earlier_turns_left_out():
@@ -100,26 +116,55 @@ def test_words_that_do_not_fit_into_the_model_have_no_attention():
 # ------------------------------------------------------------------------------------------- what leaving out changes
 
 
-def test_effects_are_the_scores_without_each_word_and_each_second():
+def test_effects_are_the_scores_without_each_word_second_and_turn_and_with_each_alone():
     model, processor, rate = tiny_model(), tiny_processor(), 16_000
     samples, words = np.concatenate([SAMPLES] * 6), TEXT.split()  # 1.5 s, three parts
     arrays = occlusion(model, processor, samples, TEXT, HISTORY)
     normalised = processor(audio=samples, sampling_rate=rate, return_tensors="pt")["input_values"]
 
-    def scores(words, begin=0, end=0) -> np.ndarray:  # and log-odds
-        batch = dict(processor(text=" ".join(words), history=HISTORY, return_tensors="pt"))
-        batch["input_values"] = torch.cat([normalised[:, : int(begin * rate)], normalised[:, int(end * rate) :]], 1)
+    def scores(words=words, history=HISTORY, heard=((0, 1.5),)) -> np.ndarray:  # and log-odds
+        batch = dict(processor(text=" ".join(words), history=history, return_tensors="pt"))
+        batch["input_values"] = torch.cat([normalised[:, int(begin * rate) : int(end * rate)] for begin, end in heard], 1)
         with torch.no_grad():
             scores = model(**batch).logits.double().softmax(-1)[0].numpy()
         return np.array([scores, np.log2(scores / (1 - scores))])
 
-    whole = scores(words)
+    whole = scores()
     for index, changes in enumerate(zip(arrays["word_effects"], arrays["word_evidence"], strict=True)):
         np.testing.assert_allclose(changes, whole - scores(words[:index] + words[index + 1 :]), atol=1e-4)
+        np.testing.assert_allclose(arrays["word_alone"][index], scores([words[index]])[0], atol=1e-5)
+    np.testing.assert_allclose(arrays["no_word"], scores([])[0], atol=1e-5)
     assert arrays["part_bounds"].tolist() == [0.0, 0.5, 1.0, 1.5]
-    seconds = [whole - scores(words, *span) for span in ((0, 0.5), (0, 1), (0.5, 1.5), (1, 1.5))]
+    rests = [((0.5, 1.5),), ((1, 1.5),), ((0, 0.5),), ((0, 1),)]  # without each second, and each half at an end
+    seconds = [whole - scores(heard=rest) for rest in rests]
+    alone = [scores(heard=(span,))[0] for span in ((0, 0.5), (0, 1), (0.5, 1.5), (1, 1.5))]
     for part, changes in enumerate(zip(arrays["part_effects"], arrays["part_evidence"], strict=True)):
         np.testing.assert_allclose(changes, (seconds[part] + seconds[part + 1]) / 2, atol=1e-4)
+        np.testing.assert_allclose(arrays["part_alone"][part], (alone[part] + alone[part + 1]) / 2, atol=1e-5)
+    normalised = torch.zeros_like(normalised)
+    np.testing.assert_allclose(arrays["no_part"], scores(heard=((0, 0.5),))[0], atol=1e-5)
+
+
+def test_only_turns_that_the_model_reads_are_left_out():
+    model, processor = tiny_model(modality="text"), tiny_processor(max_history=2)
+    turns = ["hello", "you are late again", " ", "so late"]
+    arrays = occlusion(model, processor, None, TEXT, turns)
+    assert arrays["turns"].tolist() == ["you are late again", "so late"]
+
+    def scores(history) -> np.ndarray:
+        with torch.no_grad():
+            return model(**processor(text=TEXT, history=history, return_tensors="pt")).logits.softmax(-1)[0].numpy()
+
+    np.testing.assert_allclose(arrays["scores"], scores(turns), atol=1e-6)
+    for kind, rests in (
+        ("turn_effects", [["so late"], ["you are late again"]]),
+        ("turn_alone", [["you are late again"], ["so late"]]),
+    ):
+        expected = np.array([scores(rest) for rest in rests])
+        expected = arrays["scores"] - expected if kind == "turn_effects" else expected
+        np.testing.assert_allclose(arrays[kind], expected, atol=1e-6)
+    np.testing.assert_allclose(arrays["no_turn"], scores([]), atol=1e-6)
+    assert "turns" not in occlusion(model, tiny_processor(max_history=0), None, TEXT, turns)
 
 
 def test_log_odds_of_scores_near_one_by_hand():
@@ -135,8 +180,7 @@ def test_a_long_utterance_is_left_out_in_at_most_so_many_groups_and_parts():
     assert parts_of(60 * 16_000, 16_000).tolist() == [2.5 * 16_000 * part for part in range(MOST + 1)]
 
 
-@pytest.mark.parametrize("place", [0, 2, 4])
-def test_a_word_that_alone_decides_is_found(place):
+def model_that_knows_hate():
     """BERT without layers gives each word a vector of its own; the classifier and a label know that of "hate"."""
     model = tiny_model(modality="text", text={"num_hidden_layers": 0})
     processor, embeddings = tiny_processor(), model.text_model.embeddings
@@ -152,9 +196,14 @@ def test_a_word_that_alone_decides_is_found(place):
         model.classifier.weight[0, 0] = 2.0
         model.classifier.bias.copy_(torch.tensor([0.0, 1.0, 0.0, 0.0]))
         model.semantic_label_embeddings[0] = embeddings.word_embeddings.weight[hate]
+    return model, processor
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_word_that_alone_decides_is_found(place):
     words = ["you", "are", "so", "late", "again"]
     words[place] = "hate"
-    _, arrays = label_attention_figure(model, processor, None, " ".join(words))
+    _, arrays = label_attention_figure(*model_that_knows_hate(), None, " ".join(words))
     assert arrays["scores"].argmax() == 0
     effects, evidence = arrays["word_effects"][:, 0], arrays["word_evidence"][:, 0]
     assert effects.argmax() == place and effects[place] > 0.5 and np.abs(np.delete(effects, place)).max() < 0.01
@@ -163,19 +212,41 @@ def test_a_word_that_alone_decides_is_found(place):
     assert nearness[:, 0].argmax() == place
 
 
-@pytest.mark.parametrize("second", [0, 1, 2])
-def test_a_second_of_sound_that_alone_decides_is_found(second):
+def test_a_word_that_is_said_twice_is_found_alone():
+    """Without one of the two the other decides, so leaving out a word finds neither."""
+    _, arrays = label_attention_figure(*model_that_knows_hate(), None, "you hate me and hate this")
+    assert np.abs(arrays["word_effects"][:, 0]).max() < 0.01
+    alone, nothing = arrays["word_alone"][:, 0], arrays["no_word"][0]
+    assert (alone > 0.9).nonzero()[0].tolist() == [1, 4] and np.delete(alone, [1, 4]).max() < nothing + 0.01 < 0.5
+    said = occlusion_html.sentences(arrays, 0, "angry")
+    assert said[0] == "No single word changes the log-odds of angry by 0.1 when it is left out."
+    assert said[1].startswith(
+        "With the word \N{LEFT DOUBLE QUOTATION MARK}hate\N{RIGHT DOUBLE QUOTATION MARK} alone its score"
+    )
+
+
+def test_a_turn_that_alone_decides_is_found():
+    arrays = occlusion(*model_that_knows_hate(), None, "so late again", ["hello", "i hate this day", "you are late"])
+    assert arrays["scores"].argmax() == 0 and np.abs(arrays["word_effects"][:, 0]).max() < 0.01
+    effects, alone = arrays["turn_effects"][:, 0], arrays["turn_alone"][:, 0]
+    assert effects[1] > 0.5 and np.abs(effects[[0, 2]]).max() < 0.01
+    assert alone[1] > 0.9 and alone[[0, 2]].max() < arrays["no_turn"][0] + 0.01 < 0.5
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, 1), (1, 2), (2, 3), (1, 4), (0, 3), (2.3, 2.5)])
+def test_a_sound_that_alone_decides_is_found(begin, end):
     """A tone in silence, frames that hear no others, and a classifier of the feature that tells the tone best."""
     model = tiny_model(modality="speech", speech={"num_hidden_layers": 0, "feat_extract_norm": "layer"})
     processor, rate = tiny_processor(), 16_000
-    samples = np.zeros(3 * rate, dtype=np.float32)
-    samples[second * rate : (second + 1) * rate] = np.sin(np.arange(rate) * 2 * np.pi * 100 / rate)  # 100 Hz
+    samples = np.zeros(5 * rate, dtype=np.float32)
+    places = np.arange(int(begin * rate), int(end * rate))
+    samples[places] = np.sin(places * 2 * np.pi * 100 / rate)  # 100 Hz
     with torch.no_grad():
         out = model(**processor(audio=samples, sampling_rate=rate, return_tensors="pt"))
         hidden = out.speech_model_output.last_hidden_state[0]
         times = torch.tensor(frame_times(model.config.speech_config, len(hidden)))
-        inner = hidden[(times > second + 0.02) & (times < second + 0.98)].amin(0)
-        outer = hidden[(times < second - 0.02) | (times > second + 1.02)].amax(0)
+        inner = hidden[(times > begin + 0.02) & (times < end - 0.02)].amin(0)
+        outer = hidden[(times < begin - 0.02) | (times > end + 0.02)].amax(0)
         feature = int((inner - outer).argmax())
         steep = 40 / (inner - outer)[feature]
         model.classifier.weight.zero_()
@@ -184,15 +255,22 @@ def test_a_second_of_sound_that_alone_decides_is_found(second):
         model.classifier.bias[1] = -steep * (inner + outer)[feature] / 2
     _, arrays = label_attention_figure(model, processor, {"array": samples, "sampling_rate": rate})
     assert arrays["scores"].argmax() == 1
-    effects = arrays["part_effects"][:, 1]
-    assert set(np.argsort(effects)[-2:]) == {2 * second, 2 * second + 1}
-    assert np.sort(effects)[-2] > 0.3 and np.sort(effects)[-3] < 0.2
-    assert set(np.argsort(arrays["part_evidence"][:, 1])[-2:]) == {2 * second, 2 * second + 1}
+    effects, alone = arrays["part_effects"][:, 1], arrays["part_alone"][:, 1]
+    bounds = arrays["part_bounds"]
+    inside = (bounds[:-1] < end) & (bounds[1:] > begin)
+    if end - begin > 1:  # no second is needed, but each is enough
+        assert np.abs(effects).max() < 0.01
+    else:
+        assert effects[inside].min() > 0.3 and effects[~inside].max() < 0.6 * effects.max()
+        assert arrays["part_evidence"][:, 1].argmax() in inside.nonzero()[0]
+    assert alone[inside].min() > 0.5 + arrays["no_part"][1] and alone[~inside].max() < 0.75 * alone.max()
 
 
 SPEECH = {"samples", "sampling_rate", "frame_times", "label_frame_attentions"}
-SPEECH |= {"part_bounds", "part_effects", "part_evidence"}
-WORDS = {"tokens", "label_token_attentions", "label_word_attentions", "words", "word_effects", "word_evidence"}
+SPEECH |= {"part_bounds", "part_effects", "part_evidence", "part_alone", "no_part"}
+WORDS = {"tokens", "label_token_attentions", "label_word_attentions", "words"}
+WORDS |= {"word_effects", "word_evidence", "word_alone", "no_word"}
+TURNS = {"turns", "turn_effects", "turn_evidence", "turn_alone", "no_turn"}
 
 
 @pytest.mark.parametrize(
@@ -200,7 +278,7 @@ WORDS = {"tokens", "label_token_attentions", "label_word_attentions", "words", "
     [
         ("multimodal", {"audio": SAMPLES, "text": TEXT}, SPEECH | WORDS),
         ("multimodal", {"audio": SAMPLES}, SPEECH),
-        ("multimodal", {"text": TEXT, "history": HISTORY}, WORDS),
+        ("multimodal", {"text": TEXT, "history": HISTORY}, WORDS | TURNS),
         ("speech", {"audio": SAMPLES}, SPEECH),
         ("speech", {"audio": SAMPLES, "text": TEXT, "history": HISTORY}, SPEECH),
         ("text", {"text": TEXT}, WORDS),
@@ -432,9 +510,18 @@ def test_what_decided_is_said_in_words_and_drawn_to_one_scale():
         "words": np.array(["so", "<b>", "happy!"]),
         "word_effects": np.array([[0.0, 0.0], [-0.1, 0.1], [0.4, -0.4]]),
         "word_evidence": np.array([[0.0, 0.0], [-1.2, 0.05], [8.0, 0.0]]),
+        "word_alone": np.array([[0.5, 0.5], [0.6, 0.4], [0.9, 0.1]]),
+        "no_word": np.array([0.55, 0.45]),
         "part_bounds": np.array([0.0, 0.5, 1.0]),
         "part_effects": np.array([[0.3, 0.0], [0.0, 0.0]]),
         "part_evidence": np.array([[4.0, 0.0], [0.0, 0.0]]),
+        "part_alone": np.array([[0.75, 0.25], [0.5, 0.5]]),
+        "no_part": np.array([0.25, 0.75]),
+        "turns": np.array(["I am <late>.", "So what?"]),
+        "turn_effects": np.array([[0.3, 0.0], [0.0, 0.0]]),
+        "turn_evidence": np.array([[2.0, 0.0], [0.0, 0.0]]),
+        "turn_alone": np.array([[0.7, 0.3], [0.5, 0.5]]),
+        "no_turn": np.array([0.4, 0.6]),
     }
     shown = occlusion_html.occlusion_html(arrays, 0, "happy", np.array([0.0, 1.0, -1.0, 0.5]))
     assert (
@@ -444,7 +531,12 @@ def test_what_decided_is_said_in_words_and_drawn_to_one_scale():
     assert "Without what is heard from 0.0 to 0.5 s, the score of happy goes from 70 to 40 %" in shown
     assert "bottom: 50%; height: 50.0%" in shown and "top: 50%; height: 7.5%" in shown  # 8 fill the half, 1.2 of 8
     assert 'height="48.0"' in shown and "<b>" not in shown  # 4 of 8 fill half of 96 units
-    assert 'title="log-odds \N{MINUS SIGN}1.2, score 80 % without it"' in shown
-    assert "<title>0.0 to 0.5 s: log-odds +4.0, score 40 % without it</title>" in shown
+    assert 'title="log-odds \N{MINUS SIGN}1.2, score 80 % without it, 60 % with it alone"' in shown
+    assert "<title>0.0 to 0.5 s: log-odds +4.0, score 40 % without it, 75 % with it alone</title>" in shown
+    assert "Without the turn “I am &lt;late&gt;.”, the score of happy goes from 70 to 40 %" in shown
+    assert shown.count("<ol") == 2 and '<span class="score">40</span> <span class="score">alone 70</span></li>' in shown
     nothing = occlusion_html.occlusion_html(arrays, 1, "sad")
     assert "No single word changes the log-odds of sad by 0.1" in nothing and "height: 5.0%" in nothing  # 0.05 of 0.5
+    assert "With the word “happy” alone its score is 10.0 %, with no word 45 %." in nothing
+    assert "With what is heard from 0.0 to 0.5 s alone its score is 25 %, with silence 75 %." in nothing
+    assert "With the turn “I am &lt;late&gt;.” alone its score is 30 %, with no earlier turn 60 %." in nothing
