@@ -204,8 +204,9 @@ def explain(pipe: "LemerPipeline", answer: dict) -> str:
     from lemer.evaluation.occlusion_html import occlusion_html
 
     config = pipe.model.config
-    samples = answer["audio"]["array"] if answer["audio"] is not None and config.uses_speech else None
-    text = answer["text"] if config.uses_text else None
+    modality = answer["scores"][0]["modality"]  # what answered: words that are no words to the tokenizer are not among it
+    samples = None if modality == "text" else answer["audio"]["array"]
+    text = None if modality == "speech" else answer["text"]
     arrays = occlusion(pipe.model, pipe.processor, samples, text, answer["history"])
     label = answer["scores"][0]["label"]
     return occlusion_html(arrays, config.label2id[label], spelled_out(label), samples)

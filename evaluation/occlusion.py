@@ -9,6 +9,7 @@ Shapes: S samples, N variants of an utterance, W words, P parts of the recording
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -162,24 +163,44 @@ def log_odds(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _logits(model, processor, variants: list[Variant], modality: str) -> torch.Tensor:
-    """Logits (N, C) of N variants, divided by the temperature, so that their softmax is the scores."""
-    tokens = {}
+    """Logits (N, C) of N variants, divided by the temperature, so that their softmax is the scores of the pipeline."""
+    tokens, logits = {}, {}
     if variants[0].text is not None:
         texts, histories = [variant.text for variant in variants], [variant.history for variant in variants]
         tokens = dict(processor(text=texts, history=histories, return_tensors="pt"))
     clips = [variant.clip for variant in variants if variant.clip is not None]  # of all, or of none
-    temperature, was_training, logits = model.config.score_temperature(modality), model.training, []
+    temperature, was_training = model.config.score_temperature(modality), model.training
+    field = model.answering_field(modality) or "logits"  # labels that are described answer where no classifier is trained
     model.eval()
-    fit = BATCH_SECONDS * 16_000 // max(map(len, clips)) if clips else BATCH_SIZE
-    size = min(BATCH_SIZE, max(1, fit))
-    for start in range(0, len(variants), size):
-        part = slice(start, start + size)
-        batch = {name: rows[part].to(model.device) for name, rows in tokens.items()}
+    for rows, is_one_clip in _batches(model, len(variants), clips, processor.feature_extractor.sampling_rate):
+        batch = {name: of_all[rows].to(model.device) for name, of_all in tokens.items()}
         if clips:
-            values = [clip.to(model.device, model.dtype) for clip in clips[part]]
+            values = [clips[row].to(model.device, model.dtype) for row in (rows[:1] if is_one_clip else rows)]
             batch["input_values"] = torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
             mask = [torch.ones(len(clip), dtype=torch.long, device=model.device) for clip in values]
             batch["input_values_mask"] = torch.nn.utils.rnn.pad_sequence(mask, batch_first=True)
-        logits.append((model(**batch).logits.float() / temperature).cpu())
+        logits.update(zip(rows, model(**batch)[field].double().cpu() / temperature, strict=True))
     model.train(was_training)
-    return torch.cat(logits)
+    return torch.stack([logits[row] for row in range(len(variants))])
+
+
+def _batches(model, count: int, clips: list[torch.Tensor], rate: int) -> Iterator[tuple[list[int], bool]]:
+    """
+    The variants of each batch, and whether they have one clip, which is then heard once.
+
+    Most variants have the whole recording, beside other words or turns. One recording beside several texts is broadcast by
+    LE-MER's fusion, and not by the attention of the model after Krishna 2021. The others come in the order of their
+    lengths, so that little is padded.
+    """
+    once = [row for row in range(count) if not clips or (clips[row] is clips[0] and model.config.model_type == "lemer")]
+    for start in range(0, len(once), BATCH_SIZE):
+        yield once[start : start + BATCH_SIZE], True
+    rows: list[int] = []
+    most = BATCH_SIZE if model.config.padding_safe else 1  # a stock encoder's frames change with what is padded
+    for row in sorted(set(range(count)) - set(once), key=lambda row: len(clips[row])):
+        if rows and (len(rows) == most or (len(rows) + 1) * len(clips[row]) > BATCH_SECONDS * rate):
+            yield rows, False
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows, False

@@ -183,6 +183,20 @@ def test_what_decided_is_shown_for_every_model(model, wav):
     assert html.escape(HTML.split()[-1]) in shown and "<img" not in shown and "<b>" not in shown
 
 
+def test_what_decided_is_of_what_answered(wav):
+    """And not of a classifier that is not trained for the labels, or of words that are none to the tokenizer."""
+    from lemer.evaluation.occlusion_html import percent
+
+    pipe = made()
+    pipe.model.set_labels(["ang", "proud"], words={"proud": ["great day"]}, processor=pipe.processor)
+    answer = app.recognise(pipe, None, wav, "late")
+    assert answer["answered"].startswith("Words alone.")
+    shown = app.explain(pipe, answer)
+    assert "<rect" not in shown and f">alone {percent(answer['scores'][0]['score'])}</span>" in shown
+    answer = app.recognise(made(), None, wav, "\u200b")
+    assert answer["answered"].startswith("Speech alone.") and "<li " not in app.explain(made(), answer)
+
+
 def test_the_microphone_is_answered_every_two_seconds_from_the_newest_four(pipe):
     samples = (np.tile(NOISE, 7) * 20_000).astype(np.int16)
     heard = None

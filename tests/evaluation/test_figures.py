@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 from fake_runs import NAMES
-from tiny import tiny_model, tiny_processor
+from tiny import tiny_cross_modal, tiny_model, tiny_processor
 
 from lemer.evaluation import attention_figure, label_figure, occlusion_html, plots
 from lemer.evaluation.attention_figure import draw_label_attentions, frame_times, label_attention_figure
@@ -172,6 +172,17 @@ def test_log_odds_of_scores_near_one_by_hand():
     odds = log_odds(logits)[:, :2]
     assert odds[0].tolist() == pytest.approx([40 / math.log(2), -40 / math.log(2)], rel=1e-6)
     assert odds[1].tolist() == pytest.approx([math.log2(3), -math.log2(3)], rel=1e-6)
+
+
+def test_a_recording_is_heard_once_for_many_texts():
+    model, heard = tiny_model(), []
+    model.register_forward_pre_hook(lambda module, given, named: heard.append(named["input_values"].shape), with_kwargs=True)
+    arrays = occlusion(model, tiny_processor(), SAMPLES, TEXT, HISTORY)  # 14 variants of words and turns, and the whole
+    assert len(arrays["words"]) == 4 and sum(rows for rows, _ in heard) == 2 + 5  # and five of one part
+    model, heard = tiny_cross_modal(), []  # whose attention takes as many recordings as texts
+    model.register_forward_pre_hook(lambda module, given, named: heard.append(named["input_values"].shape), with_kwargs=True)
+    occlusion(model, tiny_processor(), SAMPLES, TEXT, HISTORY)
+    assert sum(rows for rows, _ in heard) == 15 + 5
 
 
 def test_a_long_utterance_is_left_out_in_at_most_so_many_groups_and_parts():
