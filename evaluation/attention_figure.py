@@ -245,7 +245,7 @@ def _draw_alone(ax, places, widths, arrays: dict, kind: str, shown: int) -> None
     ax.set_ylim(0, 125)
     ax.set_yticks([0, 50, 100])
     ax.set_ylabel("score (%)\nwith it alone", fontsize=9)
-    none = {"part": "with silence", "word": "with no word", "turn": "with no earlier turn"}[kind]
+    none = {"part": "with faint noise", "word": "with no word", "turn": "with no earlier turn"}[kind]
     ax.set_title(f"kept alone: the score of {name}; dashed: {percent(float(nothing))} % {none}", fontsize=8, loc="left")
 
 

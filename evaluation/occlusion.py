@@ -21,6 +21,9 @@ PART_SECONDS = 0.5
 # A long utterance has longer parts, and neighbouring words that are left out together, so that it is answered in time.
 MOST = 24  # groups of words, and parts
 BATCH_SIZE, BATCH_SECONDS = 8, 60  # variants of one forward pass, and seconds of speech
+# Of the level of the recording, -80 dB: the noise that stands in its place. As Kaldi's dither it keeps features from being
+# all equal. Norms make large numbers of their rounding errors, so that an answer to zeros depends on the batch.
+FAINT = 1e-4
 
 
 def answering_modality(model, audio, text) -> str:
@@ -66,8 +69,8 @@ def occlusion(
 
     Seconds are left out in steps of half a second, and each half second gets the mean of the two seconds that it lies in:
     one half of a sound may decide as well as both. A second is cut out, so that no silence takes its place, after the
-    recording is normalised, so that what is left stays as it was. Where nothing would be left there is silence. There are
-    at most `MOST` parts, which are longer in a long recording, and as many groups of words, which share their effect.
+    recording is normalised, so that what is left stays as it was. Where nothing would be left there is faint noise. There
+    are at most `MOST` parts, which are longer in a long recording, and as many groups of words, which share their effect.
 
     Args:
         samples: (S,) at the processor's rate, or None.
@@ -79,8 +82,8 @@ def occlusion(
         `word_effects` (W, C), the score of each class minus that without the word, so above 0 where the word speaks for the
         class; `word_evidence` (W, C), the same of the log-odds; `word_alone` (W, C), the scores with no other word; and
         `no_word` (C,), the scores without any. With a recording, `part_bounds` (P + 1,) in seconds, `part_effects`,
-        `part_evidence` and `part_alone` (P, C), and `no_part` (C,), the scores of silence. With earlier turns, `turns` (H,),
-        `turn_effects`, `turn_evidence` and `turn_alone` (H, C), and `no_turn` (C,), the scores without history.
+        `part_evidence` and `part_alone` (P, C), and `no_part` (C,), the scores of faint noise. With earlier turns, `turns`
+        (H,), `turn_effects`, `turn_evidence` and `turn_alone` (H, C), and `no_turn` (C,), the scores without history.
     """
     rate = processor.feature_extractor.sampling_rate
     turns = [] if text is None else [turn for turn in history or [] if turn.strip() and processor.has_words(turn)]
@@ -135,12 +138,13 @@ def _leave_out_words(whole: Variant, words: list[str]) -> Trial:
 def _leave_out_parts(whole: Variant, clip: torch.Tensor, bounds: np.ndarray) -> Trial:
     """Two neighbouring parts at a time, and the first and the last part once more by themselves: P + 1 groups."""
     ends = [bounds[0], *bounds, bounds[-1]]
+    noise = FAINT * torch.randn(len(clip), generator=torch.Generator().manual_seed(0))
     seconds = [clip[begin:end] for begin, end in zip(ends[:-2], ends[2:], strict=True)]
     rests = [torch.cat([clip[:begin], clip[end:]]) for begin, end in zip(ends[:-2], ends[2:], strict=True)]
     return Trial(
-        [whole._replace(clip=rest if len(rest) else torch.zeros_like(clip)) for rest in rests],
+        [whole._replace(clip=rest if len(rest) else noise) for rest in rests],
         [whole._replace(clip=second) for second in seconds],
-        whole._replace(clip=torch.zeros_like(seconds[0])),
+        whole._replace(clip=noise),
         [[part, part + 1] for part in range(len(bounds) - 1)],
     )
 

@@ -96,7 +96,7 @@ def _sentences_of(arrays: Mapping[str, np.ndarray], kind: str, shown: int, name:
     if len(things) > 1:  # what none is needed for may be in several of them
         alone, nothing = arrays[f"{kind}_alone"][:, shown], float(arrays[f"no_{kind}"][shown])
         place = int(np.abs(alone - nothing).argmax())
-        none = {"word": "no word", "part": "silence", "turn": "no earlier turn"}[kind]
+        none = {"word": "no word", "part": "faint noise", "turn": "no earlier turn"}[kind]
         told.append(
             f"With {things[place]} alone its score is {percent(float(alone[place]))} %, with {none} {percent(nothing)} %."
         )
