@@ -6,14 +6,15 @@ It writes attention.png and the arrays that it shows, attention.npz. Two maps sh
 near to: the cosines G_s (equation 4 of the LE-MER paper) and G_t (equation 1), each without its mean over the labels. Bars
 in colour show how much the log-odds of the answer, log2(score / (1 - score)), lose when a word, half a second or an earlier
 turn is left out: by 1 where the odds are half as high without it. The number at a bar is the score without the part, in per
-cent. Grey bars show the score when that word, second or turn alone is kept, with a line where there is none: where several
-say the same, each is enough and none is needed. The paper's figure 4 draws the cosines alone. The maps show what the label
-branches see, and the classifier need not follow it. The bars are of the answer.
+cent; half a second has the mean of the two seconds that it lies in. Grey bars show the score when that word, second or turn
+alone is kept, with a line where there is none, which is faint noise in the place of the recording: where several say the
+same, each is enough and none is needed. Words and turns that are too long for the model to read are not shown. The paper's
+figure 4 draws the cosines alone. The maps show what the label branches see, and the classifier need not follow it. The bars
+are of the answer.
 
 Shapes: S samples, F frames, T tokens, W words of the current utterance, P parts of the recording, C classes.
 """
 
-import re
 import sys
 import textwrap
 from pathlib import Path
@@ -33,10 +34,11 @@ from ..runtime.files import replace_files
 from ..runtime.locks import hold
 from ..runtime.stopping import run_command
 from ..speech_encoder_lemer import receptive_field
-from .occlusion import occlusion
-from .occlusion_html import SMALLEST_REACH, percent, without
+from .occlusion import occlusion, read_part, word_spans
+from .occlusion_html import SMALLEST_REACH, percent, shortened, stretches_drawn, without
 from .plots import BLUE, GREY, ORANGE, OUTLINED, new_figure, npz, plain, png
 
+LONGEST_BESIDE = 12  # letters of a label beside its bars
 DIVERGING = "RdBu_r"  # of values around 0
 
 
@@ -48,7 +50,7 @@ def frame_times(speech_config, frames: int, sampling_rate: int = 16_000) -> np.n
 
 def words_of_tokens(tokenizer, text: str, ids: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """
-    Which tokens belong to which word of the current utterance.
+    Which tokens belong to which word of the current utterance, as `word_spans` counts them.
 
     Args:
         text: the current utterance.
@@ -56,12 +58,12 @@ def words_of_tokens(tokenizer, text: str, ids: list[int]) -> tuple[np.ndarray, n
 
     Returns:
         positions of the word pieces of the current utterance among the T tokens, and for each of them the index of its
-        word, as `text.split()` counts them. A text that is too long for the model has fewer tokens than words.
+        word. Of a text that is too long for the model the last words have none.
     """
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     others = np.array([position for position, token in enumerate(ids) if token not in special], dtype=int)
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    starts = np.array([match.start() for match in re.finditer(r"\S+", text)])
+    starts = word_spans(text)[:, 0]
     # Some tokenizers count the blank before a word as a part of it.
     first = [begin + len(text[begin:end]) - len(text[begin:end].lstrip()) for begin, end in offsets]
     words = np.searchsorted(starts, first, side="right") - 1
@@ -75,7 +77,7 @@ def _of_text(tokenizer, text: str, batch, attentions: torch.Tensor) -> dict[str,
     segments = batch["token_type_ids"][0].cpu().numpy() if "token_type_ids" in batch else np.zeros(len(ids))
     attention = attentions[0].float().cpu().numpy()  # (T, C)
     positions, words = words_of_tokens(tokenizer, text, ids)
-    of_words = np.full((len(text.split()), attention.shape[1]), np.nan, dtype=attention.dtype)
+    of_words = np.full((len(word_spans(text)), attention.shape[1]), np.nan, dtype=attention.dtype)
     for word in np.unique(words):
         of_words[word] = attention[positions[words == word]].mean(0)
     return {
@@ -102,7 +104,7 @@ def label_attentions(model, processor, audio=None, text: str | None = None, hist
         arrays by name: `labels` (C,), and those of `occlusion`. With audio also `samples` (S,), `sampling_rate` in Hz,
         `frame_times` (F,) in seconds of the recording and `label_frame_attentions` (F, C). With text also `tokens` (T,),
         `is_current` (T,), which is False in the history, `label_token_attentions` (T, C), and `label_word_attentions`
-        (W, C), the mean over the pieces of each word; NaN for a word that did not fit into the model.
+        (W, C), the mean over the pieces of each word.
 
     Raises:
         ValueError: the model has no label embeddings, or there is no input that it uses.
@@ -113,6 +115,7 @@ def label_attentions(model, processor, audio=None, text: str | None = None, hist
             "the model has no label embeddings, so there is no label attention to draw: use a model of another recipe"
         )
     audio, text = (audio if config.uses_speech else None), (text if config.uses_text else None)
+    text = text if text is not None and processor.has_words(text) else None  # as in the pipeline, a blank text is none
     if audio is None and text is None:
         needed = {"speech": "a recording", "text": "a text", "multimodal": "a recording or a text"}[config.modality]
         raise ValueError(f"a model with modality={config.modality!r} needs {needed}, got none")
@@ -135,7 +138,7 @@ def label_attentions(model, processor, audio=None, text: str | None = None, hist
             label_frame_attentions=attention,
         )
     if text is not None:
-        arrays.update(_of_text(processor.tokenizer, text, batch, out.label_token_attentions))
+        arrays.update(_of_text(processor.tokenizer, read_part(processor, text, [])[0], batch, out.label_token_attentions))
     return arrays
 
 
@@ -158,19 +161,20 @@ def draw_label_attentions(arrays: dict, label: str | None = None):
     drawn = [kind for kind, array in (("part", "part_bounds"), ("word", "words"), ("turn", "turns")) if array in arrays]
     height = 0.4 + 0.24 * len(names)
     heights = [h for kind in drawn for h in ([] if kind == "turn" else [height]) + [1.5, 1.0]]
-    width = float(np.clip(0.55 * len(arrays.get("words", [])) + 3, 8, 24))
+    words, parts = len(arrays.get("words", ())), len(arrays.get("part_evidence", ()))
+    width = float(np.clip(max(0.55 * words + 3, 0.4 * parts + 2), 8, 24))  # with room for a number at each bar
     ratios = {"height_ratios": heights}
     fig, axes = new_figure(width, sum(heights) + 0.3 * len(drawn) + 0.4, len(heights), 1, squeeze=False, gridspec_kw=ratios)
     panels = iter(axes[:, 0])
     for kind in drawn:
-        places, widths, limits = _places(arrays, kind)
+        places, widths, limits, of_bars = _places(arrays, kind)
         lines = [] if kind == "turn" else [next(panels)]
         if lines:
             attention = arrays[{"part": "label_frame_attentions", "word": "label_word_attentions"}[kind]]
             _draw_map(fig, lines[0], attention, names, shown, limits)
         lines += [next(panels), next(panels)]
-        _draw_left_out(lines[-2], places, widths, arrays, kind, shown)
-        _draw_alone(lines[-1], places, widths, arrays, kind, shown)
+        _draw_left_out(lines[-2], places, widths, of_bars, arrays, kind, shown)
+        _draw_alone(lines[-1], places, widths, of_bars, arrays, kind, shown)
         for ax in lines:
             ax.set_xlim(*limits)
             ax.tick_params(labelbottom=ax is lines[-1])
@@ -182,27 +186,33 @@ def draw_label_attentions(arrays: dict, label: str | None = None):
     return fig, axes[:, 0]
 
 
-def _places(arrays: dict, kind: str) -> tuple[np.ndarray, np.ndarray | float, tuple[float, float]]:
-    """The middles and the widths of the bars of one kind, and the limits of their axis: seconds, words or turns."""
+def _places(arrays: dict, kind: str) -> tuple[np.ndarray, np.ndarray, tuple[float, float], np.ndarray]:
+    """
+    The middles and the widths (N,) of the bars of one kind, the limits of their axis in seconds, words or turns, and the
+    index (N,) of the part, word or turn that each bar is of: a part with a silence that was left out has several bars.
+    """
     if kind == "part":
-        bounds = arrays["part_bounds"]
-        seconds = len(arrays["samples"]) / int(arrays["sampling_rate"])
-        return (bounds[:-1] + bounds[1:]) / 2, np.diff(bounds), (0.0, seconds)
-    count = len(arrays[f"{kind}s"])
-    return np.arange(count), 0.8, (-0.5, count - 0.5)
+        of_bars, begins, ends = map(np.array, zip(*stretches_drawn(arrays), strict=True))
+        return (begins + ends) / 2, ends - begins, (0.0, float(arrays["seconds"])), of_bars
+    count = np.arange(len(arrays[f"{kind}s"]))
+    return count, np.full(len(count), 0.8), (-0.5, len(count) - 0.5), count
 
 
 def _name_places(ax, places: np.ndarray, arrays: dict, kind: str) -> None:
     if kind == "part":
         ax.set_xlabel("time (s)")
         return
-    names = [plain(name) for name in arrays[f"{kind}s"]]
+    names = [shortened(name) if kind == "word" else str(name) for name in arrays[f"{kind}s"]]
+    inches = ax.figure.get_size_inches()[0] - 1.5
     if kind == "turn":
-        width = max(12, 100 // len(names))  # letters that there is room for under each bar
+        width = max(6, int(12 * inches / len(names)) - 1)  # letters that there is room for under each bar
         names = ["\n".join(textwrap.wrap(name, width, max_lines=3, placeholder=" ...")) for name in names]
-    turned = {"rotation": 90} if kind == "word" and len(names) > 20 else {}
+    names = [plain(name) for name in names]
+    turned = {"rotation": 90} if kind == "word" and sum(map(len, names)) + 2 * len(names) > 12 * inches else {}
     ax.set_xticks(places, names, fontsize=9 if kind == "word" else 8, **turned)
-    ax.set_xlabel({"word": "word", "turn": "earlier turn"}[kind])
+    unread = int(arrays["unread"]) if kind == "word" else 0
+    told = f"word; the last {unread} of the text are not read, since it is too long for the model" if unread else kind
+    ax.set_xlabel("earlier turn" if kind == "turn" else told)
 
 
 def _draw_map(fig, ax, attention: np.ndarray, names: list[str], shown: int, extent: tuple[float, float]):
@@ -219,34 +229,50 @@ def _draw_map(fig, ax, attention: np.ndarray, names: list[str], shown: int, exte
     fig.colorbar(image, ax=ax, label="nearer than\nto the others", pad=0.01)
 
 
-def _draw_left_out(ax, places, widths, arrays: dict, kind: str, shown: int) -> None:
+def _draw_left_out(ax, places, widths, of_bars, arrays: dict, kind: str, shown: int) -> None:
     """Bars of the weights of evidence of the parts, words or turns ("part", "word" or "turn"), and scores without them."""
-    evidence, name = arrays[f"{kind}_evidence"][:, shown], plain(arrays["labels"][shown])
-    colours = [ORANGE if weight > 0 else BLUE for weight in evidence]
+    evidence, name = arrays[f"{kind}_evidence"][:, shown], str(arrays["labels"][shown])
+    colours = [ORANGE if evidence[piece] > 0 else BLUE for piece in of_bars]
     if kind == "part":
         _draw_waveform(ax, arrays)
     opacity = 0.6 if kind == "part" else 1.0  # the waveform is seen through
-    bars = ax.bar(places, evidence, width=widths, color=colours, edgecolor="white", alpha=opacity, zorder=2)
+    bars = ax.bar(places, evidence[of_bars], width=widths, color=colours, edgecolor="white", alpha=opacity, zorder=2)
     scores = without(arrays["scores"][shown], arrays[f"{kind}_effects"][:, shown])
-    ax.bar_label(bars, scores, fontsize=7, padding=1, path_effects=OUTLINED)
+    _label_bars(ax, bars, scores, of_bars, widths)
     ax.axhline(0, color="black", linewidth=0.6)
     reach = max(float(np.abs(evidence).max(initial=0.0)), SMALLEST_REACH) * 1.3  # with room for the numbers
     ax.set_ylim(-reach, reach)
-    ax.set_ylabel(f"log$_2$-odds that {name}\nloses without it", fontsize=9)
-    ax.set_title(f"left out; at each bar the score of {name} without it, in per cent", fontsize=8, loc="left")
+    # The panel is 1.5 inches high, so a long name has no room beside it. The panel's title has all of it.
+    short = name if len(name) <= LONGEST_BESIDE else f"{name[:LONGEST_BESIDE]} ..."
+    ax.set_ylabel(f"log$_2$-odds that {plain(short)}\nloses without it", fontsize=9)
+    mean = " (mean of the two stretches that it lies in)" if len(arrays.get("stretch_bounds", ())) > 2 else ""
+    told = f"left out; at each bar the score of {name} without it, in per cent{mean * (kind == 'part')}"
+    _name_panel(ax, told, arrays["labels"])
 
 
-def _draw_alone(ax, places, widths, arrays: dict, kind: str, shown: int) -> None:
+def _draw_alone(ax, places, widths, of_bars, arrays: dict, kind: str, shown: int) -> None:
     """Bars of the score with one part, word or turn alone, and a line of the score with none."""
-    name, alone, nothing = plain(arrays["labels"][shown]), arrays[f"{kind}_alone"][:, shown], arrays[f"no_{kind}"][shown]
-    bars = ax.bar(places, 100 * alone, width=widths, color=GREY, edgecolor="white", zorder=2)
-    ax.bar_label(bars, [percent(float(score)) for score in alone], fontsize=7, padding=1, path_effects=OUTLINED)
+    name, alone, nothing = arrays["labels"][shown], arrays[f"{kind}_alone"][:, shown], arrays[f"no_{kind}"][shown]
+    bars = ax.bar(places, 100 * alone[of_bars], width=widths, color=GREY, edgecolor="white", zorder=2)
+    _label_bars(ax, bars, [percent(float(score)) for score in alone], of_bars, widths)
     ax.axhline(100 * nothing, color="black", linewidth=0.9, linestyle="--", zorder=3)
     ax.set_ylim(0, 125)
     ax.set_yticks([0, 50, 100])
     ax.set_ylabel("score (%)\nwith it alone", fontsize=9)
     none = {"part": "with faint noise", "word": "with no word", "turn": "with no earlier turn"}[kind]
-    ax.set_title(f"kept alone: the score of {name}; dashed: {percent(float(nothing))} % {none}", fontsize=8, loc="left")
+    _name_panel(ax, f"kept alone: the score of {name}; dashed: {percent(float(nothing))} % {none}", arrays["labels"])
+
+
+def _name_panel(ax, told: str, labels: np.ndarray) -> None:
+    inches = ax.figure.get_size_inches()[0] - 1.7 - 0.085 * max(map(len, labels.tolist()))  # long labels narrow the panels
+    ax.set_title(plain(textwrap.fill(told, max(40, int(15 * inches)))), fontsize=8, loc="left")
+
+
+def _label_bars(ax, bars, scores: list[str], of_bars, widths) -> None:
+    """The score of each piece at the widest of its bars, smaller where there are many."""
+    widest = {piece: max(np.flatnonzero(of_bars == piece), key=lambda bar: widths[bar]) for piece in of_bars}
+    texts = [scores[piece] if widest[piece] == bar else "" for bar, piece in enumerate(of_bars)]
+    ax.bar_label(bars, texts, fontsize=7 if len(scores) <= 12 else 6, padding=1, path_effects=OUTLINED)
 
 
 def _draw_waveform(ax, arrays: dict) -> None:

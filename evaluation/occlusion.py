@@ -5,10 +5,13 @@ however much they rest on, so bars show the weight of evidence (Robnik-Sikonja a
 the log-odds log2(score / (1 - score)). A weight of 1 means that the odds of the class are half as high without the part, a
 weight of 2 that they are a quarter.
 
-Shapes: S samples, N variants of an utterance, W words, P parts of the recording, H earlier turns, C classes.
+Shapes: S samples, N variants of an utterance, W words, P parts of the recording, G stretches of it that are left out,
+K spans of it that are heard, H earlier turns, C classes.
 """
 
 import math
+import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,6 +19,7 @@ import numpy as np
 import torch
 
 from ..activity_lemer import in_recording
+from ..processing_lemer import tokenize
 
 PART_SECONDS = 0.5
 # A long utterance has longer parts, and neighbouring words that are left out together, so that it is answered in time.
@@ -24,6 +28,9 @@ BATCH_SIZE, BATCH_SECONDS = 8, 60  # variants of one forward pass, and seconds o
 # Of the level of the recording, -80 dB: the noise that stands in its place. As Kaldi's dither it keeps features from being
 # all equal. Norms make large numbers of their rounding errors, so that an answer to zeros depends on the batch.
 FAINT = 1e-4
+# Scripts without blanks: kana and the ideographs. A character is a word there, with the signs after it.
+UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+WORD = re.compile(rf"[{UNSPACED}][^\s\w]*|[^\s{UNSPACED}]+")
 
 
 def answering_modality(model, audio, text) -> str:
@@ -39,6 +46,47 @@ def parts_of(length: int, rate: int) -> np.ndarray:
     return np.linspace(0, length, count + 1).round().astype(int)
 
 
+def stretches_of(bounds: np.ndarray) -> np.ndarray:
+    """
+    First and last bound (G, 2) of the stretches that are left out, of the bounds (P + 1,) of the parts.
+
+    They are two neighbouring parts each, and the first and the last part once more by themselves: G is P + 1. Of one or two
+    parts each is left out by itself.
+    """
+    if len(bounds) <= 3:
+        return np.stack([bounds[:-1], bounds[1:]], 1)
+    return np.stack([[bounds[0], *bounds[:-1]], [*bounds[1:], bounds[-1]]], 1)
+
+
+def word_spans(text: str) -> np.ndarray:
+    """First character and the one after the last (W, 2) of each word, of neighbours together above `MOST` words."""
+    words = [match.span() for match in WORD.finditer(text)]
+    groups = np.array_split(np.arange(len(words)), max(1, min(MOST, len(words))))
+    return np.array([(words[group[0]][0], words[group[-1]][1]) for group in groups if len(group)]).reshape(-1, 2)
+
+
+def read_part(processor, text: str, turns: list[str]) -> tuple[str, list[str]]:
+    """
+    The words of a text and the newest of its earlier turns of which the processor reads a token or more.
+
+    What is too long to be read is no evidence. Were it kept, then leaving out a word would let another one in.
+    """
+    tokenizer = processor.tokenizer
+    limit = min(processor.max_text_length, tokenizer.model_max_length)
+
+    def length(text: str) -> int:
+        return len(tokenize(tokenizer, [text], add_special_tokens=False)["input_ids"][0])
+
+    room = limit - tokenizer.num_special_tokens_to_add(pair=True) - length(text)
+    if room > 0:
+        newest = bisect_left(range(1, len(turns) + 1), room, key=lambda count: length(" ".join(turns[-count:])))
+        return text, turns[max(0, len(turns) - newest - 1) :]
+    room = limit - tokenizer.num_special_tokens_to_add(pair=False)
+    ends = [match.end() for match in WORD.finditer(text)]
+    last = bisect_left(ends, room, key=lambda end: length(text[:end]))
+    return text[: ends[min(last, len(ends) - 1)]], []
+
+
 class Variant(NamedTuple):
     """An utterance of which something was left out."""
 
@@ -48,12 +96,11 @@ class Variant(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """The variants for one kind of piece of an utterance, its words, the parts of its recording or the earlier turns."""
+    """The variants for one kind of piece of an utterance, its words, stretches of its recording or the earlier turns."""
 
-    without: list[Variant]  # a variant for each group of pieces
-    alone: list[Variant]  # the same, with nothing else of that kind
+    without: list[Variant]  # without each piece
+    alone: list[Variant]  # with nothing else of that kind
     nothing: Variant  # with nothing of that kind
-    groups: list[list[int]]  # the groups that each piece is in, whose mean it gets
 
 
 @torch.no_grad()
@@ -70,82 +117,114 @@ def occlusion(
     Seconds are left out in steps of half a second, and each half second gets the mean of the two seconds that it lies in:
     one half of a sound may decide as well as both. A second is cut out, so that no silence takes its place, after the
     recording is normalised, so that what is left stays as it was. Where nothing would be left there is faint noise. There
-    are at most `MOST` parts, which are longer in a long recording, and as many groups of words, which share their effect.
+    are at most `MOST` parts, which are longer in a long recording. A text of more words has neighbours that are left out
+    together, and count as one word here. In scripts without blanks each character is a word.
 
     Args:
         samples: (S,) at the processor's rate, or None.
-        text: the current utterance, or None.
+        text: the current utterance, or None. A blank one counts as none.
         history: the earlier turns, oldest first. Those that the processor reads are left out in turn.
 
     Returns:
-        `scores` (C,) of the whole utterance, as the pipeline shows them. With a text, `words` (W,), split at blanks;
-        `word_effects` (W, C), the score of each class minus that without the word, so above 0 where the word speaks for the
-        class; `word_evidence` (W, C), the same of the log-odds; `word_alone` (W, C), the scores with no other word; and
-        `no_word` (C,), the scores without any. With a recording, `part_bounds` (P + 1,) in seconds, `part_effects`,
-        `part_evidence` and `part_alone` (P, C), and `no_part` (C,), the scores of faint noise. With earlier turns, `turns`
-        (H,), `turn_effects`, `turn_evidence` and `turn_alone` (H, C), and `no_turn` (C,), the scores without history.
+        `scores` (C,) of the whole utterance, as the pipeline shows them. With a text, `words` (W,), as far as the processor
+        reads them; `unread` (), how many it does not read; `word_effects` (W, C), the score of each class minus that
+        without the word, so above 0 where the word speaks for the class; `word_evidence` (W, C), the same of the log-odds;
+        `word_alone` (W, C), the scores with no other word; and `no_word` (C,), the scores without any. With a recording,
+        `seconds` () of it; `heard` (K, 2), the first and last second of each span of it that is left where long silences
+        are cut; `part_bounds` (P + 1,) in seconds, `part_effects`, `part_evidence` and `part_alone` (P, C), and `no_part`
+        (C,), the scores of faint noise; and of the stretches that were left out, `stretch_bounds` (G, 2), `stretch_effects`,
+        `stretch_evidence` and `stretch_alone` (G, C). With earlier turns, `turns` (H,), `turn_effects`, `turn_evidence` and
+        `turn_alone` (H, C), and `no_turn` (C,), the scores without history.
+
+    Raises:
+        ValueError: there is nothing that the model takes.
     """
     rate = processor.feature_extractor.sampling_rate
+    text = text if text is not None and processor.has_words(text) else None
     turns = [] if text is None else [turn for turn in history or [] if turn.strip() and processor.has_words(turn)]
-    turns = turns[max(0, len(turns) - processor.max_history) :]  # what the processor reads
+    turns, arrays = turns[max(0, len(turns) - processor.max_history) :], {}
+    if text is not None:
+        count = len(WORD.findall(text))
+        text, turns = read_part(processor, text, turns)
+        arrays["unread"] = np.array(count - len(WORD.findall(text)))
+        arrays["words"] = np.array([" ".join(text[begin:end].split()) for begin, end in word_spans(text)])
     clip, bounds = None, np.array([0])
     if samples is not None:
         clip = processor(audio=samples, sampling_rate=rate, return_tensors="pt")["input_values"][0]  # (S,)
         bounds = parts_of(len(clip), rate)
-    whole, trials = Variant(clip, text, turns), {}
-    if text is not None:
-        trials["word"] = _leave_out_words(whole, text.split())
-    if clip is not None:
-        trials["part"] = _leave_out_parts(whole, clip, bounds)
-    if turns:
-        trials["turn"] = _leave_out_turns(whole)
-    variants = [variant for trial in trials.values() for variant in (*trial.without, *trial.alone, trial.nothing)]
-    logits = _logits(model, processor, [whole, *variants], answering_modality(model, samples, text))
-    arrays = {"scores": logits[0].softmax(-1).numpy()}
-    lengths = [2 * len(trial.without) + 1 for trial in trials.values()]
-    for (kind, trial), of_trial in zip(trials.items(), logits[1:].split(lengths), strict=True):
-        arrays.update({f"{kind}_{name}": array for name, array in _changes(trial, logits[0], of_trial).items()})
-        arrays[f"no_{kind}"] = of_trial[-1].softmax(-1).numpy()
-    if text is not None:
-        arrays["words"] = np.array(text.split())
-    if samples is not None:
-        # Bounds in the recording: long silences were left out of what the model heard.
-        arrays["part_bounds"] = in_recording(bounds, processor.heard_spans(samples)) / rate
+        arrays.update(_times(bounds, processor.heard_spans(samples), rate), seconds=np.array(len(samples) / rate))
     if turns:
         arrays["turns"] = np.array(turns)
+    whole = Variant(clip, text, turns)
+    trials = _trials(whole, stretches_of(bounds))
+    variants = [variant for trial in trials.values() for variant in (*trial.without, *trial.alone, trial.nothing)]
+    logits = _logits(model, processor, [whole, *variants], answering_modality(model, samples, text))
+    return {**arrays, "scores": logits[0].softmax(-1).numpy(), **_changes_of(trials, logits)}
+
+
+def _changes_of(trials: dict[str, Trial], logits: torch.Tensor) -> dict[str, np.ndarray]:
+    """The arrays of each kind of piece, from logits (1 + N, C) of the whole utterance and of the variants of all trials."""
+    arrays, lengths = {}, [2 * len(trial.without) + 1 for trial in trials.values()]
+    for kind, of_trial in zip(trials, logits[1:].split(lengths), strict=True):
+        changes = _changes(logits[0], of_trial)
+        arrays.update({f"{kind}_{name}": of_pieces for name, of_pieces in changes.items()})
+        arrays[f"no_{'part' if kind == 'stretch' else kind}"] = of_trial[-1].softmax(-1).numpy()
+        if kind == "stretch":  # a part gets the mean of the two stretches that it lies in; of one or two parts each is one
+            if len(of_trial) > 2 * 2 + 1:
+                changes = {name: (rows[:-1] + rows[1:]) / 2 for name, rows in changes.items()}
+            arrays.update({f"part_{name}": of_parts for name, of_parts in changes.items()})
     return arrays
 
 
-def _changes(trial: Trial, whole: torch.Tensor, logits: torch.Tensor) -> dict[str, np.ndarray]:
-    """`effects`, `evidence` and `alone` of each piece, from logits (C,) of the whole and those (N, C) of the variants."""
-    without, alone = logits[: len(trial.without)], logits[len(trial.without) : -1]
-    rows = {"effects": whole.softmax(-1) - without.softmax(-1), "evidence": log_odds(whole) - log_odds(without)}
-    rows["alone"] = alone.softmax(-1)
-    means = {name: [of_groups[groups].mean(0) for groups in trial.groups] for name, of_groups in rows.items()}
-    return {name: torch.stack(of_pieces).numpy() if of_pieces else rows[name].numpy() for name, of_pieces in means.items()}
+def _times(bounds: np.ndarray, spans: list[tuple[int, int]], rate: int) -> dict[str, np.ndarray]:
+    """Times in the recording, in seconds, of bounds (P + 1,) in what the model heard: long silences were left out of it."""
+    stretches = stretches_of(bounds)
+    ends = in_recording(stretches[:, 1] - 1, spans) + 1  # at a silence a stretch ends before it and not behind it
+    return {
+        "heard": np.array(spans) / rate,
+        "part_bounds": in_recording(bounds, spans) / rate,
+        "stretch_bounds": np.stack([in_recording(stretches[:, 0], spans), ends], 1) / rate,
+    }
 
 
-def _leave_out_words(whole: Variant, words: list[str]) -> Trial:
-    groups = [group for group in np.array_split(np.arange(len(words)), min(MOST, max(1, len(words)))) if len(group)]
+def _changes(whole: torch.Tensor, logits: torch.Tensor) -> dict[str, np.ndarray]:
+    """`effects`, `evidence` and `alone` of each piece, from logits (C,) of the whole and those (N, C) of a trial."""
+    without, alone = logits[:-1].chunk(2)
+    return {
+        "effects": (whole.softmax(-1) - without.softmax(-1)).numpy(),
+        "evidence": (log_odds(whole) - log_odds(without)).numpy(),
+        "alone": alone.softmax(-1).numpy(),
+    }
+
+
+def _trials(whole: Variant, stretches: np.ndarray) -> dict[str, Trial]:
+    trials = {}
+    if whole.text is not None:
+        trials["word"] = _leave_out_words(whole, whole.text)
+    if whole.clip is not None:
+        trials["stretch"] = _leave_out_stretches(whole, whole.clip, stretches)
+    if whole.history:
+        trials["turn"] = _leave_out_turns(whole)
+    return trials
+
+
+def _leave_out_words(whole: Variant, text: str) -> Trial:
+    spans = word_spans(text)
+    before = [0, *spans[:-1, 1]]  # the blank before a word goes with it
     return Trial(
-        [whole._replace(text=" ".join([*words[: group[0]], *words[group[-1] + 1 :]])) for group in groups],
-        [whole._replace(text=" ".join(words[group[0] : group[-1] + 1])) for group in groups],
+        [whole._replace(text=(text[:begin] + text[end:]).strip()) for begin, end in zip(before, spans[:, 1], strict=True)],
+        [whole._replace(text=text[begin:end]) for begin, end in spans],
         whole._replace(text=""),
-        [[index] for index, group in enumerate(groups) for _ in group],
     )
 
 
-def _leave_out_parts(whole: Variant, clip: torch.Tensor, bounds: np.ndarray) -> Trial:
-    """Two neighbouring parts at a time, and the first and the last part once more by themselves: P + 1 groups."""
-    ends = [bounds[0], *bounds, bounds[-1]]
+def _leave_out_stretches(whole: Variant, clip: torch.Tensor, stretches: np.ndarray) -> Trial:
     noise = FAINT * torch.randn(len(clip), generator=torch.Generator().manual_seed(0))
-    seconds = [clip[begin:end] for begin, end in zip(ends[:-2], ends[2:], strict=True)]
-    rests = [torch.cat([clip[:begin], clip[end:]]) for begin, end in zip(ends[:-2], ends[2:], strict=True)]
+    rests = [torch.cat([clip[:begin], clip[end:]]) for begin, end in stretches]
     return Trial(
         [whole._replace(clip=rest if len(rest) else noise) for rest in rests],
-        [whole._replace(clip=second) for second in seconds],
+        [whole._replace(clip=clip[begin:end]) for begin, end in stretches],
         whole._replace(clip=noise),
-        [[part, part + 1] for part in range(len(bounds) - 1)],
     )
 
 
@@ -155,7 +234,6 @@ def _leave_out_turns(whole: Variant) -> Trial:
         [whole._replace(history=turns[:index] + turns[index + 1 :]) for index in range(len(turns))],
         [whole._replace(history=[turn]) for turn in turns],
         whole._replace(history=[]),
-        [[index] for index in range(len(turns))],
     )
 
 

@@ -6,7 +6,8 @@ and with it alone.
 It has the width of the page that it stands in and the page's own text colour, so that it fits a phone and a dark theme. A
 sentence says the most important of it, also to those who do not see it. Every text is escaped.
 
-Shapes: S samples, W words, P parts of the recording, H earlier turns, C classes.
+Shapes: S samples, W words, P parts of the recording, G stretches that are left out of it, K spans of it that are heard,
+H earlier turns, C classes.
 """
 
 import html
@@ -15,6 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+LONGEST = 60  # characters of a turn or of neighbouring words that are shown
+MOST_SAID = 3  # words or turns that are said to be needed
+AROUND = ".,;:!?\"'()[]\u2018\u2019\u201c\u201d\u00ab\u00bb\u2026\u3001\u3002\uff0c\uff01\uff1f"  # signs around a word
 LEAST = 0.1  # of the log-odds, to base 2: a smaller weight is not spoken of. The odds change by 7 %
 SMALLEST_REACH = 0.5  # of the tallest bar, so that noise is not drawn large
 WAVE_POINTS = 240
@@ -36,10 +40,22 @@ STYLE = """
 """
 
 
-def percent(score: float) -> str:
+def percent(score: float, more: int = 0) -> str:
     """A score between 0 and 1 in per cent, with more digits where it is near either: "42", "5.6", "99.96"."""
     nearest = 100 * min(score, 1 - score)
-    return f"{100 * score:.{0 if nearest >= 20 else 1 if nearest >= 1 else 2}f}"
+    return f"{100 * score:.{(0 if nearest >= 20 else 1 if nearest >= 1 else 2) + more}f}"
+
+
+def percents(score: float, other: float) -> tuple[str, str]:
+    """Two scores in per cent, with as many digits as tell them apart, up to six."""
+    pairs = [(percent(score, more), percent(other, more)) for more in range(5)]
+    return next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
+
+
+def shortened(text: str) -> str:
+    """The beginning of a long text, without line breaks."""
+    text = " ".join(str(text).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 2].rstrip()} \N{HORIZONTAL ELLIPSIS}"
 
 
 def without(score: float, effects: np.ndarray) -> list[str]:
@@ -56,7 +72,13 @@ def sentences(arrays: Mapping[str, np.ndarray], shown: int, name: str) -> list[s
         shown: the index of the class.
         name: its name.
     """
-    return [told for kind in _kinds(arrays) for told in _sentences_of(arrays, kind, shown, name)]
+    return [*_unread(arrays), *(told for kind in _kinds(arrays) for told in _sentences_of(arrays, kind, shown, name))]
+
+
+def _unread(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    count = int(arrays.get("unread", 0))
+    last = "word is" if count == 1 else f"{count} words are"
+    return [f"The last {last} not read: the text is too long for the model."] if count else []
 
 
 def _kinds(arrays: Mapping[str, np.ndarray]) -> list[str]:
@@ -64,43 +86,69 @@ def _kinds(arrays: Mapping[str, np.ndarray]) -> list[str]:
 
 
 def _things(arrays: Mapping[str, np.ndarray], kind: str) -> list[str]:
-    """What a sentence calls each word, part or turn."""
+    """What a sentence calls each word, stretch of the recording or turn."""
     if kind == "word":
-        words = [str(word).strip('.,;:!?"') or str(word) for word in arrays["words"]]
-        return [f"the word {_quoted(word)}" for word in words]
+        words = [str(word).strip(AROUND) or str(word) for word in arrays["words"]]
+        return [f"the word{'s' * (len(word.split()) > 1)} {_quoted(word)}" for word in words]
     if kind == "turn":
-        return [f"the turn {_quoted(str(turn))}" for turn in arrays["turns"]]
-    bounds = arrays["part_bounds"]
-    return [f"what is heard from {a:.1f} to {b:.1f} s" for a, b in zip(bounds, bounds[1:], strict=False)]
+        return [f"the turn {_quoted(turn)}" for turn in arrays["turns"]]
+    digits = 1 if float(arrays["seconds"]) >= 1 else 2
+    return [f"what is heard from {a:.{digits}f} to {b:.{digits}f} s" for a, b in arrays["stretch_bounds"]]
 
 
 def _quoted(text: str) -> str:
-    return f"\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK}"
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{shortened(text)}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 def _sentences_of(arrays: Mapping[str, np.ndarray], kind: str, shown: int, name: str) -> list[str]:
-    things = _things(arrays, kind)
-    evidence, score = arrays[f"{kind}_evidence"][:, shown], float(arrays["scores"][shown])
-    scores, told = without(score, arrays[f"{kind}_effects"][:, shown]), []
-    most, least = int(evidence.argmax()), int(evidence.argmin())
-    for place, weight, verb in ((most, evidence[most], "fall"), (least, -evidence[least], "rise")):
-        if weight >= LEAST:
-            told.append(
-                f"Without {things[place]}, the score of {name} goes from {percent(score)} to {scores[place]} %, and its "
-                f"log-odds {verb} by {weight:.1f}."
-            )
-    if told:
-        return told
+    things, pieces = _things(arrays, kind), "stretch" if kind == "part" else kind
+    score, nothing = float(arrays["scores"][shown]), float(arrays[f"no_{kind}"][shown])
+    evidence: list[float] = arrays[f"{pieces}_evidence"][:, shown].tolist()
+    scores: list[float] = np.clip(score - arrays[f"{pieces}_effects"][:, shown], 0, 1).tolist()
+    order, told = sorted(range(len(things)), key=lambda place: -evidence[place]), []
+    if evidence[order[0]] >= LEAST:
+        told.append(_told_without(things[order[0]], name, score, scores[order[0]], "fall", evidence[order[0]]))
+        others = order[1:MOST_SAID] if kind != "part" else []  # of neighbouring stretches one holds half of the other
+        needed = [place for place in others if evidence[place] > max(1, evidence[order[0]] / 2)]
+        told += [
+            f"Without {things[place]}, it goes to {percents(score, scores[place])[1]} %, and they fall by "
+            f"{evidence[place]:.1f}."
+            for place in needed
+        ]
+    if -evidence[order[-1]] >= LEAST:
+        told.append(_told_without(things[order[-1]], name, score, scores[order[-1]], "rise", -evidence[order[-1]]))
+    if len(things) == 1:
+        return told or [f"Leaving out {things[0]} changes the log-odds of {name} by less than {LEAST}."]
     one = {"word": "word", "part": "part of the recording", "turn": "earlier turn"}[kind]
-    told = [f"No single {one} changes the log-odds of {name} by {LEAST} when it is left out."]
-    if len(things) > 1:  # what none is needed for may be in several of them
-        alone, nothing = arrays[f"{kind}_alone"][:, shown], float(arrays[f"no_{kind}"][shown])
-        place = int(np.abs(alone - nothing).argmax())
-        none = {"word": "no word", "part": "faint noise", "turn": "no earlier turn"}[kind]
-        told.append(
-            f"With {things[place]} alone its score is {percent(float(alone[place]))} %, with {none} {percent(nothing)} %."
-        )
+    none = {"word": "no word", "part": "faint noise", "turn": "no earlier turn"}[kind]
+    together = _log_odds(score) - _log_odds(nothing)
+    if not told:
+        told = [f"No single {one} changes the log-odds of {name} by {LEAST} when it is left out."]
+        if abs(together) < LEAST:
+            return [*told, f"Nor do all of them together: with {none} its score is {percent(nothing)} %."]
+    if max(evidence[order[0]], -evidence[order[-1]]) < abs(together) / 2:  # what none is needed for is in several of them
+        alone = arrays[f"{pieces}_alone"][:, shown]
+        place = int((alone * np.sign(together)).argmax())
+        with_it, with_none = percents(float(alone[place]), nothing)
+        told.append(f"With {things[place]} alone its score is {with_it} %, with {none} {with_none} %.")
     return told
+
+
+def _told_without(thing: str, name: str, score: float, other: float, verb: str, weight: float) -> str:
+    before, after = percents(score, other)
+    return f"Without {thing}, the score of {name} goes from {before} to {after} %, and its log-odds {verb} by {weight:.1f}."
+
+
+def _log_odds(score: float) -> float:
+    return float(np.log2(max(score, 1e-15)) - np.log2(max(1 - score, 1e-15)))
+
+
+def stretches_drawn(arrays: Mapping[str, np.ndarray]) -> list[tuple[int, float, float]]:
+    """The part, and its first and last second, of each bar over a recording. No bar is over a silence that was left out."""
+    bounds, spans = arrays["part_bounds"], arrays["heard"]
+    parts = enumerate(zip(bounds, bounds[1:], strict=False))
+    cut = [(part, max(a, begin), min(b, end)) for part, (a, b) in parts for begin, end in spans]
+    return [(part, float(begin), float(end)) for part, begin, end in cut if begin < end]
 
 
 def occlusion_html(arrays: Mapping[str, np.ndarray], shown: int, name: str, samples: np.ndarray | None = None) -> str:
@@ -114,14 +162,14 @@ def occlusion_html(arrays: Mapping[str, np.ndarray], shown: int, name: str, samp
     """
     kinds, score = _kinds(arrays), float(arrays["scores"][shown])
     told = {kind: " ".join(_sentences_of(arrays, kind, shown, name)) for kind in kinds}
-    pieces = [f"<p>{html.escape(' '.join(told.values()))}</p>"]
+    pieces = [f"<p>{html.escape(' '.join([*_unread(arrays), *told.values()]))}</p>"]
     reach = max([SMALLEST_REACH, *(float(np.abs(arrays[f"{kind}_evidence"][:, shown]).max()) for kind in kinds)])
     for kind in kinds:
         alone = [percent(float(of_part)) for of_part in arrays[f"{kind}_alone"][:, shown]]
         scores = without(score, arrays[f"{kind}_effects"][:, shown])
         bars = Bars(arrays[f"{kind}_evidence"][:, shown], reach, scores, alone)
         if kind == "part":
-            pieces.append(_parts(arrays["part_bounds"], bars, samples, told[kind]))
+            pieces.append(_parts(arrays, bars, samples, told[kind]))
         else:
             label = f"{kind.capitalize()}s, each with the score of {name} without it and with it alone, in per cent"
             pieces.append(_words(arrays[f"{kind}s"], bars, label))
@@ -152,28 +200,30 @@ def _words(words: np.ndarray, bars: Bars, label: str) -> str:
         kind = "for" if weight > 0 else "against"
         items.append(
             f'<li title="{bars.title(place)}"><span class="bar" aria-hidden="true"><i class="{kind}" style="{side}"></i>'
-            f'</span><span>{html.escape(str(word))}</span> <span class="score">{bars.scores[place]}</span> '
+            f'</span><span>{html.escape(shortened(word))}</span> <span class="score">{bars.scores[place]}</span> '
             f'<span class="score">alone {bars.alone[place]}</span></li>'
         )
     return f'<ol aria-label="{html.escape(label, quote=True)}">{"".join(items)}</ol>'
 
 
-def _parts(bounds: np.ndarray, bars: Bars, samples: np.ndarray | None, told: str) -> str:
+def _parts(arrays: Mapping[str, np.ndarray], bars: Bars, samples: np.ndarray | None, told: str) -> str:
     """A drawing of 1000 by 200 units, which the page stretches to its own width."""
-    seconds = float(bounds[-1])
+    seconds = float(arrays["seconds"])
+    digits = 1 if seconds >= 1 else 2
     wave = "" if samples is None else f'<path class="wave" d="{_envelope(samples)}"/>'
     drawn = []
-    for place, (begin, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for place, begin, end in stretches_drawn(arrays):
         weight = float(bars.evidence[place])
         height = 96 * abs(weight) / bars.reach
         top, kind = (100 - height, "for") if weight > 0 else (100, "against")
-        x, width = 1000 * float(begin) / seconds, 1000 * float(end - begin) / seconds
+        x, width = 1000 * begin / seconds, 1000 * (end - begin) / seconds
+        title = f"{begin:.{digits}f} to {end:.{digits}f} s: {bars.title(place)}"
         drawn.append(
             f'<rect class="{kind}" x="{x + 0.08 * width:.1f}" y="{top:.1f}" width="{0.84 * width:.1f}" '
-            f'height="{height:.1f}" opacity="0.85"><title>{begin:.1f} to {end:.1f} s: {bars.title(place)}</title></rect>'
+            f'height="{height:.1f}" opacity="0.85"><title>{title}</title></rect>'
         )
-    times = "".join(f"<span>{time:.1f} s</span>" for time in (0.0, seconds / 2, seconds))
-    label = html.escape(f"The recording of {seconds:.1f} seconds, with a bar for each part of it. {told}", quote=True)
+    times = "".join(f"<span>{time:.{digits}f} s</span>" for time in (0.0, seconds / 2, seconds))
+    label = html.escape(f"The recording of {seconds:.{digits}f} seconds, with a bar for each part of it. {told}", quote=True)
     return (
         f'<svg viewBox="0 0 1000 200" preserveAspectRatio="none" role="img" aria-label="{label}">{wave}'
         f'<line class="zero" x1="0" x2="1000" y1="100" y2="100"/>{"".join(drawn)}</svg>'

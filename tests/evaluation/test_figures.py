@@ -1,6 +1,5 @@
 """Figures: label attention over an utterance, key words and key frames of labels, plots of a report."""
 
-import math
 import subprocess
 import sys
 
@@ -9,12 +8,11 @@ import pytest
 import soundfile
 import torch
 from fake_runs import NAMES
-from tiny import tiny_cross_modal, tiny_model, tiny_processor
+from tiny import tiny_model, tiny_processor
 
-from lemer.evaluation import attention_figure, label_figure, occlusion_html, plots
+from lemer.evaluation import attention_figure, label_figure, plots
 from lemer.evaluation.attention_figure import draw_label_attentions, frame_times, label_attention_figure
 from lemer.evaluation.label_figure import join_sounds, key_frame_sounds, runs_of_codes, training_recordings
-from lemer.evaluation.occlusion import FAINT, MOST, log_odds, occlusion, parts_of
 from lemer.labels_lemer import frame_codes
 
 SAMPLES = (0.1 * np.random.default_rng(0).normal(size=4000)).astype(np.float32)  # 12 frames
@@ -85,7 +83,7 @@ def test_the_figure_draws_the_answered_label_or_another_one():
 
 
 def test_earlier_turns_are_drawn_with_their_words():
-    history = [*HISTORY, "this turn is so long that nobody reads it to its end " * 4]
+    history = [*HISTORY, "you are so late again this day we won " * 5]
     fig, arrays = label_attention_figure(tiny_model(modality="text"), tiny_processor(), None, TEXT, history)
     _, (*_, without, alone) = draw_label_attentions(arrays)
     shown = int(arrays["scores"].argmax())
@@ -107,200 +105,18 @@ def test_word_pieces_are_merged_and_special_tokens_and_earlier_turns_left_out():
     np.testing.assert_allclose(arrays["label_word_attentions"], [*expected, attention[current + 5]], atol=1e-6)
 
 
-def test_words_that_do_not_fit_into_the_model_have_no_attention():
+def test_words_that_do_not_fit_into_the_model_are_not_drawn():
     fig, arrays = label_attention_figure(tiny_model(), tiny_processor(max_text_length=5), None, TEXT)
-    assert np.isnan(arrays["label_word_attentions"]).any(1).tolist() == [False, False, False, True]
-    assert arrays["word_effects"][3] != pytest.approx(0) or opened(plots.png(fig))
-
-
-# ------------------------------------------------------------------------------------------- what leaving out changes
-
-
-def test_effects_are_the_scores_without_each_word_second_and_turn_and_with_each_alone():
-    model, processor, rate = tiny_model(), tiny_processor(), 16_000
-    samples, words = np.concatenate([SAMPLES] * 6), TEXT.split()  # 1.5 s, three parts
-    arrays = occlusion(model, processor, samples, TEXT, HISTORY)
-    normalised = processor(audio=samples, sampling_rate=rate, return_tensors="pt")["input_values"]
-
-    def scores(words=words, history=HISTORY, heard=((0, 1.5),)) -> np.ndarray:  # and log-odds
-        batch = dict(processor(text=" ".join(words), history=history, return_tensors="pt"))
-        batch["input_values"] = torch.cat([normalised[:, int(begin * rate) : int(end * rate)] for begin, end in heard], 1)
-        with torch.no_grad():
-            scores = model(**batch).logits.double().softmax(-1)[0].numpy()
-        return np.array([scores, np.log2(scores / (1 - scores))])
-
-    whole = scores()
-    for index, changes in enumerate(zip(arrays["word_effects"], arrays["word_evidence"], strict=True)):
-        np.testing.assert_allclose(changes, whole - scores(words[:index] + words[index + 1 :]), atol=1e-4)
-        np.testing.assert_allclose(arrays["word_alone"][index], scores([words[index]])[0], atol=1e-5)
-    np.testing.assert_allclose(arrays["no_word"], scores([])[0], atol=1e-5)
-    assert arrays["part_bounds"].tolist() == [0.0, 0.5, 1.0, 1.5]
-    rests = [((0.5, 1.5),), ((1, 1.5),), ((0, 0.5),), ((0, 1),)]  # without each second, and each half at an end
-    seconds = [whole - scores(heard=rest) for rest in rests]
-    alone = [scores(heard=(span,))[0] for span in ((0, 0.5), (0, 1), (0.5, 1.5), (1, 1.5))]
-    for part, changes in enumerate(zip(arrays["part_effects"], arrays["part_evidence"], strict=True)):
-        np.testing.assert_allclose(changes, (seconds[part] + seconds[part + 1]) / 2, atol=1e-4)
-        np.testing.assert_allclose(arrays["part_alone"][part], (alone[part] + alone[part + 1]) / 2, atol=1e-5)
-    normalised = FAINT * torch.randn(normalised.shape, generator=torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(arrays["no_part"], scores()[0], atol=1e-5)
-
-
-def test_only_turns_that_the_model_reads_are_left_out():
-    model, processor = tiny_model(modality="text"), tiny_processor(max_history=2)
-    turns = ["hello", "you are late again", " ", "so late"]
-    arrays = occlusion(model, processor, None, TEXT, turns)
-    assert arrays["turns"].tolist() == ["you are late again", "so late"]
-
-    def scores(history) -> np.ndarray:
-        with torch.no_grad():
-            return model(**processor(text=TEXT, history=history, return_tensors="pt")).logits.softmax(-1)[0].numpy()
-
-    np.testing.assert_allclose(arrays["scores"], scores(turns), atol=1e-6)
-    for kind, rests in (
-        ("turn_effects", [["so late"], ["you are late again"]]),
-        ("turn_alone", [["you are late again"], ["so late"]]),
-    ):
-        expected = np.array([scores(rest) for rest in rests])
-        expected = arrays["scores"] - expected if kind == "turn_effects" else expected
-        np.testing.assert_allclose(arrays[kind], expected, atol=1e-6)
-    np.testing.assert_allclose(arrays["no_turn"], scores([]), atol=1e-6)
-    assert "turns" not in occlusion(model, tiny_processor(max_history=0), None, TEXT, turns)
-
-
-def test_log_odds_of_scores_near_one_by_hand():
-    logits = torch.tensor([[40.0, 0.0, -math.inf], [math.log(3), 0.0, -math.inf]])  # whose scores are 1 - 4e-18, and 0.75
-    odds = log_odds(logits)[:, :2]
-    assert odds[0].tolist() == pytest.approx([40 / math.log(2), -40 / math.log(2)], rel=1e-6)
-    assert odds[1].tolist() == pytest.approx([math.log2(3), -math.log2(3)], rel=1e-6)
-
-
-@pytest.mark.parametrize(("level", "moves"), [(FAINT, False), (0.0, True)])
-def test_the_answer_to_no_recording_is_not_of_rounding_errors(level, moves, monkeypatch):
-    """As it would be with zeros: of log-Mel bands that are all equal they are all that is left, and norms enlarge them."""
-    speech = {"front_end": "log_mel", "feat_extract_norm": "layer", "conv_kernel": (400, 3, 3), "conv_stride": (160, 2, 2)}
-    speech |= {"conv_dim": (80, 12, 8), "mel_mask_bands": 27, "mel_mask_share": 0.3}
-    model, processor = tiny_model(modality="speech", speech=speech), tiny_processor()
-    with torch.no_grad():
-        for layer in model.speech_model.feature_extractor.conv_layers[1:]:
-            layer.conv.weight.mul_(10)
-    monkeypatch.setattr("lemer.evaluation.occlusion.FAINT", level)
-    length = 14_400  # where the mean of the bands is rounded differently in a longer batch
-    noise = level * torch.randn(length, generator=torch.Generator().manual_seed(0))
-    batch = torch.nn.utils.rnn.pad_sequence([noise, torch.ones(24_000)], batch_first=True)
-    mask = (torch.arange(24_000) < torch.tensor([[length], [24_000]])).long()
-    with torch.no_grad():
-        together = model(input_values=batch, input_values_mask=mask).logits[0].softmax(-1).numpy()
-    arrays = occlusion(model, processor, np.resize(SAMPLES, length))
-    assert (np.abs(arrays["no_part"] - together).max() > 0.05) == moves
-
-
-def test_a_recording_is_heard_once_for_many_texts():
-    model, heard = tiny_model(), []
-    model.register_forward_pre_hook(lambda module, given, named: heard.append(named["input_values"].shape), with_kwargs=True)
-    arrays = occlusion(model, tiny_processor(), SAMPLES, TEXT, HISTORY)  # 14 variants of words and turns, and the whole
-    assert len(arrays["words"]) == 4 and sum(rows for rows, _ in heard) == 2 + 5  # and five of one part
-    model, heard = tiny_cross_modal(), []  # whose attention takes as many recordings as texts
-    model.register_forward_pre_hook(lambda module, given, named: heard.append(named["input_values"].shape), with_kwargs=True)
-    occlusion(model, tiny_processor(), SAMPLES, TEXT, HISTORY)
-    assert sum(rows for rows, _ in heard) == 15 + 5
-
-
-def test_a_long_utterance_is_left_out_in_at_most_so_many_groups_and_parts():
-    arrays = occlusion(tiny_model(modality="text"), tiny_processor(), None, " ".join(["hate", "this"] * 30))
-    assert arrays["word_effects"].shape == (60, 4) and len(np.unique(arrays["word_effects"], axis=0)) <= MOST
-    assert parts_of(60 * 16_000, 16_000).tolist() == [2.5 * 16_000 * part for part in range(MOST + 1)]
-
-
-def model_that_knows_hate():
-    """BERT without layers gives each word a vector of its own; the classifier and a label know that of "hate"."""
-    model = tiny_model(modality="text", text={"num_hidden_layers": 0})
-    processor, embeddings = tiny_processor(), model.text_model.embeddings
-    hate = processor.tokenizer.convert_tokens_to_ids("hate")
-    with torch.no_grad():
-        embeddings.position_embeddings.weight.zero_()
-        embeddings.token_type_embeddings.weight.zero_()
-        embeddings.word_embeddings.weight[:, 0] = -3.0
-        embeddings.word_embeddings.weight[hate, 0] = 30.0
-        embeddings.LayerNorm.weight.fill_(1.0)
-        embeddings.LayerNorm.bias.zero_()
-        model.classifier.weight.zero_()
-        model.classifier.weight[0, 0] = 2.0
-        model.classifier.bias.copy_(torch.tensor([0.0, 1.0, 0.0, 0.0]))
-        model.semantic_label_embeddings[0] = embeddings.word_embeddings.weight[hate]
-    return model, processor
-
-
-@pytest.mark.parametrize("place", [0, 2, 4])
-def test_a_word_that_alone_decides_is_found(place):
-    words = ["you", "are", "so", "late", "again"]
-    words[place] = "hate"
-    _, arrays = label_attention_figure(*model_that_knows_hate(), None, " ".join(words))
-    assert arrays["scores"].argmax() == 0
-    effects, evidence = arrays["word_effects"][:, 0], arrays["word_evidence"][:, 0]
-    assert effects.argmax() == place and effects[place] > 0.5 and np.abs(np.delete(effects, place)).max() < 0.01
-    assert evidence.argmax() == place and evidence[place] > 3 * np.abs(np.delete(evidence, place)).max()
-    nearness = arrays["label_word_attentions"] - arrays["label_word_attentions"].mean(1, keepdims=True)
-    assert nearness[:, 0].argmax() == place
-
-
-def test_a_word_that_is_said_twice_is_found_alone():
-    """Without one of the two the other decides, so leaving out a word finds neither."""
-    _, arrays = label_attention_figure(*model_that_knows_hate(), None, "you hate me and hate this")
-    assert np.abs(arrays["word_effects"][:, 0]).max() < 0.01
-    alone, nothing = arrays["word_alone"][:, 0], arrays["no_word"][0]
-    assert (alone > 0.9).nonzero()[0].tolist() == [1, 4] and np.delete(alone, [1, 4]).max() < nothing + 0.01 < 0.5
-    said = occlusion_html.sentences(arrays, 0, "angry")
-    assert said[0] == "No single word changes the log-odds of angry by 0.1 when it is left out."
-    assert said[1].startswith(
-        "With the word \N{LEFT DOUBLE QUOTATION MARK}hate\N{RIGHT DOUBLE QUOTATION MARK} alone its score"
-    )
-
-
-def test_a_turn_that_alone_decides_is_found():
-    arrays = occlusion(*model_that_knows_hate(), None, "so late again", ["hello", "i hate this day", "you are late"])
-    assert arrays["scores"].argmax() == 0 and np.abs(arrays["word_effects"][:, 0]).max() < 0.01
-    effects, alone = arrays["turn_effects"][:, 0], arrays["turn_alone"][:, 0]
-    assert effects[1] > 0.5 and np.abs(effects[[0, 2]]).max() < 0.01
-    assert alone[1] > 0.9 and alone[[0, 2]].max() < arrays["no_turn"][0] + 0.01 < 0.5
-
-
-@pytest.mark.parametrize(("begin", "end"), [(0, 1), (1, 2), (2, 3), (1, 4), (0, 3), (2.3, 2.5)])
-def test_a_sound_that_alone_decides_is_found(begin, end):
-    """A tone in silence, frames that hear no others, and a classifier of the feature that tells the tone best."""
-    model = tiny_model(modality="speech", speech={"num_hidden_layers": 0, "feat_extract_norm": "layer"})
-    processor, rate = tiny_processor(), 16_000
-    samples = np.zeros(5 * rate, dtype=np.float32)
-    places = np.arange(int(begin * rate), int(end * rate))
-    samples[places] = np.sin(places * 2 * np.pi * 100 / rate)  # 100 Hz
-    with torch.no_grad():
-        out = model(**processor(audio=samples, sampling_rate=rate, return_tensors="pt"))
-        hidden = out.speech_model_output.last_hidden_state[0]
-        times = torch.tensor(frame_times(model.config.speech_config, len(hidden)))
-        inner = hidden[(times > begin + 0.02) & (times < end - 0.02)].amin(0)
-        outer = hidden[(times < begin - 0.02) | (times > end + 0.02)].amax(0)
-        feature = int((inner - outer).argmax())
-        steep = 40 / (inner - outer)[feature]
-        model.classifier.weight.zero_()
-        model.classifier.bias.zero_()
-        model.classifier.weight[1, feature] = steep
-        model.classifier.bias[1] = -steep * (inner + outer)[feature] / 2
-    _, arrays = label_attention_figure(model, processor, {"array": samples, "sampling_rate": rate})
-    assert arrays["scores"].argmax() == 1
-    effects, alone = arrays["part_effects"][:, 1], arrays["part_alone"][:, 1]
-    bounds = arrays["part_bounds"]
-    inside = (bounds[:-1] < end) & (bounds[1:] > begin)
-    if end - begin > 1:  # no second is needed, but each is enough
-        assert np.abs(effects).max() < 0.01
-    else:
-        assert effects[inside].min() > 0.3 and effects[~inside].max() < 0.6 * effects.max()
-        assert arrays["part_evidence"][:, 1].argmax() in inside.nonzero()[0]
-    assert alone[inside].min() > 0.5 + arrays["no_part"][1] and alone[~inside].max() < 0.75 * alone.max()
+    assert arrays["words"].tolist() == TEXT.split()[:3] and arrays["unread"] == 1
+    assert arrays["label_word_attentions"].shape == (3, 4) and np.isfinite(arrays["label_word_attentions"]).all()
+    assert any("the last 1 of the text are not read" in ax.get_xlabel() for ax in fig.axes)
 
 
 SPEECH = {"samples", "sampling_rate", "frame_times", "label_frame_attentions"}
-SPEECH |= {"part_bounds", "part_effects", "part_evidence", "part_alone", "no_part"}
+SPEECH |= {"part_bounds", "part_effects", "part_evidence", "part_alone", "no_part", "seconds", "heard"}
+SPEECH |= {"stretch_bounds", "stretch_effects", "stretch_evidence", "stretch_alone"}
 WORDS = {"tokens", "label_token_attentions", "label_word_attentions", "words"}
-WORDS |= {"word_effects", "word_evidence", "word_alone", "no_word"}
+WORDS |= {"word_effects", "word_evidence", "word_alone", "no_word", "unread"}
 TURNS = {"turns", "turn_effects", "turn_evidence", "turn_alone", "no_turn"}
 
 
@@ -525,49 +341,3 @@ def test_no_figure_touches_pyplot():
 def test_the_same_figure_is_the_same_file():
     pictures = [plots.png(plots.confusion_matrix(np.eye(2), ["a", "b"])[0]) for _ in range(2)]
     assert pictures[0] == pictures[1]
-
-
-# ------------------------------------------------------------------------------------------- what decided, for a page
-
-
-def test_scores_have_more_digits_near_their_bounds():
-    scores = (0.5, 0.81, 0.056, 0.0004, 0.9995, 1.0)
-    assert [occlusion_html.percent(score) for score in scores] == ["50", "81.0", "5.6", "0.04", "99.95", "100.00"]
-
-
-def test_what_decided_is_said_in_words_and_drawn_to_one_scale():
-    arrays = {
-        "scores": np.array([0.7, 0.3]),
-        "words": np.array(["so", "<b>", "happy!"]),
-        "word_effects": np.array([[0.0, 0.0], [-0.1, 0.1], [0.4, -0.4]]),
-        "word_evidence": np.array([[0.0, 0.0], [-1.2, 0.05], [8.0, 0.0]]),
-        "word_alone": np.array([[0.5, 0.5], [0.6, 0.4], [0.9, 0.1]]),
-        "no_word": np.array([0.55, 0.45]),
-        "part_bounds": np.array([0.0, 0.5, 1.0]),
-        "part_effects": np.array([[0.3, 0.0], [0.0, 0.0]]),
-        "part_evidence": np.array([[4.0, 0.0], [0.0, 0.0]]),
-        "part_alone": np.array([[0.75, 0.25], [0.5, 0.5]]),
-        "no_part": np.array([0.25, 0.75]),
-        "turns": np.array(["I am <late>.", "So what?"]),
-        "turn_effects": np.array([[0.3, 0.0], [0.0, 0.0]]),
-        "turn_evidence": np.array([[2.0, 0.0], [0.0, 0.0]]),
-        "turn_alone": np.array([[0.7, 0.3], [0.5, 0.5]]),
-        "no_turn": np.array([0.4, 0.6]),
-    }
-    shown = occlusion_html.occlusion_html(arrays, 0, "happy", np.array([0.0, 1.0, -1.0, 0.5]))
-    assert (
-        "Without the word “happy”, the score of happy goes from 70 to 30 %, and its log-odds fall by 8.0. Without the word "
-        "“&lt;b&gt;”, the score of happy goes from 70 to 80 %, and its log-odds rise by 1.2." in shown
-    )
-    assert "Without what is heard from 0.0 to 0.5 s, the score of happy goes from 70 to 40 %" in shown
-    assert "bottom: 50%; height: 50.0%" in shown and "top: 50%; height: 7.5%" in shown  # 8 fill the half, 1.2 of 8
-    assert 'height="48.0"' in shown and "<b>" not in shown  # 4 of 8 fill half of 96 units
-    assert 'title="log-odds \N{MINUS SIGN}1.2, score 80 % without it, 60 % with it alone"' in shown
-    assert "<title>0.0 to 0.5 s: log-odds +4.0, score 40 % without it, 75 % with it alone</title>" in shown
-    assert "Without the turn “I am &lt;late&gt;.”, the score of happy goes from 70 to 40 %" in shown
-    assert shown.count("<ol") == 2 and '<span class="score">40</span> <span class="score">alone 70</span></li>' in shown
-    nothing = occlusion_html.occlusion_html(arrays, 1, "sad")
-    assert "No single word changes the log-odds of sad by 0.1" in nothing and "height: 5.0%" in nothing  # 0.05 of 0.5
-    assert "With the word “happy” alone its score is 10.0 %, with no word 45 %." in nothing
-    assert "With what is heard from 0.0 to 0.5 s alone its score is 25 %, with faint noise 75 %." in nothing
-    assert "With the turn “I am &lt;late&gt;.” alone its score is 30 %, with no earlier turn 60 %." in nothing
