@@ -68,8 +68,9 @@ WAITING = "<p>The answer will stand here.</p>"
 DECIDED = """<h2>What decided</h2>
 <p>A bar says how much the log-odds of the answer, log<sub>2</sub>(score / (1 − score)), fall when that word, that part of
 the recording or that earlier turn is left out: by 1 where the odds are half as high without it, by 2 where they are a
-quarter. The number under a word is the score without it, in per cent, and “alone” the score with no other word. Orange bars
-point up and speak for the answer, blue bars point down and speak against it.</p>"""
+quarter. Each half second has the mean of the two seconds that it lies in. The number under a word is the score without it,
+in per cent, and “alone” the score with no other word. Orange bars point up and speak for the answer, blue bars point down
+and speak against it.</p>"""
 LIMITS = """## What this is, and what it is not
 - The model tells how an utterance **sounds and reads**, among these emotions only. It does not know what anybody feels.
 - Models like this one learn from emotions that were **acted**, by few speakers, mostly in English. Real life, other
