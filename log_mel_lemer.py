@@ -54,12 +54,15 @@ class LogMelLayer(nn.Module):
         if lengths is None:
             lengths = torch.full((len(values),), values.shape[-1], device=values.device)
         padding = (positions >= lengths[:, None])[:, None]  # (B, 1, P)
+        # Of zeros all logarithms are equal. Norms would make an answer of their rounding errors, another in every batch.
+        heard = ((values != values[:, :1, :1]) & ~padding).flatten(1).any(1)  # (B,)
         values = values.masked_fill(padding, 0.0)
         if self.normalization != "none":
             axes = (-1,) if self.normalization == "band" else (-2, -1)
             counts = lengths[:, None, None] * (1 if self.normalization == "band" else MEL_BANDS)
             values = (values - values.sum(axes, keepdim=True) / counts).masked_fill(padding, 0.0)
             values = values * torch.rsqrt(values.square().sum(axes, keepdim=True) / counts + 1e-5)
+            values = values.masked_fill(~heard[:, None, None], 0.0)
         if self.training:
             bands = torch.arange(MEL_BANDS, device=values.device)
             hidden_bands = _spans(bands, torch.full_like(lengths, MEL_BANDS), self.mask_bands / MEL_BANDS)  # (B, 80)

@@ -137,6 +137,19 @@ def test_silence_is_finite():
     assert model(input_values=torch.zeros(1, 4000)).logits.isfinite().all()
 
 
+@pytest.mark.parametrize("normalization", ["utterance", "band"])
+def test_zeros_have_the_same_answer_alone_and_in_any_batch(normalization):
+    model = tiny_model(modality="speech", speech={**LOG_MEL, "mel_normalization": normalization})
+    zeros = [torch.zeros(length) for length in (4000, 9000, 14_321)]
+    with torch.no_grad():
+        alone = [model(input_values=clip[None]).logits[0] for clip in zeros]
+        batch = torch.nn.utils.rnn.pad_sequence([*zeros, noise(16_000)], batch_first=True)
+        mask = torch.arange(16_000) < torch.tensor([4000, 9000, 14_321, 16_000])[:, None]
+        together = model(input_values=batch, input_values_mask=mask.long()).logits
+    torch.testing.assert_close(together[:3], torch.stack(alone), atol=1e-5, rtol=0)
+    assert not layer_of(model)(zeros[2][None]).any()
+
+
 def hidden_by_spec_augment(seed: int = 0, **changes) -> tuple[torch.Tensor, torch.Tensor]:
     """Where training hides a band (B, 80) and a real position (B, P) that evaluation shows; the rest must be equal."""
     layer = layer_of(tiny_model(modality="speech", speech={**LOG_MEL, **changes}))
