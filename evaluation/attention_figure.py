@@ -7,7 +7,7 @@ near to: the cosines G_s (equation 4 of the LE-MER paper) and G_t (equation 1), 
 in colour show how much the log-odds of the answer, log2(score / (1 - score)), lose when a word, half a second or an earlier
 turn is left out: by 1 where the odds are half as high without it. The number at a bar is the score without the part, in per
 cent; half a second has the mean of the two seconds that it lies in. Grey bars show the score when that word, second or turn
-alone is kept, with a line where there is none, which is faint noise in the place of the recording: where several say the
+alone is kept, with a line where there is none, which is silence in the place of the recording: where several say the
 same, each is enough and none is needed. Words and turns that are too long for the model to read are not shown. The paper's
 figure 4 draws the cosines alone. The maps show what the label branches see, and the classifier need not follow it. The bars
 are of the answer.
@@ -259,7 +259,7 @@ def _draw_alone(ax, places, widths, of_bars, arrays: dict, kind: str, shown: int
     ax.set_ylim(0, 125)
     ax.set_yticks([0, 50, 100])
     ax.set_ylabel("score (%)\nwith it alone", fontsize=9)
-    none = {"part": "with faint noise", "word": "with no word", "turn": "with no earlier turn"}[kind]
+    none = {"part": "with silence", "word": "with no word", "turn": "with no earlier turn"}[kind]
     _name_panel(ax, f"kept alone: the score of {name}; dashed: {percent(float(nothing))} % {none}", arrays["labels"])
 
 

@@ -25,9 +25,6 @@ PART_SECONDS = 0.5
 # A long utterance has longer parts, and neighbouring words that are left out together, so that it is answered in time.
 MOST = 24  # groups of words, and parts
 BATCH_SIZE, BATCH_SECONDS = 8, 60  # variants of one forward pass, and seconds of speech
-# Of the level of the recording, -80 dB: the noise that stands in its place. As Kaldi's dither it keeps features from being
-# all equal. Norms make large numbers of their rounding errors, so that an answer to zeros depends on the batch.
-FAINT = 1e-4
 # Scripts without blanks: kana and the ideographs. A character is a word there, with the signs after it.
 UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 WORD = re.compile(rf"[{UNSPACED}][^\s\w]*|[^\s{UNSPACED}]+")
@@ -116,7 +113,7 @@ def occlusion(
 
     Seconds are left out in steps of half a second, and each half second gets the mean of the two seconds that it lies in:
     one half of a sound may decide as well as both. A second is cut out, so that no silence takes its place, after the
-    recording is normalised, so that what is left stays as it was. Where nothing would be left there is faint noise. There
+    recording is normalised, so that what is left stays as it was. Where nothing would be left there is silence. There
     are at most `MOST` parts, which are longer in a long recording. A text of more words has neighbours that are left out
     together, and count as one word here. In scripts without blanks each character is a word.
 
@@ -132,7 +129,7 @@ def occlusion(
         `word_alone` (W, C), the scores with no other word; and `no_word` (C,), the scores without any. With a recording,
         `seconds` () of it; `heard` (K, 2), the first and last second of each span of it that is left where long silences
         are cut; `part_bounds` (P + 1,) in seconds, `part_effects`, `part_evidence` and `part_alone` (P, C), and `no_part`
-        (C,), the scores of faint noise; and of the stretches that were left out, `stretch_bounds` (G, 2), `stretch_effects`,
+        (C,), the scores of silence; and of the stretches that were left out, `stretch_bounds` (G, 2), `stretch_effects`,
         `stretch_evidence` and `stretch_alone` (G, C). With earlier turns, `turns` (H,), `turn_effects`, `turn_evidence` and
         `turn_alone` (H, C), and `no_turn` (C,), the scores without history.
 
@@ -219,12 +216,12 @@ def _leave_out_words(whole: Variant, text: str) -> Trial:
 
 
 def _leave_out_stretches(whole: Variant, clip: torch.Tensor, stretches: np.ndarray) -> Trial:
-    noise = FAINT * torch.randn(len(clip), generator=torch.Generator().manual_seed(0))
+    silence = torch.zeros_like(clip)
     rests = [torch.cat([clip[:begin], clip[end:]]) for begin, end in stretches]
     return Trial(
-        [whole._replace(clip=rest if len(rest) else noise) for rest in rests],
+        [whole._replace(clip=rest if len(rest) else silence) for rest in rests],
         [whole._replace(clip=clip[begin:end]) for begin, end in stretches],
-        whole._replace(clip=noise),
+        whole._replace(clip=silence),
     )
 
 

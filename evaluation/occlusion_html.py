@@ -120,7 +120,7 @@ def _sentences_of(arrays: Mapping[str, np.ndarray], kind: str, shown: int, name:
     if len(things) == 1:
         return told or [f"Leaving out {things[0]} changes the log-odds of {name} by less than {LEAST}."]
     one = {"word": "word", "part": "part of the recording", "turn": "earlier turn"}[kind]
-    none = {"word": "no word", "part": "faint noise", "turn": "no earlier turn"}[kind]
+    none = {"word": "no word", "part": "silence", "turn": "no earlier turn"}[kind]
     together = _log_odds(score) - _log_odds(nothing)
     if not told:
         told = [f"No single {one} changes the log-odds of {name} by {LEAST} when it is left out."]
