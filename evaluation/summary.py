@@ -90,7 +90,9 @@ def recipe_changes(protocol: dict, recipe: Recipe) -> list[str]:
             changes.append(f"{name}={protocol[name]}")
     if recipe.fuses:
         runs = [{**protocol, "fused": None, **run} for run in protocol.get("fused") or []]
-        return [
+        fused = [str(run["recipe"]) for run in runs]
+        changes = [f"fuses {' and '.join(fused)}"] if fused and set(fused) != set(recipe.fuses) else []
+        return changes + [
             f"{run['recipe']}: {change}" for run in runs for change in recipe_changes(run, get_recipe(str(run["recipe"])))
         ]
     unused = {"speech": "text", "text": "speech"}.get((protocol.get("config") or {}).get("modality", ""))
@@ -103,6 +105,12 @@ def recipe_changes(protocol: dict, recipe: Recipe) -> list[str]:
     if recipe.second_stage and unused != "speech" and "speech" not in by_fold and not protocol.get("second_stage"):
         changes.append("no second stage")
     return changes
+
+
+def what_it_is(protocol: dict, recipe: Recipe) -> str:
+    """What a run is in words: its recipe, and of a score fusion the two rows whose logits were added."""
+    fused = [str(run["recipe"]) for run in protocol.get("fused") or []]
+    return f"sum of the logits of {' and '.join(fused)}" if fused else recipe.description
 
 
 def paper_figures(protocol: dict, recipe: Recipe) -> dict[str, float | None]:

@@ -11,7 +11,7 @@ from ...recipes import RECIPES, get_recipe
 from ..run_folder import FoldRun, Run, UnfinishedRun, read_log, read_run
 from ..ser_metrics import emotion_scores
 from ..significance import Comparison, compare
-from ..summary import MODALITIES, paper_figures, recipe_changes, silence_scores, summarise
+from ..summary import MODALITIES, paper_figures, recipe_changes, silence_scores, summarise, what_it_is
 
 # Rows may be compared if they share these settings and the folds, seeds and classes.
 PROTOCOL = ("corpus", "corpus_fingerprint", "transcripts", "split", "selection", "validation_share")
@@ -133,7 +133,7 @@ def make_row(run: Run, root: Path) -> Row:
         name=label,
         path=path,
         run=run,
-        description=recipe.description if recipe else "",
+        description=what_it_is(protocol, recipe) if recipe else "",
         changes=changes,
         paper=paper,
         summary=summarise(scores, {}),

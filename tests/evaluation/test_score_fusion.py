@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fake_runs import NAMES, random_answers, write_part, write_run
 
+from lemer.evaluation.report.rows import make_row
 from lemer.evaluation.run_folder import read_predictions, read_run
 from lemer.evaluation.score_fusion import add_logits, fuse_runs
 from lemer.evaluation.ser_metrics import emotion_scores
@@ -45,6 +46,17 @@ def test_the_papers_figure_is_not_beside_a_fusion_of_changed_rows(tmp_path, chan
     write_run(tmp_path / "A5", "A5", words=9)
     write_run(tmp_path / "B5", "B5", **{"second_stage": "done", "words": 9, **change})
     assert fuse_runs(tmp_path / "A5", tmp_path / "B5", tmp_path / "fused")["paper"] == {"wa": None, "ua": None}
+
+
+def test_a_fusion_of_other_rows_is_said_to_be_one_and_has_no_figure_of_the_paper(tmp_path):
+    for name in ("A5", "B5", "small_corpus"):
+        write_run(tmp_path / name, name, comparable=True, folds=(1, 2, 3, 4, 5), words=9, second_stage="done")
+    for first, second, is_papers in (("A5", "B5", True), ("B5", "A5", True), ("A5", "small_corpus", False)):
+        summary = fuse_runs(tmp_path / first, tmp_path / second, tmp_path / f"{first}_{second}")
+        row = make_row(read_run(tmp_path / f"{first}_{second}"), tmp_path)
+        assert row.description == f"sum of the logits of {first} and {second}"
+        assert (row.paper is not None) == (summary["paper"]["wa"] is not None) == is_papers
+        assert ("fuses A5 and small_corpus" in row.changes) == (not is_papers)
 
 
 def test_utterances_meet_by_id_not_by_line(tmp_path):
