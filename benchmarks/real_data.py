@@ -28,6 +28,7 @@ SPEECH = ["--speech_model", "small-log-mel", "--speech_lr", "1e-3", "--no-freeze
 VOICES_SETTINGS = [*COMMON, "--set", "max_history=0"]
 STAGE_EPOCHS = "40"
 BRANCHES = ["--set", "branch_loss_weight=0.5"]  # chosen on the demo corpus (LOG.md)
+BAND, CENTERED = ["--set", "speech_config.mel_normalization=band"], ["--set", "label_centering=labels"]
 FAST, SLOW = ["--text_lr", "5e-5", "--new_lr", "1e-3"], ["--text_lr", "5e-6", "--new_lr", "1e-4"]
 # With one modality, a pre-trained tower needs fewer epochs than one from scratch. With both, the rates of one modality let
 # the model learn the words by heart before the speech tower has learnt anything. The paper's rates, train.py's defaults,
@@ -43,7 +44,14 @@ VOICES = {
     "C1_halves": HALVES,
     # A classifier for each modality alone, which is compared with A5 and B5.
     "C1_branches": [*SLOW, "--epochs", "20", *BRANCHES],
+    "C1_fast_branches": [*FAST, "--epochs", "20", *BRANCHES],
     "C1_halves_branches": [*HALVES, *BRANCHES],
+    # What the log-Mel is normalised over, without and with long silence. Before there was a choice it was each band.
+    "B1_band": [*FAST, "--epochs", "60", *BAND],
+    "B1_band_silence": [*FAST, "--epochs", "60", *BAND, "--set", "max_silence=null"],
+    # Label embeddings without what all classes share.
+    "A5_centered": [*FAST, "--epochs", "8", *CENTERED],
+    "B5_centered": [*FAST, "--epochs", "60", *CENTERED],
 }
 # What a model of both modalities answers from one differs with the seed, so the rows of that comparison have three.
 THREE_SEEDS = ("A5", "B5", "C1_halves", "C1_halves_branches")
@@ -76,6 +84,8 @@ def commands_of_voices(release: Path, text_model: str, folder: Path) -> dict[str
             settings += halves(folder / "runs")
         settings += ["--output_dir", str(folder / "runs" / name)]
         commands[name] = ["train.py", "--recipe", recipe, *corpus, *settings]
+    functionals = ["train.py", "--recipe", "small_corpus", *corpus, "--seeds", "0", "1", "2"]
+    commands["small_corpus"] = [*functionals, "--output_dir", str(folder / "runs" / "small_corpus")]
     return commands
 
 
@@ -95,7 +105,10 @@ def voices(release: Path, text_model: str, folder: Path) -> None:
     """Run all rows on voices, and write their report."""
     load_iemocap(release, cache_dir=folder / "cache")  # once, before two processes need it at the same time
     run_all(commands_of_voices(release, text_model, folder), folder / "logs")
-    finish(folder / "runs", folder / "logs")
+    runs = folder / "runs"
+    fused = ["--fuse", str(runs / "A5"), str(runs / "small_corpus"), "--output_dir", str(runs / "small_corpus_and_A5")]
+    run("small_corpus_and_A5", ["train.py", "--recipe", "score_fusion", *fused], folder / "logs")
+    finish(runs, folder / "logs")
 
 
 def dialogs(source: Path, text_model: str, folder: Path) -> None:
