@@ -16,6 +16,7 @@ MEL_WINDOW = 400  # samples, 25 ms
 MEL_STEP = 160  # samples, 10 ms
 MEL_FFT = 512  # points; with 400 the narrowest bands would fall between two frequencies of the transform
 MEL_FLOOR = 1e-5  # the least energy of a band, before the logarithm; samples have unit variance
+LEAST_VARIANCE = 1e-8  # of logarithms; less is rounding, which is about 1e-12 of logarithms near -11
 MEL_MASKS = 2  # SpecAugment's masks in time, and as many in frequency
 
 
@@ -54,15 +55,16 @@ class LogMelLayer(nn.Module):
         if lengths is None:
             lengths = torch.full((len(values),), values.shape[-1], device=values.device)
         padding = (positions >= lengths[:, None])[:, None]  # (B, 1, P)
-        # Of zeros all logarithms are equal. Norms would make an answer of their rounding errors, another in every batch.
-        heard = ((values != values[:, :1, :1]) & ~padding).flatten(1).any(1)  # (B,)
         values = values.masked_fill(padding, 0.0)
         if self.normalization != "none":
             axes = (-1,) if self.normalization == "band" else (-2, -1)
             counts = lengths[:, None, None] * (1 if self.normalization == "band" else MEL_BANDS)
             values = (values - values.sum(axes, keepdim=True) / counts).masked_fill(padding, 0.0)
-            values = values * torch.rsqrt(values.square().sum(axes, keepdim=True) / counts + 1e-5)
-            values = values.masked_fill(~heard[:, None, None], 0.0)
+            variance = values.square().sum(axes, keepdim=True) / counts  # (B, 1 or 80, 1)
+            # Of zeros all logarithms are equal, and rounding errors are all that is left of them. The norms of the tower
+            # would make an answer of these, another in every batch.
+            is_heard = variance.amax((1, 2), keepdim=True) > LEAST_VARIANCE
+            values = values * (torch.rsqrt(variance + 1e-5) * is_heard)
         if self.training:
             bands = torch.arange(MEL_BANDS, device=values.device)
             hidden_bands = _spans(bands, torch.full_like(lengths, MEL_BANDS), self.mask_bands / MEL_BANDS)  # (B, 80)
