@@ -107,14 +107,10 @@ def _sentences_of(arrays: Mapping[str, np.ndarray], kind: str, shown: int, name:
     scores: list[float] = np.clip(score - arrays[f"{pieces}_effects"][:, shown], 0, 1).tolist()
     order, told = sorted(range(len(things)), key=lambda place: -evidence[place]), []
     if evidence[order[0]] >= LEAST:
-        told.append(_told_without(things[order[0]], name, score, scores[order[0]], "fall", evidence[order[0]]))
         others = order[1:MOST_SAID] if kind != "part" else []  # of neighbouring stretches one holds half of the other
         needed = [place for place in others if evidence[place] > max(1, evidence[order[0]] / 2)]
-        told += [
-            f"Without {things[place]}, it goes to {percents(score, scores[place])[1]} %, and they fall by "
-            f"{evidence[place]:.1f}."
-            for place in needed
-        ]
+        for place in (order[0], *needed):
+            told.append(_told_without(things[place], name, score, scores[place], "fall", evidence[place]))
     if -evidence[order[-1]] >= LEAST:
         told.append(_told_without(things[order[-1]], name, score, scores[order[-1]], "rise", -evidence[order[-1]]))
     if len(things) == 1:

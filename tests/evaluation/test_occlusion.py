@@ -245,7 +245,9 @@ def test_two_words_that_decide_together_are_both_told():
     assert arrays["scores"].argmax() == 0 and arrays["word_alone"][:, 0].max() < 0.01
     said = occlusion_html.sentences(arrays, 0, "angry")
     assert {"so", "late"} == {sentence.split("“")[1].split("”")[0] for sentence in said[:2]}
-    assert said[1].startswith("Without the word ") and "it goes to 0." in said[1] and len(said) == 3
+    assert (
+        said[1].startswith("Without the word ") and " to 0." in said[1] and "log-odds fall by" in said[1] and len(said) == 3
+    )
 
 
 def test_words_and_turns_that_the_model_does_not_read_decide_nothing():
